@@ -1,0 +1,1 @@
+//! OCI image store, registry client, snapshots, import and export.

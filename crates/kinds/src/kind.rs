@@ -1,0 +1,137 @@
+//! What the declaration of a resource says.
+
+use object::{Gvk, Gvr, Invalid};
+use serde_json::Value;
+
+/// The declaration of one resource: plain data and pure rules. Built-in kinds return one from `fn kind()`; a
+/// CustomResourceDefinition makes one at run time.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    /// API group; empty for core.
+    pub group: String,
+    /// The version served (one `Kind` per served version).
+    pub version: String,
+    /// `Deployment`.
+    pub kind: String,
+    /// `deployments`.
+    pub plural: String,
+    /// `deployment`.
+    pub singular: String,
+    /// Namespaced or cluster-wide.
+    pub scope: Scope,
+    /// `deploy`.
+    pub short_names: Vec<String>,
+    /// `all`, `api-extensions`.
+    pub categories: Vec<String>,
+    /// Verbs as discovery lists them, sorted. Resources that are not stored (TokenReview) have only `create`.
+    pub verbs: Vec<String>,
+    /// Subresources as discovery lists them.
+    pub subresources: Vec<Subresource>,
+    /// Where objects are stored: `/registry/` + this + `/` + namespace + `/` + name. `None` for kinds that are not stored.
+    /// As upstream has it: `pods`, `services/specs`, `deployments`, `minions` (nodes), `events`, `leases`.
+    /// Versions of one kind (autoscaling v1 and v2, events) share it.
+    pub storage_prefix: Option<String>,
+    /// The version whose form is stored, when it is not `version` itself (`autoscaling/v1` is stored as `v2`).
+    pub storage_version: Option<Gvk>,
+    /// Columns of `kubectl get`, in order; the cells come from `rules.row`.
+    pub columns: Vec<Column>,
+    /// Selectable fields besides `metadata.name` and `metadata.namespace`: dotted paths (`spec.nodeName`).
+    pub selectable: Vec<String>,
+    /// True when `metadata.generation` counts spec changes.
+    pub generation: bool,
+    /// True when PUT may create (`AllowCreateOnUpdate`: leases, events, endpoints ...).
+    pub create_on_update: bool,
+    /// True when an update may come without resourceVersion (`AllowUnconditionalUpdate`).
+    pub unconditional_update: bool,
+    /// Name of the OpenAPI definition: `io.k8s.api.apps.v1.Deployment`; `None` for kinds without one.
+    pub schema: Option<String>,
+    /// The rules in code.
+    pub rules: Rules,
+}
+
+/// Whether objects live in namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Scope {
+    Namespaced,
+    Cluster,
+}
+
+/// A subresource as discovery lists it.
+#[derive(Clone, Debug)]
+pub struct Subresource {
+    /// `status`, `scale`, `log`.
+    pub name: String,
+    /// The kind of its body, when it is not the parent's (`autoscaling/v1 Scale`, `policy/v1 Eviction`).
+    pub body: Gvk,
+    /// Verbs as discovery lists them, sorted.
+    pub verbs: Vec<String>,
+}
+
+/// A column of the server-side table (`metav1.TableColumnDefinition`).
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Header.
+    pub name: String,
+    /// `string`, `integer`, `date`.
+    pub kind: String,
+    /// `name` for the first column.
+    pub format: String,
+    /// 0: always; 1: `-o wide`.
+    pub priority: i32,
+    /// Description.
+    pub description: String,
+}
+
+/// The rules of a kind in code: plain functions, without clock, store or async.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Fills in defaults (`SetDefaults_*`). Idempotent. Runs on every read of user input, after decoding.
+    pub default: fn(&mut Value),
+    /// Before a create: clears what clients may not set (status), sets what the strategy sets. Metadata is the pipeline's.
+    pub prepare_create: fn(&mut Value),
+    /// Before an update through the main resource: keeps what only subresources may change (status), normalizes.
+    pub prepare_update: fn(new: &mut Value, old: &Value),
+    /// Before an update through `status`: keeps what status updates may not change (spec, and so on).
+    pub prepare_status: fn(new: &mut Value, old: &Value),
+    /// Field errors of a create (`old` is `None`) or an update. Object metadata (name, labels, ...) is checked by the
+    /// pipeline through [`crate::validate_metadata`]-like common code with `name`.
+    pub validate: fn(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>),
+    /// Field errors of an update through `status`.
+    pub validate_status: fn(new: &Value, old: &Value, errors: &mut Vec<Invalid>),
+    /// Why a name is wrong (`None`: it is fine). Most kinds: DNS subdomain; services: DNS-1035 label; namespaces: DNS-1123 label.
+    pub name: fn(&str) -> Option<String>,
+    /// Cells of the table row, one per column of `columns`. `now` is seconds since the epoch, for ages.
+    pub row: fn(object: &Value, now: i64) -> Vec<Value>,
+    /// Default grace period of a delete in seconds (pods: `spec.terminationGracePeriodSeconds`); `None`: not graceful.
+    pub grace: fn(&Value) -> Option<i64>,
+    /// Warnings for the client (`Warning:` headers) on create or update: deprecated fields and the like.
+    pub warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
+}
+
+impl Kind {
+    /// The kind's GroupVersionKind.
+    pub fn gvk(&self) -> Gvk {
+        Gvk::new(&self.group, &self.version, &self.kind)
+    }
+    /// The kind's GroupVersionResource.
+    pub fn gvr(&self) -> Gvr {
+        Gvr::new(&self.group, &self.version, &self.plural)
+    }
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        object::names::api_version(&self.group, &self.version)
+    }
+    /// True for namespaced kinds.
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+    /// The subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+    /// True when writes to the main resource leave `status` alone.
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+}

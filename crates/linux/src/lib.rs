@@ -1,0 +1,1 @@
+//! Kernel mechanisms: namespaces, mounts, cgroups, capabilities, seccomp.

@@ -1,0 +1,330 @@
+//! Label selectors (query-string form and `metav1.LabelSelector`) and field selectors.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::{Head, Status};
+
+/// A parsed label selector: the conjunction of its requirements; empty selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    /// All must hold.
+    pub requirements: Vec<Requirement>,
+}
+
+/// One requirement on one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// How it compares.
+    pub operator: Operator,
+    /// Operands of `In`, `NotIn`, `Gt`, `Lt`.
+    pub values: Vec<String>,
+}
+
+/// How a label compares. `NotIn` and `DoesNotExist` hold for absent labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+    Gt,
+    Lt,
+}
+
+/// A parsed field selector: `metadata.name=x,status.phase!=Running`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSelector {
+    /// (field path, must be equal, value); all must hold.
+    pub terms: Vec<(String, bool, String)>,
+}
+
+impl Requirement {
+    /// True when `labels` satisfy it.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let actual = labels.get(&self.key);
+        let number = |text: &str| text.parse::<i64>().ok();
+        let compare = |wanted: fn(&i64, &i64) -> bool| {
+            actual
+                .and_then(|a| number(a))
+                .zip(self.values.first().and_then(|v| number(v)))
+                .is_some_and(|(a, b)| wanted(&a, &b))
+        };
+        match self.operator {
+            Operator::In => actual.is_some_and(|a| self.values.contains(a)),
+            Operator::NotIn => !actual.is_some_and(|a| self.values.contains(a)),
+            Operator::Exists => actual.is_some(),
+            Operator::DoesNotExist => actual.is_none(),
+            Operator::Gt => compare(i64::gt),
+            Operator::Lt => compare(i64::lt),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct SelectorObject {
+    match_labels: Option<BTreeMap<String, String>>,
+    match_expressions: Option<Vec<ExpressionObject>>,
+}
+
+#[derive(Deserialize)]
+struct ExpressionObject {
+    key: String,
+    operator: String,
+    #[serde(default)]
+    values: Option<Vec<String>>,
+}
+
+impl LabelSelector {
+    /// True when all requirements hold.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.requirements.iter().all(|r| r.matches(labels))
+    }
+
+    /// True when it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// The selector of a plain map (`service.spec.selector`).
+    pub fn from_map(labels: &BTreeMap<String, String>) -> Self {
+        let equals = |(k, v): (&String, &String)| Requirement {
+            key: k.clone(),
+            operator: Operator::In,
+            values: vec![v.clone()],
+        };
+        Self { requirements: labels.iter().map(equals).collect() }
+    }
+
+    /// Reads a `metav1.LabelSelector`. `None` when an operator is unknown. An empty selector selects everything; an
+    /// absent one (`null`) is the caller's business (it selects nothing in most places).
+    pub fn from_object(selector: &serde_json::Value) -> Option<Self> {
+        let object = SelectorObject::deserialize(selector).ok()?;
+        let mut requirements = Self::from_map(&object.match_labels.unwrap_or_default()).requirements;
+        for expression in object.match_expressions.unwrap_or_default() {
+            let operator = match expression.operator.as_str() {
+                "In" => Operator::In,
+                "NotIn" => Operator::NotIn,
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::DoesNotExist,
+                _ => return None,
+            };
+            requirements.push(Requirement {
+                key: expression.key,
+                operator,
+                values: expression.values.unwrap_or_default(),
+            });
+        }
+        Some(Self { requirements })
+    }
+
+    /// Parses the query-string form: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`.
+    pub fn parse(text: &str) -> Result<Self, Status> {
+        let bad = |why: String| Status::bad_request(format!("unable to parse requirement: {why}"));
+        let mut requirements = Vec::new();
+        for term in split_terms(text).map_err(bad)? {
+            let term = term.trim();
+            if term.is_empty() {
+                continue;
+            }
+            requirements.push(parse_requirement(term).map_err(bad)?);
+        }
+        Ok(Self { requirements })
+    }
+}
+
+/// Splits at commas outside parentheses.
+fn split_terms(text: &str) -> Result<Vec<&str>, String> {
+    let (mut terms, mut depth, mut start) = (Vec::new(), 0usize, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.checked_sub(1).ok_or_else(|| "found ')', expected: identifier".to_owned())?,
+            ',' if depth == 0 => {
+                terms.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if depth != 0 {
+        return Err("found '', expected: ',' or ')'".into());
+    }
+    terms.push(&text[start..]);
+    Ok(terms)
+}
+
+fn parse_requirement(term: &str) -> Result<Requirement, String> {
+    let made = |key: &str, operator, values: Vec<String>| {
+        let key = key.trim();
+        if !is_label_key(key) {
+            return Err(format!("invalid label key {key:?}"));
+        }
+        Ok(Requirement { key: key.to_owned(), operator, values })
+    };
+    if let Some(key) = term.strip_prefix('!') {
+        return made(key, Operator::DoesNotExist, vec![]);
+    }
+    if let Some(body) = term.strip_suffix(')') {
+        let (left, list) = body.split_once('(').ok_or("found ')', expected: '('")?;
+        let values: Vec<String> = list.split(',').map(|v| v.trim().to_owned()).collect();
+        let mut words = left.split_whitespace();
+        let (key, verb) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let operator = match verb {
+            "in" => Operator::In,
+            "notin" => Operator::NotIn,
+            other => return Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
+        };
+        return made(key, operator, values);
+    }
+    for (sign, operator) in
+        [("!=", Operator::NotIn), ("==", Operator::In), ("=", Operator::In), (">", Operator::Gt), ("<", Operator::Lt)]
+    {
+        if let Some((key, value)) = term.split_once(sign) {
+            return made(key, operator, vec![value.trim().to_owned()]);
+        }
+    }
+    made(term, Operator::Exists, vec![])
+}
+
+/// Qualified name: optional DNS-subdomain prefix and `/`, then 1 to 63 of `[A-Za-z0-9-_.]` that start and end alphanumeric.
+pub fn is_label_key(key: &str) -> bool {
+    let name = match key.split_once('/') {
+        Some((prefix, name)) if !prefix.is_empty() && prefix.len() <= 253 => name,
+        Some(_) => return false,
+        None => key,
+    };
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    name.len() <= 63
+        && edge(name.chars().next())
+        && edge(name.chars().next_back())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+impl fmt::Display for LabelSelector {
+    /// The query-string form.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, r) in self.requirements.iter().enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            let (key, values) = (&r.key, r.values.join(","));
+            match r.operator {
+                Operator::In if r.values.len() == 1 => write!(f, "{key}={values}")?,
+                Operator::In => write!(f, "{key} in ({values})")?,
+                Operator::NotIn if r.values.len() == 1 => write!(f, "{key}!={values}")?,
+                Operator::NotIn => write!(f, "{key} notin ({values})")?,
+                Operator::Exists => f.write_str(key)?,
+                Operator::DoesNotExist => write!(f, "!{key}")?,
+                Operator::Gt => write!(f, "{key}>{values}")?,
+                Operator::Lt => write!(f, "{key}<{values}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FieldSelector {
+    /// Parses `a=b,c!=d,e==f`; `\` escapes `,`, `=` and `\` in values.
+    pub fn parse(text: &str) -> Result<Self, Status> {
+        let mut terms = Vec::new();
+        for term in split_escaped(text) {
+            if term.is_empty() {
+                continue;
+            }
+            let (field, equal, value) = if let Some((f, v)) = term.split_once("!=") {
+                (f, false, v)
+            } else if let Some((f, v)) = term.split_once("==").or_else(|| term.split_once('=')) {
+                (f, true, v)
+            } else {
+                return Err(Status::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
+            };
+            let value = value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
+            terms.push((field.to_owned(), equal, value));
+        }
+        Ok(Self { terms })
+    }
+
+    /// True when it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// True when all terms hold; a field that the head lacks counts as the empty string.
+    pub fn matches(&self, head: &Head) -> bool {
+        self.terms.iter().all(|(field, equal, value)| {
+            let actual = match field.as_str() {
+                "metadata.name" => &head.name,
+                "metadata.namespace" => &head.namespace,
+                other => head.fields.get(other).map_or("", String::as_str),
+            };
+            (actual == value) == *equal
+        })
+    }
+}
+
+fn split_escaped(text: &str) -> Vec<&str> {
+    let (mut terms, mut start, mut escaped) = (Vec::new(), 0, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            ',' if !escaped => {
+                terms.push(&text[start..at]);
+                start = at + 1;
+            }
+            '\\' if !escaped => {
+                escaped = true;
+                continue;
+            }
+            _ => {}
+        }
+        escaped = false;
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    #[test]
+    fn label_selectors_parse_match_and_print() {
+        let check = |text: &str, pairs: &[(&str, &str)], wanted: bool| {
+            let selector = LabelSelector::parse(text).unwrap();
+            assert_eq!(selector.matches(&labels(pairs)), wanted, "{text} on {pairs:?}");
+            assert_eq!(LabelSelector::parse(&selector.to_string()).unwrap(), selector);
+        };
+        check("", &[], true);
+        check("a=b,c!=d", &[("a", "b")], true);
+        check("tier in (a, b)", &[("tier", "b")], true);
+        check("tier notin (a,b)", &[("tier", "b")], false);
+        check("!x,y", &[("y", "")], true);
+        check("n>3", &[("n", "4")], true);
+        check("n<3", &[("n", "x")], false);
+        assert!(LabelSelector::parse("a in (b").is_err());
+        assert!(LabelSelector::parse("a b (c)").is_err());
+        assert!(LabelSelector::parse("-bad=x").is_err());
+    }
+
+    #[test]
+    fn field_selectors_compare_head_fields() {
+        let mut head = Head { name: "p".into(), ..Head::default() };
+        head.fields.insert("spec.nodeName".into(), "n1".into());
+        let check =
+            |text: &str, wanted| assert_eq!(FieldSelector::parse(text).unwrap().matches(&head), wanted, "{text}");
+        check("metadata.name=p,spec.nodeName=n1", true);
+        check("spec.nodeName!=n1", false);
+        check("status.phase!=Running", true);
+        assert!(FieldSelector::parse("nonsense").is_err());
+    }
+}

@@ -1,0 +1,385 @@
+//! `metav1.Status`: the shape of every error that the API returns, with upstream's codes, reasons and messages.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Machine-readable cause of a failure (`metav1.StatusReason`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Reason {
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    AlreadyExists,
+    Conflict,
+    Gone,
+    Invalid,
+    ServerTimeout,
+    Timeout,
+    TooManyRequests,
+    BadRequest,
+    MethodNotAllowed,
+    NotAcceptable,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+    InternalError,
+    Expired,
+    ServiceUnavailable,
+}
+
+impl Reason {
+    /// The HTTP code that goes with the reason.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::AlreadyExists | Self::Conflict => 409,
+            Self::Gone | Self::Expired => 410,
+            Self::Invalid => 422,
+            Self::ServerTimeout | Self::InternalError => 500,
+            Self::Timeout => 504,
+            Self::TooManyRequests => 429,
+            Self::BadRequest => 400,
+            Self::MethodNotAllowed => 405,
+            Self::NotAcceptable => 406,
+            Self::RequestEntityTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::ServiceUnavailable => 503,
+        }
+    }
+}
+
+/// `metav1.Status` as an error. `Display` is its message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Status {
+    /// HTTP code.
+    pub code: u16,
+    /// Machine-readable reason, if one applies.
+    pub reason: Option<Reason>,
+    /// For people.
+    pub message: String,
+    /// `details`: group, kind (the *resource* name for lookups, the kind for validation, as upstream), name, uid.
+    pub group: String,
+    /// See `group`.
+    pub kind: String,
+    /// See `group`.
+    pub name: String,
+    /// Field causes.
+    pub causes: Vec<Cause>,
+    /// Seconds after which to try again; 0 for unset.
+    pub retry_after_seconds: u32,
+}
+
+/// One entry of `details.causes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// `FieldValueRequired`, `FieldValueInvalid`, `FieldManagerConflict` ...
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Field path: `spec.containers[0].image`.
+    pub field: String,
+}
+
+impl Status {
+    /// A status of this reason and text, without details.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            code: reason.code(),
+            reason: Some(reason),
+            message: message.into(),
+            group: String::new(),
+            kind: String::new(),
+            name: String::new(),
+            causes: Vec::new(),
+            retry_after_seconds: 0,
+        }
+    }
+
+    fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
+        (self.group, self.kind, self.name) = (group.into(), kind.into(), name.into());
+        self
+    }
+
+    /// `pods "x" not found`. `resource` is plural.
+    pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
+        let text = format!("{} \"{name}\" not found", crate::names::group_resource(group, resource));
+        Self::new(Reason::NotFound, text).about(group, resource, name)
+    }
+
+    /// `pods "x" already exists`.
+    pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
+        let text = format!("{} \"{name}\" already exists", crate::names::group_resource(group, resource));
+        Self::new(Reason::AlreadyExists, text).about(group, resource, name)
+    }
+
+    /// `Operation cannot be fulfilled on pods "x": why`.
+    pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let resource_name = crate::names::group_resource(group, resource);
+        let text = format!("Operation cannot be fulfilled on {resource_name} \"{name}\": {why}");
+        Self::new(Reason::Conflict, text).about(group, resource, name)
+    }
+
+    /// The conflict that a stale resourceVersion gets.
+    pub fn stale(group: &str, resource: &str, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(group, resource, name, why)
+    }
+
+    /// `pods "x" is forbidden: why`, or `pods is forbidden: why` without a name.
+    pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let resource_name = crate::names::group_resource(group, resource);
+        let text = match (resource.is_empty(), name.is_empty()) {
+            (true, _) => format!("forbidden: {why}"),
+            (false, true) => format!("{resource_name} is forbidden: {why}"),
+            (false, false) => format!("{resource_name} \"{name}\" is forbidden: {why}"),
+        };
+        Self::new(Reason::Forbidden, text).about(group, resource, name)
+    }
+
+    /// 400 with this text.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(Reason::BadRequest, message)
+    }
+
+    /// 500 with this text.
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self::new(Reason::InternalError, format!("Internal error occurred: {message}"))
+    }
+
+    /// 422: `Pod "x" is invalid: ...` with a cause per field error, as `field.ErrorList.ToAggregate` words it.
+    pub fn invalid(group: &str, kind: &str, name: &str, errors: &[Invalid]) -> Self {
+        let mut lines: Vec<String> = Vec::new();
+        for error in errors {
+            let line = error.to_string();
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        let text = match lines.as_slice() {
+            [] => format!("{} \"{name}\" is invalid", crate::names::group_resource(group, kind)),
+            [one] => format!("{} \"{name}\" is invalid: {one}", crate::names::group_resource(group, kind)),
+            many => {
+                format!("{} \"{name}\" is invalid: [{}]", crate::names::group_resource(group, kind), many.join(", "))
+            }
+        };
+        let mut status = Self::new(Reason::Invalid, text).about(group, kind, name);
+        status.causes = errors.iter().map(Invalid::cause).collect();
+        status
+    }
+
+    /// The JSON that goes over the wire.
+    pub fn to_value(&self) -> Value {
+        let mut details = Map::new();
+        let mut set = |key: &str, value: Value| drop(details.insert(key.into(), value));
+        for (key, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind)] {
+            if !text.is_empty() {
+                set(key, text.as_str().into());
+            }
+        }
+        if !self.causes.is_empty() {
+            let causes = self.causes.iter().map(|c| {
+                let mut cause = Map::new();
+                for (key, text) in [("reason", &c.reason), ("message", &c.message), ("field", &c.field)] {
+                    if !text.is_empty() {
+                        cause.insert(key.into(), text.as_str().into());
+                    }
+                }
+                Value::Object(cause)
+            });
+            set("causes", causes.collect());
+        }
+        if self.retry_after_seconds > 0 {
+            set("retryAfterSeconds", self.retry_after_seconds.into());
+        }
+        let mut status = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "code": self.code,
+        });
+        if let Some(reason) = self.reason {
+            status["reason"] = serde_json::to_value(reason).unwrap_or_default();
+        }
+        if !details.is_empty() {
+            status["details"] = Value::Object(details);
+        }
+        status
+    }
+
+    /// Reads a `Status` that a server sent; `None` when the value is no failure status.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        if value["kind"] != "Status" || value["status"] == "Success" {
+            return None;
+        }
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        let details = &value["details"];
+        Some(Self {
+            code: value["code"].as_u64().and_then(|c| c.try_into().ok()).unwrap_or(500),
+            reason: serde_json::from_value(value["reason"].clone()).ok(),
+            message: text(&value["message"]),
+            group: text(&details["group"]),
+            kind: text(&details["kind"]),
+            name: text(&details["name"]),
+            causes: serde_json::from_value(details["causes"].clone()).unwrap_or_default(),
+            retry_after_seconds: details["retryAfterSeconds"].as_u64().and_then(|c| c.try_into().ok()).unwrap_or(0),
+        })
+    }
+
+    /// True for 404.
+    pub fn is_not_found(&self) -> bool {
+        self.code == 404
+    }
+    /// True when a create met an existing object.
+    pub fn is_already_exists(&self) -> bool {
+        self.reason == Some(Reason::AlreadyExists)
+    }
+    /// True when an update or patch met a newer object.
+    pub fn is_conflict(&self) -> bool {
+        self.reason == Some(Reason::Conflict)
+    }
+    /// True when a watch or a continued list must start over.
+    pub fn is_expired(&self) -> bool {
+        self.code == 410
+    }
+    /// True when the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.code, 429 | 500 | 502 | 503 | 504)
+    }
+}
+
+/// One field error (`field.Error`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// What is wrong with the field.
+    pub kind: InvalidKind,
+    /// Field path: `spec.containers[0].image`.
+    pub field: String,
+    /// The offending value as Go's `%v`/`%q` prints it in messages (strings quoted); empty where upstream prints none.
+    pub value: String,
+    /// What would be right.
+    pub detail: String,
+}
+
+/// `field.ErrorType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum InvalidKind {
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    NotFound,
+    TypeInvalid,
+    Internal,
+}
+
+impl Invalid {
+    fn of(kind: InvalidKind, field: &str, value: Option<&Value>, detail: impl Into<String>) -> Self {
+        let value = match value {
+            None => String::new(),
+            Some(Value::String(s)) => format!("{s:?}"),
+            Some(Value::Null) => "null".into(),
+            Some(other) => other.to_string(),
+        };
+        Self { kind, field: field.into(), value, detail: detail.into() }
+    }
+    /// `spec.x: Required value: detail`.
+    pub fn required(field: &str, detail: impl Into<String>) -> Self {
+        Self::of(InvalidKind::Required, field, None, detail)
+    }
+    /// `spec.x: Invalid value: "v": detail`.
+    pub fn invalid(field: &str, value: &Value, detail: impl Into<String>) -> Self {
+        Self::of(InvalidKind::Invalid, field, Some(value), detail)
+    }
+    /// `spec.x: Duplicate value: "v"`.
+    pub fn duplicate(field: &str, value: &Value) -> Self {
+        Self::of(InvalidKind::Duplicate, field, Some(value), "")
+    }
+    /// `spec.x: Unsupported value: "v": supported values: "a", "b"`.
+    pub fn not_supported(field: &str, value: &Value, supported: &[&str]) -> Self {
+        let mut supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        supported.sort();
+        let detail = format!("supported values: {}", supported.join(", "));
+        Self::of(InvalidKind::NotSupported, field, Some(value), detail)
+    }
+    /// `spec.x: Forbidden: detail`.
+    pub fn forbidden(field: &str, detail: impl Into<String>) -> Self {
+        Self::of(InvalidKind::Forbidden, field, None, detail)
+    }
+    /// `spec.x: Not found: "v"`.
+    pub fn not_found(field: &str, value: &Value) -> Self {
+        Self::of(InvalidKind::NotFound, field, Some(value), "")
+    }
+    /// `spec.x: Too long: may not be more than n bytes`.
+    pub fn too_long(field: &str, max_bytes: usize) -> Self {
+        Self::of(InvalidKind::TooLong, field, None, format!("may not be more than {max_bytes} bytes"))
+    }
+    /// `spec.x: Too many: n: must have at most m items`.
+    pub fn too_many(field: &str, actual: usize, max: usize) -> Self {
+        Self::of(InvalidKind::TooMany, field, Some(&actual.into()), format!("must have at most {max} items"))
+    }
+
+    fn words(&self) -> (&'static str, &'static str) {
+        match self.kind {
+            InvalidKind::Required => ("Required value", "FieldValueRequired"),
+            InvalidKind::Duplicate => ("Duplicate value", "FieldValueDuplicate"),
+            InvalidKind::Invalid => ("Invalid value", "FieldValueInvalid"),
+            InvalidKind::NotSupported => ("Unsupported value", "FieldValueNotSupported"),
+            InvalidKind::Forbidden => ("Forbidden", "FieldValueForbidden"),
+            InvalidKind::TooLong => ("Too long", "FieldValueTooLong"),
+            InvalidKind::TooMany => ("Too many", "FieldValueTooMany"),
+            InvalidKind::NotFound => ("Not found", "FieldValueNotFound"),
+            InvalidKind::TypeInvalid => ("Invalid value", "FieldValueTypeInvalid"),
+            InvalidKind::Internal => ("Internal error", "InternalError"),
+        }
+    }
+
+    fn body(&self) -> String {
+        let mut text = self.words().0.to_owned();
+        for part in [&self.value, &self.detail] {
+            if !part.is_empty() {
+                text.push_str(": ");
+                text.push_str(part);
+            }
+        }
+        text
+    }
+
+    fn cause(&self) -> Cause {
+        Cause { reason: self.words().1.into(), message: self.body(), field: self.field.clone() }
+    }
+}
+
+impl std::fmt::Display for Invalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.body())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wording_is_upstreams() {
+        let status = Status::invalid(
+            "apps",
+            "Deployment",
+            "web",
+            &[
+                Invalid::required("spec.selector", ""),
+                Invalid::not_supported("spec.strategy.type", &"Roll".into(), &["Recreate", "RollingUpdate"]),
+            ],
+        );
+        assert_eq!(
+            status.message,
+            "Deployment.apps \"web\" is invalid: [spec.selector: Required value, spec.strategy.type: Unsupported value: \
+             \"Roll\": supported values: \"Recreate\", \"RollingUpdate\"]"
+        );
+        assert_eq!(Status::from_value(&status.to_value()), Some(status));
+    }
+}

@@ -1,0 +1,1 @@
+//! Service virtual IPs by nftables.

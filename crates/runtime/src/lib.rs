@@ -1,0 +1,1 @@
+//! CRI service: sandboxes, shim, containers, logs, streams.

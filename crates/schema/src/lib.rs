@@ -1,0 +1,1 @@
+//! OpenAPI schemas: strict decode, list maps, merge keys, documents.
