@@ -71,6 +71,15 @@ impl Lister {
     }
 }
 
+impl FromIterator<Arc<Object>> for Lister {
+    /// A cache of these objects that no informer fills: for tests of what reads caches.
+    fn from_iter<I: IntoIterator<Item = Arc<Object>>>(objects: I) -> Self {
+        let lister = Self::default();
+        lister.objects.write().extend(objects.into_iter().map(|o| (o.head.key(), o)));
+        lister
+    }
+}
+
 /// Follows one collection. Subscribe and take listers first, then [`Informer::run`] it in a task.
 pub struct Informer {
     client: Client,
