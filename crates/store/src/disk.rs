@@ -1,0 +1,231 @@
+//! The durable part: the newest value of every key in redb, with a checksum each and a sum over all.
+//!
+//! ```text
+//! objects: key -> crc32(key, body) as 4 bytes, body
+//! meta:    "format", "revision", "count" (rows), "sum" (wrapping sum of all checksums)
+//! ```
+//! The count and the sum find rows that are missing altogether, which a checksum per row cannot.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use object::Object;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::backend::{Event, EventKind, StoreError, Versioned};
+
+const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const FORMAT: u64 = 1;
+/// Reads come from memory; the page cache serves only writes.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// The database file. After a failed write it is closed, and opened anew by the next one.
+pub(crate) struct Disk {
+    path: PathBuf,
+    database: Option<Database>,
+    totals: Totals,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Totals {
+    count: u64,
+    sum: u64,
+}
+
+/// What was on disk.
+pub(crate) struct Loaded {
+    pub(crate) revision: u64,
+    pub(crate) objects: Vec<Versioned>,
+}
+
+fn checksum(key: &str, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key.as_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+fn io_error(operation: &str, error: impl Into<redb::Error>) -> StoreError {
+    let source = match error.into() {
+        redb::Error::Io(source) => source,
+        other => io::Error::other(other),
+    };
+    StoreError::Io { operation: operation.into(), source }
+}
+
+/// Errors of the start: what is not the operating system's doing is damage.
+fn open_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => StoreError::Locked,
+        redb::Error::Io(source)
+            if source.kind() != io::ErrorKind::InvalidData && source.kind() != io::ErrorKind::UnexpectedEof =>
+        {
+            StoreError::Io { operation: format!("open {}", path.display()), source }
+        }
+        other => StoreError::Corrupt(format!("{}: {other}", path.display())),
+    }
+}
+
+impl Disk {
+    /// Opens or creates the file and reads everything in it.
+    pub(crate) fn open(path: PathBuf) -> Result<(Self, Loaded), StoreError> {
+        // redb asserts some invariants of its file format; on a damaged file that is an answer, not a crash.
+        let caught = std::panic::catch_unwind(|| Self::open_checked(&path));
+        let (database, loaded, totals) = caught
+            .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{}: its structure is damaged", path.display()))))?;
+        Ok((Self { path, database: Some(database), totals }, loaded))
+    }
+
+    fn open_checked(path: &Path) -> Result<(Database, Loaded, Totals), StoreError> {
+        let failed = |e: redb::Error| open_error(path, e);
+        let marker = path.with_extension("initialized");
+        let database = database(path)?;
+        if !marker.exists() {
+            initialize(&database).map_err(failed)?;
+            let made = File::create(&marker).and_then(|f| f.sync_all());
+            made.map_err(|source| StoreError::Io { operation: format!("create {}", marker.display()), source })?;
+        }
+        let (loaded, totals) = load(path, &database)?;
+        Ok((database, loaded, totals))
+    }
+
+    /// Writes the events of one or more transactions, up to `revision`, durably or not at all.
+    pub(crate) fn write(&mut self, events: &[Event], revision: u64) -> Result<(), StoreError> {
+        let written = self.try_write(events, revision);
+        match written {
+            Ok(totals) => {
+                self.totals = totals;
+                Ok(())
+            }
+            Err(error) => {
+                // redb refuses a database that failed once; the next write opens it again.
+                self.database = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn try_write(&mut self, events: &[Event], revision: u64) -> Result<Totals, StoreError> {
+        let database = match &mut self.database {
+            Some(database) => database,
+            closed => closed.insert(database(&self.path)?),
+        };
+        let write = database.begin_write().map_err(|e| io_error("begin a transaction", e))?;
+        let mut totals = self.totals;
+        {
+            let mut objects = write.open_table(OBJECTS).map_err(|e| io_error("open the objects", e))?;
+            let mut row = Vec::new();
+            for event in events {
+                let key: &str = &event.key;
+                let old = match event.kind {
+                    EventKind::Put => {
+                        let sum = checksum(key, &event.object.body);
+                        row.clear();
+                        row.extend_from_slice(&sum.to_le_bytes());
+                        row.extend_from_slice(&event.object.body);
+                        totals.count += 1;
+                        totals.sum = totals.sum.wrapping_add(u64::from(sum));
+                        objects.insert(key, row.as_slice())
+                    }
+                    EventKind::Delete => objects.remove(key),
+                };
+                let old = old.map_err(|e| io_error("write an object", e))?;
+                if let Some((sum, _)) =
+                    old.as_ref().and_then(|o| o.value().split_first_chunk::<4>().map(|(s, b)| (*s, b.len())))
+                {
+                    totals.count -= 1;
+                    totals.sum = totals.sum.wrapping_sub(u64::from(u32::from_le_bytes(sum)));
+                }
+            }
+            let mut meta = write.open_table(META).map_err(|e| io_error("open the meta data", e))?;
+            for (key, value) in [("revision", revision), ("count", totals.count), ("sum", totals.sum)] {
+                meta.insert(key, value).map_err(|e| io_error("write the meta data", e))?;
+            }
+        }
+        write.commit().map_err(|e| io_error("commit a transaction", e))?;
+        Ok(totals)
+    }
+}
+
+fn database(path: &Path) -> Result<Database, StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create(path).map_err(|e| open_error(path, e))
+}
+
+/// Writes the first meta data, unless an interrupted first start did. From then on the marker file says that an empty
+/// database is a damaged one.
+fn initialize(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        write.open_table(OBJECTS)?;
+        let mut meta = write.open_table(META)?;
+        if meta.get("format")?.is_none() {
+            for (key, value) in [("format", FORMAT), ("revision", 1), ("count", 0), ("sum", 0)] {
+                meta.insert(key, value)?;
+            }
+        }
+    }
+    Ok(write.commit()?)
+}
+
+fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError> {
+    let damaged = |what: &str| StoreError::Corrupt(format!("{}: {what}", path.display()));
+    let failed = |e: redb::Error| open_error(path, e);
+    let read = database.begin_read().map_err(|e| failed(e.into()))?;
+    let meta = read.open_table(META).map_err(|e| failed(e.into()))?;
+    let number = |key: &str| -> Result<u64, StoreError> {
+        let value = meta.get(key).map_err(|e| failed(e.into()))?;
+        value.map(|v| v.value()).ok_or_else(|| damaged(&format!("the {key} is missing")))
+    };
+    let format = number("format")?;
+    if format != FORMAT {
+        return Err(damaged(&format!("format {format} is not known to this version (it knows {FORMAT})")));
+    }
+    let (revision, wanted) = (number("revision")?, Totals { count: number("count")?, sum: number("sum")? });
+    let mut totals = Totals::default();
+    let mut loaded = Vec::with_capacity(usize::try_from(wanted.count).unwrap_or(0).min(1 << 24));
+    let objects = read.open_table(OBJECTS).map_err(|e| failed(e.into()))?;
+    for row in objects.iter().map_err(|e| failed(e.into()))? {
+        let (key, value) = row.map_err(|e| failed(e.into()))?;
+        let (key, value) = (key.value(), value.value());
+        let (sum, body) = value.split_first_chunk::<4>().ok_or_else(|| damaged(&format!("{key} is cut short")))?;
+        let sum = u32::from_le_bytes(*sum);
+        if sum != checksum(key, body) {
+            return Err(damaged(&format!("the checksum of {key} is wrong")));
+        }
+        totals.count += 1;
+        totals.sum = totals.sum.wrapping_add(u64::from(sum));
+        let object = Object::from_bytes(body.to_vec().into()).map_err(|e| damaged(&format!("{key}: {e}")))?;
+        loaded.push(Versioned {
+            key: key.into(),
+            mod_revision: object.head.resource_version,
+            object: Arc::new(object),
+        });
+    }
+    if totals != wanted {
+        return Err(damaged(&format!("{} objects are there of {}, or their sum differs", totals.count, wanted.count)));
+    }
+    Ok((Loaded { revision, objects: loaded }, totals))
+}
+
+/// Writes a consistent copy of `objects` at `revision` into a new file.
+pub(crate) fn snapshot(path: &Path, revision: u64, objects: &[Versioned]) -> Result<(), StoreError> {
+    if path.exists() {
+        let source = io::Error::from(io::ErrorKind::AlreadyExists);
+        return Err(StoreError::Io { operation: format!("write {}", path.display()), source });
+    }
+    let (mut disk, _) = Disk::open(path.to_owned())?;
+    let event = |v: &Versioned| Event {
+        revision: v.mod_revision,
+        kind: EventKind::Put,
+        key: v.key.clone(),
+        object: v.object.clone(),
+        previous: None,
+    };
+    let events: Vec<Event> = objects.iter().map(event).collect();
+    disk.write(&events, revision)
+}

@@ -1,0 +1,326 @@
+//! The embedded store: sequencer, writer thread, and the [`Backend`] over them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use futures::stream;
+use object::Object;
+use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
+use crate::disk::{self, Disk};
+use crate::memory::Memory;
+
+/// Transactions that may wait for the disk at one time; further ones wait to be queued.
+const MOST_QUEUED: usize = 4096;
+/// Events per delivery to a watcher.
+const WATCH_BATCH: usize = 512;
+
+/// How to open a store.
+#[derive(Clone, Copy)]
+pub struct Options {
+    /// Computes `head.fields` of objects read from disk (they are not stored).
+    pub fields: fn(&Object) -> BTreeMap<String, String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { fields: |_| BTreeMap::new() }
+    }
+}
+
+/// One durable store in one directory, used by one process at a time.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+    /// Held for its lock.
+    _lock: File,
+}
+
+struct Shared {
+    memory: RwLock<Memory>,
+    sequencer: Mutex<Sequencer>,
+    work: Condvar,
+    places: Arc<Semaphore>,
+}
+
+/// Orders transactions. Writes that are not durable yet are known here only.
+struct Sequencer {
+    next_revision: u64,
+    /// Key -> its newest pending value.
+    pending: HashMap<Arc<str>, Pending>,
+    queue: Vec<Job>,
+    closed: bool,
+}
+
+struct Pending {
+    revision: u64,
+    object: Option<Arc<Object>>,
+}
+
+struct Job {
+    revision: u64,
+    events: Vec<Event>,
+    objects: Vec<Option<Arc<Object>>>,
+    reply: oneshot::Sender<Result<Committed, StoreError>>,
+}
+
+impl Embedded {
+    /// Opens the store in `dir` (created if need be), checks it, and starts its writer. Refuses damaged files and a directory
+    /// that another process uses.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        let failed = |operation: String| move |source| StoreError::Io { operation, source };
+        fs::create_dir_all(dir).map_err(failed(format!("create {}", dir.display())))?;
+        let lock = lock(dir)?;
+        let (disk, loaded) = Disk::open(dir.join("state.redb"))?;
+        let objects = loaded.objects.into_iter().map(|mut value| {
+            let fields = (options.fields)(&value.object);
+            if let Some(object) = Arc::get_mut(&mut value.object) {
+                object.head.fields = fields;
+            }
+            value
+        });
+        let memory = Memory::new(loaded.revision, objects);
+        let sequencer =
+            Sequencer { next_revision: loaded.revision + 1, pending: HashMap::new(), queue: Vec::new(), closed: false };
+        let shared = Arc::new(Shared {
+            memory: RwLock::new(memory),
+            sequencer: Mutex::new(sequencer),
+            work: Condvar::new(),
+            places: Arc::new(Semaphore::new(MOST_QUEUED)),
+        });
+        let writer = std::thread::Builder::new()
+            .name("store writer".into())
+            .spawn({
+                let shared = shared.clone();
+                move || shared.write_loop(disk)
+            })
+            .map_err(failed("start the writer thread".into()))?;
+        Ok(Self { shared, writer: Some(writer), _lock: lock })
+    }
+
+    /// Writes a consistent copy of the present state into the new file `path`, while the store goes on. Blocks.
+    pub fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
+        let (revision, objects) = {
+            let memory = self.shared.memory.read();
+            (memory.revision, memory.all().cloned().collect::<Vec<_>>())
+        };
+        disk::snapshot(path, revision, &objects)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.shared.sequencer.lock().closed = true;
+        self.shared.work.notify_one();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has said so; there is nobody to tell here.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Takes the directory's lock, and leaves our process id in it for whoever comes second.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path: PathBuf = dir.join("lock");
+    let failed = |source| StoreError::Io { operation: format!("lock {}", path.display()), source };
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).map_err(failed)?;
+            write!(file, "{}", std::process::id()).map_err(failed)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The name of the holder is a courtesy.
+            let _ = file.read_to_string(&mut holder);
+            tracing::error!(holder, dir = %dir.display(), "the data directory is in use");
+            Err(StoreError::Locked)
+        }
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+impl Shared {
+    /// Drains the queue: everything that waits becomes one durable transaction.
+    fn write_loop(&self, mut disk: Disk) {
+        loop {
+            let jobs = {
+                let mut sequencer = self.sequencer.lock();
+                while sequencer.queue.is_empty() && !sequencer.closed {
+                    self.work.wait(&mut sequencer);
+                }
+                if sequencer.queue.is_empty() {
+                    return;
+                }
+                std::mem::take(&mut sequencer.queue)
+            };
+            let last = jobs.last().map_or(0, |j| j.revision);
+            let events: Vec<Event> = jobs.iter().flat_map(|j| j.events.iter().cloned()).collect();
+            match disk.write(&events, last) {
+                Ok(()) => self.publish(jobs, events, last),
+                Err(error) => self.fail(jobs, &error),
+            }
+        }
+    }
+
+    fn publish(&self, jobs: Vec<Job>, events: Vec<Event>, last: u64) {
+        {
+            let mut memory = self.memory.write();
+            memory.publish(events);
+            memory.advance(last);
+        }
+        self.sequencer.lock().pending.retain(|_, p| p.revision > last);
+        for job in jobs {
+            // A caller that went away does not undo its write.
+            let _ = job.reply.send(Ok(Committed { revision: job.revision, objects: job.objects }));
+        }
+    }
+
+    /// Nothing of these jobs is durable, and nothing of those that were queued on top of them can stand.
+    fn fail(&self, mut jobs: Vec<Job>, error: &StoreError) {
+        tracing::error!(error = %base::Chain(error), "the store cannot write");
+        {
+            let mut sequencer = self.sequencer.lock();
+            jobs.append(&mut sequencer.queue);
+            sequencer.pending.clear();
+            sequencer.next_revision = self.memory.read().revision + 1;
+        }
+        for job in jobs {
+            let source = match error {
+                StoreError::Io { source, .. } => std::io::Error::new(source.kind(), source.to_string()),
+                other => std::io::Error::other(other.to_string()),
+            };
+            let _ = job.reply.send(Err(StoreError::Io { operation: "commit a transaction".into(), source }));
+        }
+    }
+
+    /// Checks, orders and queues a transaction.
+    fn enqueue(&self, txn: Txn) -> Result<oneshot::Receiver<Result<Committed, StoreError>>, StoreError> {
+        let mut sequencer = self.sequencer.lock();
+        if sequencer.closed {
+            return Err(StoreError::Closed);
+        }
+        // Publication takes the memory lock first and this one after: holding this one, the newest value of a key is
+        // its pending one if there is one, else the visible one.
+        let memory = self.memory.read();
+        let newest = |sequencer: &Sequencer, key: &Arc<str>| -> Option<(u64, Arc<Object>)> {
+            match sequencer.pending.get(key) {
+                Some(pending) => Some((pending.revision, pending.object.clone()?)),
+                None => memory.get(key).map(|v| (v.mod_revision, v.object.clone())),
+            }
+        };
+        for compare in &txn.compares {
+            let (key, holds, current) = match compare {
+                Compare::ModRevision(key, revision) => {
+                    let current = newest(&sequencer, key);
+                    (key, current.as_ref().is_some_and(|(r, _)| r == revision), current)
+                }
+                Compare::Absent(key) => {
+                    let current = newest(&sequencer, key);
+                    (key, current.is_none(), current)
+                }
+            };
+            if !holds {
+                let current =
+                    current.map(|(mod_revision, object)| Versioned { key: key.clone(), mod_revision, object });
+                return Err(StoreError::Conflict { key: key.clone(), current });
+            }
+        }
+        let revision = sequencer.next_revision;
+        sequencer.next_revision += 1;
+        let mut job_events = Vec::with_capacity(txn.ops.len());
+        let mut objects = Vec::with_capacity(txn.ops.len());
+        for op in txn.ops {
+            let (key, kind, object, previous) = match op {
+                Op::Put(key, draft) => {
+                    let previous = newest(&sequencer, &key).map(|(_, o)| o);
+                    (key, EventKind::Put, Some(Arc::new(draft.seal(revision))), previous)
+                }
+                Op::Delete(key) => {
+                    let previous = newest(&sequencer, &key).map(|(_, o)| o);
+                    // An object that was stored can be encoded again; the old revision is the harmless fallback.
+                    let last =
+                        previous.as_ref().map(|p| p.with_revision(revision).map_or_else(|_| p.clone(), Arc::new));
+                    (key, EventKind::Delete, last, previous)
+                }
+            };
+            objects.push(object.clone());
+            let Some(object) = object else { continue };
+            let visible = (kind == EventKind::Put).then(|| object.clone());
+            sequencer.pending.insert(key.clone(), Pending { revision, object: visible });
+            job_events.push(Event { revision, kind, key, object, previous });
+        }
+        let (reply, receiver) = oneshot::channel();
+        sequencer.queue.push(Job { revision, events: job_events, objects, reply });
+        self.work.notify_one();
+        Ok(receiver)
+    }
+}
+
+#[async_trait]
+impl Backend for Embedded {
+    fn revision(&self) -> u64 {
+        self.shared.memory.read().revision
+    }
+
+    fn get(&self, key: &str) -> Option<Versioned> {
+        self.shared.memory.read().get(key).cloned()
+    }
+
+    fn range(&self, prefix: &str, after: Option<&str>, limit: usize, revision: u64) -> Result<Page, StoreError> {
+        self.shared.memory.read().range(prefix, after, limit, revision)
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        self.shared.memory.read().count(prefix)
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
+        let place = self.shared.places.acquire().await.map_err(|_| StoreError::Closed)?;
+        let outcome = self.shared.enqueue(txn)?.await.map_err(|_| StoreError::Closed)?;
+        drop(place);
+        outcome
+    }
+
+    fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError> {
+        let changed = {
+            let mut memory = self.shared.memory.write();
+            // Too old a revision is refused now, not with the first event.
+            memory.events(prefix, after, 0)?;
+            memory.subscribe(prefix)
+        };
+        let state = (self.shared.clone(), Arc::<str>::from(prefix), after, changed);
+        let watch = stream::unfold(Some(state), |state| async move {
+            let (shared, prefix, mut seen, mut changed) = state?;
+            loop {
+                changed.borrow_and_update();
+                let found = shared.memory.read().events(&prefix, seen, WATCH_BATCH);
+                match found {
+                    Err(error) => return Some((Err(error), None)),
+                    Ok((events, reached)) => {
+                        seen = reached.max(seen);
+                        if !events.is_empty() {
+                            return Some((Ok(events), Some((shared, prefix, seen, changed))));
+                        }
+                    }
+                }
+                // The sender lives in `shared`.
+                changed.changed().await.ok()?;
+            }
+        });
+        Ok(Box::pin(watch))
+    }
+
+    async fn wait(&self, revision: u64) -> Result<(), StoreError> {
+        let newest = self.revision();
+        if revision > newest { Err(StoreError::Future { wanted: revision, newest }) } else { Ok(()) }
+    }
+}

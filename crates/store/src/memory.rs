@@ -1,0 +1,210 @@
+//! What reads see: the newest objects, and a window of what happened, per resource.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::backend::{Event, EventKind, Page, StoreError, Versioned};
+
+/// Events kept per resource.
+const WINDOW_EVENTS: usize = 20_000;
+/// Bytes of objects kept per resource by its window alone.
+const WINDOW_BYTES: usize = 64 << 20;
+
+/// `/registry/pods/` of `/registry/pods/default/web`.
+pub(crate) fn resource_of(key: &str) -> &str {
+    let end = key.char_indices().filter(|(_, c)| *c == '/').nth(2).map_or(key.len(), |(at, _)| at + 1);
+    &key[..end]
+}
+
+/// The recent past of one resource.
+struct History {
+    events: VecDeque<Event>,
+    bytes: usize,
+    /// Revisions up to this one can no longer be told apart.
+    forgotten: u64,
+    /// The revision of the newest event: wakes watchers of this resource only.
+    newest: watch::Sender<u64>,
+}
+
+impl History {
+    fn new(forgotten: u64) -> Self {
+        Self { events: VecDeque::new(), bytes: 0, forgotten, newest: watch::Sender::new(forgotten) }
+    }
+
+    fn push(&mut self, event: Event) {
+        self.bytes += event.object.body.len();
+        self.events.push_back(event);
+        while self.events.len() > WINDOW_EVENTS || (self.bytes > WINDOW_BYTES && self.events.len() > 1) {
+            let Some(old) = self.events.pop_front() else { break };
+            self.bytes -= old.object.body.len();
+            self.forgotten = old.revision;
+        }
+    }
+
+    /// Index of the first event after `revision`.
+    fn after(&self, revision: u64) -> usize {
+        self.events.partition_point(|e| e.revision <= revision)
+    }
+}
+
+/// The visible state.
+pub(crate) struct Memory {
+    pub(crate) revision: u64,
+    objects: BTreeMap<Arc<str>, Versioned>,
+    histories: HashMap<String, History>,
+    /// No event before this revision is known (the state at start).
+    start: u64,
+}
+
+impl Memory {
+    pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = Versioned>) -> Self {
+        let objects = objects.into_iter().map(|v| (v.key.clone(), v)).collect();
+        Self { revision, objects, histories: HashMap::new(), start: revision }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Versioned> {
+        self.objects.get(key)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Versioned> {
+        self.objects.values()
+    }
+
+    fn under<'a>(&'a self, prefix: &'a str, after: Option<&str>) -> impl Iterator<Item = &'a Versioned> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.objects
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(_, v)| v)
+            .take_while(move |v| v.key.starts_with(prefix))
+    }
+
+    pub(crate) fn count(&self, prefix: &str) -> usize {
+        self.under(prefix, None).count()
+    }
+
+    /// Makes events visible, in order; all of one revision are in one call.
+    pub(crate) fn publish(&mut self, events: Vec<Event>) {
+        let mut touched: Vec<String> = Vec::new();
+        for event in events {
+            self.revision = self.revision.max(event.revision);
+            match event.kind {
+                EventKind::Put => {
+                    let value = Versioned {
+                        key: event.key.clone(),
+                        mod_revision: event.revision,
+                        object: event.object.clone(),
+                    };
+                    self.objects.insert(event.key.clone(), value);
+                }
+                EventKind::Delete => drop(self.objects.remove(&event.key)),
+            }
+            let resource = resource_of(&event.key);
+            if !self.histories.contains_key(resource) {
+                self.histories.insert(resource.to_owned(), History::new(self.start));
+            }
+            if let Some(history) = self.histories.get_mut(resource) {
+                if touched.last().is_none_or(|t| t != resource) {
+                    touched.push(resource.to_owned());
+                }
+                history.push(event);
+            }
+        }
+        for resource in touched {
+            if let Some(history) = self.histories.get(&resource) {
+                history.newest.send_replace(self.revision);
+            }
+        }
+    }
+
+    /// Moves the revision on without events (a transaction that changed nothing).
+    pub(crate) fn advance(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// See [`crate::Backend::range`].
+    pub(crate) fn range(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        revision: u64,
+    ) -> Result<Page, StoreError> {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        if revision == 0 || revision == self.revision {
+            let mut found = self.under(prefix, after);
+            let items: Vec<Versioned> = found.by_ref().take(limit).cloned().collect();
+            let remaining = found.count();
+            return Ok(Page { revision: self.revision, items, more: remaining > 0, remaining });
+        }
+        if revision > self.revision {
+            return Err(StoreError::Future { wanted: revision, newest: self.revision });
+        }
+        let past = self.undone(prefix, revision)?;
+        let mut then: BTreeMap<&str, &Versioned> = self.under(prefix, after).map(|v| (&*v.key, v)).collect();
+        for (key, value) in &past {
+            match value {
+                Some(value) if after.is_none_or(|a| &**key > a) => drop(then.insert(key, value)),
+                _ => drop(then.remove(&**key)),
+            }
+        }
+        let total = then.len();
+        let items: Vec<Versioned> = then.into_values().take(limit).cloned().collect();
+        let remaining = total - items.len();
+        Ok(Page { revision, items, more: remaining > 0, remaining })
+    }
+
+    /// What keys under `prefix` that have changed since `revision` were then.
+    fn undone(&self, prefix: &str, revision: u64) -> Result<HashMap<Arc<str>, Option<Versioned>>, StoreError> {
+        let Some(history) = self.history_since(prefix, revision)? else { return Ok(HashMap::new()) };
+        let mut then = HashMap::new();
+        for event in history.events.range(history.after(revision)..).filter(|e| e.key.starts_with(prefix)) {
+            then.entry(event.key.clone()).or_insert_with(|| {
+                event.previous.clone().map(|object| Versioned {
+                    key: event.key.clone(),
+                    mod_revision: object.head.resource_version,
+                    object,
+                })
+            });
+        }
+        Ok(then)
+    }
+
+    /// The history that covers `prefix` from `revision` on; `None` when nothing ever happened to the resource.
+    fn history_since(&self, prefix: &str, revision: u64) -> Result<Option<&History>, StoreError> {
+        let history = self.histories.get(resource_of(prefix));
+        let oldest = history.map_or(self.start, |h| h.forgotten);
+        if revision < oldest {
+            return Err(StoreError::Compacted { wanted: revision, oldest });
+        }
+        Ok(history)
+    }
+
+    /// A receiver that changes when the resource does.
+    pub(crate) fn subscribe(&mut self, prefix: &str) -> watch::Receiver<u64> {
+        let start = self.start;
+        self.histories.entry(resource_of(prefix).to_owned()).or_insert_with(|| History::new(start)).newest.subscribe()
+    }
+
+    /// At most `most` events under `prefix` after `revision`, and how far they reach: every event up to that revision is among them.
+    pub(crate) fn events(&self, prefix: &str, revision: u64, most: usize) -> Result<(Vec<Event>, u64), StoreError> {
+        let Some(history) = self.history_since(prefix, revision)? else { return Ok((Vec::new(), self.revision)) };
+        let mut found: Vec<Event> = Vec::new();
+        for event in history.events.range(history.after(revision)..) {
+            // A revision is delivered whole.
+            if found.len() >= most && found.last().is_some_and(|last| last.revision != event.revision) {
+                let reached = found.last().map_or(revision, |last| last.revision);
+                return Ok((found, reached));
+            }
+            if event.key.starts_with(prefix) {
+                found.push(event.clone());
+            }
+        }
+        Ok((found, self.revision))
+    }
+}
