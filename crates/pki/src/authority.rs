@@ -1,0 +1,162 @@
+//! A certificate authority and what it signs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::{PkiError, files};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const AUTHORITY_DAYS: u32 = 3650;
+const LEAF_DAYS: u32 = 365;
+/// Clocks differ: certificates are valid from a little before they are made.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// A certificate and its key, PEM.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key (PKCS #8).
+    pub key: String,
+}
+
+impl Pair {
+    /// The certificate's DER; `None` when the PEM holds none.
+    pub fn certificate_der(&self) -> Option<CertificateDer<'static>> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).ok()
+    }
+    /// The key's DER; `None` when the PEM holds none.
+    pub fn key_der(&self) -> Option<PrivateKeyDer<'static>> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).ok()
+    }
+}
+
+/// What a leaf certificate says.
+#[derive(Clone, Debug, Default)]
+pub struct Leaf {
+    /// Subject CN: the user of a client certificate.
+    pub common_name: String,
+    /// Subject O: the group of a client certificate (rcgen writes at most one).
+    pub organization: Option<String>,
+    /// DNS names and IP addresses of a server.
+    pub names: Vec<String>,
+    /// For serving; otherwise for clients.
+    pub server: bool,
+}
+
+/// Signs certificates.
+pub struct Authority {
+    certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn failed(operation: impl Into<String>) -> impl FnOnce(rcgen::Error) -> PkiError {
+    let operation = operation.into();
+    move |source| PkiError::Certificate { operation, source }
+}
+
+fn valid_for(params: &mut CertificateParams, days: u32) {
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - CLOCK_SKEW;
+    params.not_after = now + DAY * days;
+}
+
+impl Authority {
+    /// The authority in `<dir>/<name>.crt` and `.key`, made when it is not there.
+    pub(crate) fn load_or_create(dir: &Path, name: &str, common_name: &str) -> Result<Self, PkiError> {
+        let (crt, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+        if let (Some(certificate), Some(key)) = (files::read(&crt)?, files::read(&key_path)?) {
+            let key = KeyPair::from_pem(&key).map_err(failed(format!("read the key {}", key_path.display())))?;
+            let issuer = Issuer::from_ca_cert_pem(&certificate, key)
+                .map_err(failed(format!("read the certificate {}", crt.display())))?;
+            return Ok(Self { certificate, issuer });
+        }
+        let key = KeyPair::generate().map_err(failed("make a key"))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        valid_for(&mut params, AUTHORITY_DAYS);
+        let certificate = params.self_signed(&key).map_err(failed(format!("sign {common_name}")))?.pem();
+        files::write(&key_path, &key.serialize_pem(), 0o600)?;
+        files::write(&crt, &certificate, 0o644)?;
+        Ok(Self { certificate, issuer: Issuer::new(params, key) })
+    }
+
+    /// The authority's certificate, PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate
+    }
+
+    /// A fresh certificate.
+    pub fn issue(&self, leaf: &Leaf) -> Result<Pair, PkiError> {
+        let operation = || failed(format!("sign a certificate for {}", leaf.common_name));
+        let key = KeyPair::generate().map_err(failed("make a key"))?;
+        let mut params = CertificateParams::new(leaf.names.clone()).map_err(operation())?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(organization) = &leaf.organization {
+            params.distinguished_name.push(DnType::OrganizationName, organization);
+        }
+        params.distinguished_name.push(DnType::CommonName, &leaf.common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages =
+            vec![if leaf.server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
+        params.use_authority_key_identifier_extension = true;
+        valid_for(&mut params, LEAF_DAYS);
+        let certificate = params.signed_by(&key, &self.issuer).map_err(operation())?;
+        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// The certificate in `<dir>/<name>.crt` and `.key` if it still says this and has a third of its life left; else a fresh
+    /// one, written there.
+    pub(crate) fn keep(&self, dir: &Path, name: &str, leaf: &Leaf) -> Result<Pair, PkiError> {
+        let (crt, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+        if let (Some(certificate), Some(key)) = (files::read(&crt)?, files::read(&key_path)?) {
+            let pair = Pair { certificate, key };
+            if pair.certificate_der().is_some_and(|der| serves(&der, leaf)) {
+                return Ok(pair);
+            }
+        }
+        let pair = self.issue(leaf)?;
+        files::write(&key_path, &pair.key, 0o600)?;
+        files::write(&crt, &pair.certificate, 0o644)?;
+        Ok(pair)
+    }
+}
+
+/// True when the certificate covers the leaf's names and is not past two thirds of its life.
+fn serves(der: &[u8], leaf: &Leaf) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+    let validity = certificate.validity();
+    let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    if now < from || now > from + (to - from) * 2 / 3 {
+        return false;
+    }
+    let present: Vec<String> = match certificate.subject_alternative_name() {
+        Ok(Some(names)) => names.value.general_names.iter().filter_map(alternative_name).collect(),
+        _ => Vec::new(),
+    };
+    leaf.names.iter().all(|name| present.contains(name))
+}
+
+fn alternative_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => Some(std::net::Ipv4Addr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+            _ => Some(std::net::Ipv6Addr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+        },
+        _ => None,
+    }
+}
