@@ -1,0 +1,206 @@
+//! All roles and bindings, by subject, so that a decision looks only at what concerns the user.
+
+use std::collections::HashMap;
+
+use object::{LabelSelector, Object};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::rules::{Attributes, Rule};
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RoleView {
+    rules: Option<Vec<Rule>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct BindingView {
+    subjects: Option<Vec<SubjectView>>,
+    role_ref: RoleRefView,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SubjectView {
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+#[derive(Deserialize, Default, Clone)]
+#[serde(default)]
+struct RoleRefView {
+    kind: String,
+    name: String,
+}
+
+/// A binding as its subjects see it.
+struct Grant {
+    /// Where it holds; empty for everywhere.
+    namespace: String,
+    /// Key of the role: `(namespace, name)`, namespace empty for cluster roles.
+    role: (String, String),
+}
+
+/// Who may do what.
+#[derive(Default)]
+pub struct Index {
+    rules: HashMap<(String, String), Vec<Rule>>,
+    /// User name (service accounts under their user name) -> grants.
+    users: HashMap<String, Vec<Grant>>,
+    groups: HashMap<String, Vec<Grant>>,
+}
+
+/// Members of this group may do everything.
+const SUPERUSERS: &str = "system:masters";
+
+impl Index {
+    /// Builds the index from Roles, ClusterRoles and their bindings (told apart by kind).
+    pub fn build<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Self {
+        let mut index = Self::default();
+        for object in objects {
+            let (namespace, name) = (object.head.namespace.clone(), object.head.name.clone());
+            match object.head.kind.as_str() {
+                "Role" | "ClusterRole" => {
+                    let rules = object.view::<RoleView>().ok().and_then(|v| v.rules).unwrap_or_default();
+                    index.rules.insert((namespace, name), rules);
+                }
+                "RoleBinding" | "ClusterRoleBinding" => {
+                    let Ok(view) = object.view::<BindingView>() else { continue };
+                    let role_namespace = if view.role_ref.kind == "Role" { namespace.clone() } else { String::new() };
+                    for subject in view.subjects.unwrap_or_default() {
+                        let role = (role_namespace.clone(), view.role_ref.name.clone());
+                        let grant = Grant { namespace: namespace.clone(), role };
+                        let (map, key) = match subject.kind.as_str() {
+                            "Group" => (&mut index.groups, subject.name),
+                            "ServiceAccount" => {
+                                let of = if subject.namespace.is_empty() { &namespace } else { &subject.namespace };
+                                (&mut index.users, format!("system:serviceaccount:{of}:{}", subject.name))
+                            }
+                            _ => (&mut index.users, subject.name),
+                        };
+                        map.entry(key).or_default().push(grant);
+                    }
+                }
+                _ => {}
+            }
+        }
+        index
+    }
+
+    fn grants<'a>(&'a self, user: &str, groups: &'a [String]) -> impl Iterator<Item = &'a Grant> {
+        let mine = self.users.get(user).into_iter().flatten();
+        mine.chain(groups.iter().filter_map(|g| self.groups.get(g)).flatten())
+    }
+
+    /// True when some rule allows it.
+    pub fn allows(&self, wanted: &Attributes<'_>) -> bool {
+        if wanted.groups.iter().any(|g| g == SUPERUSERS) {
+            return true;
+        }
+        self.grants(wanted.user, wanted.groups)
+            .filter(|g| g.namespace.is_empty() || (!wanted.resource.is_empty() && g.namespace == wanted.namespace))
+            .filter_map(|g| self.rules.get(&g.role))
+            .flatten()
+            .any(|rule| rule.allows(wanted))
+    }
+
+    /// All rules that hold for a user in a namespace: SelfSubjectRulesReview and escalation checks.
+    pub fn rules_for(&self, user: &str, groups: &[String], namespace: &str) -> Vec<Rule> {
+        if groups.iter().any(|g| g == SUPERUSERS) {
+            let all = || vec!["*".to_owned()];
+            let everything = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
+            return vec![everything, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }];
+        }
+        self.grants(user, groups)
+            .filter(|g| g.namespace.is_empty() || g.namespace == namespace)
+            .filter_map(|g| self.rules.get(&g.role))
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// The rules of a role; `namespace` empty for a cluster role.
+    pub fn role(&self, namespace: &str, name: &str) -> Option<&[Rule]> {
+        self.rules.get(&(namespace.to_owned(), name.to_owned())).map(Vec::as_slice)
+    }
+}
+
+/// The rules that an aggregated cluster role should have: those of all cluster roles that its selectors match, without
+/// repetition. `None` when the role does not aggregate.
+pub fn aggregate<'a>(role: &Value, roles: impl IntoIterator<Item = &'a Object>) -> Option<Value> {
+    let selectors: Vec<LabelSelector> = role["aggregationRule"]["clusterRoleSelectors"]
+        .as_array()?
+        .iter()
+        .filter_map(LabelSelector::from_object)
+        .collect();
+    let mut rules: Vec<Value> = Vec::new();
+    for other in roles {
+        if role["metadata"]["name"] == other.head.name.as_str()
+            || !selectors.iter().any(|s| s.matches(&other.head.labels))
+        {
+            continue;
+        }
+        let value = other.value().unwrap_or_default();
+        for rule in value["rules"].as_array().into_iter().flatten() {
+            if !rules.contains(rule) {
+                rules.push(rule.clone());
+            }
+        }
+    }
+    Some(json!(rules))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootstrap_objects;
+
+    fn index(extra: &[Value]) -> Index {
+        let objects: Vec<Object> =
+            bootstrap_objects().iter().chain(extra).map(|o| Object::from_value(o).unwrap()).collect();
+        Index::build(&objects)
+    }
+
+    fn check(index: &Index, user: &str, groups: &[&str], verb: &str, resource: &str, namespace: &str, wanted: bool) {
+        let groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
+        let attributes = Attributes { user, groups: &groups, verb, resource, namespace, ..Attributes::default() };
+        assert_eq!(index.allows(&attributes), wanted, "{user} {verb} {resource} in {namespace:?}");
+    }
+
+    #[test]
+    fn the_default_policy() {
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "b", "namespace": "dev"}, "roleRef": {"kind": "ClusterRole", "name": "system:node-proxier"},
+            "subjects": [{"kind": "ServiceAccount", "name": "bot"}]});
+        let index = index(&[binding]);
+        check(&index, "admin", &["system:masters"], "delete", "nodes", "", true);
+        check(&index, "bob", &["system:authenticated"], "list", "pods", "default", false);
+        check(&index, "system:kube-scheduler", &[], "list", "pods", "", true);
+        check(&index, "system:serviceaccount:dev:bot", &[], "list", "services", "dev", true);
+        check(&index, "system:serviceaccount:dev:bot", &[], "list", "services", "default", false);
+        let health = Attributes {
+            verb: "get",
+            path: "/healthz",
+            groups: &["system:unauthenticated".to_owned()],
+            ..Attributes::default()
+        };
+        assert!(index.allows(&health));
+        let other = Attributes { path: "/metrics", ..health };
+        assert!(!index.allows(&other));
+    }
+
+    #[test]
+    fn aggregation_unites_rules() {
+        let objects: Vec<Object> = bootstrap_objects().iter().map(|o| Object::from_value(o).unwrap()).collect();
+        let view = bootstrap_objects()
+            .into_iter()
+            .find(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "view")
+            .unwrap();
+        let rules = aggregate(&view, objects.iter().filter(|o| o.head.kind == "ClusterRole")).unwrap();
+        assert!(rules.as_array().unwrap().iter().any(|r| r["resources"].as_array().unwrap().contains(&json!("pods"))));
+        assert!(aggregate(&json!({"metadata": {"name": "x"}}), &objects).is_none());
+    }
+}

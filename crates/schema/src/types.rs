@@ -1,0 +1,215 @@
+//! The table of types.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+const TYPES: &str = include_str!("../data/types.json");
+
+/// The type of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// A single value.
+    Scalar(Scalar),
+    /// A list.
+    List(Box<Type>),
+    /// A map from strings.
+    Map(Box<Type>),
+    /// A structure, by its full name (`io.k8s.api.core.v1.Container`).
+    Struct(Arc<str>),
+    /// Anything: raw extensions, JSON, field sets.
+    Any,
+}
+
+/// Single values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Scalar {
+    String,
+    Int32,
+    Int64,
+    Bool,
+    Double,
+    /// Base64 text.
+    Bytes,
+    /// RFC 3339.
+    Time,
+    /// RFC 3339 with microseconds.
+    MicroTime,
+    Duration,
+    Quantity,
+    IntOrString,
+}
+
+/// How server-side apply treats a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum ListType {
+    Atomic,
+    Set,
+    Map,
+}
+
+/// A field of a structure.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// Its type.
+    pub kind: Type,
+    /// `x-kubernetes-list-type`.
+    pub list: Option<ListType>,
+    /// `x-kubernetes-list-map-keys`.
+    pub keys: Vec<String>,
+    /// `x-kubernetes-patch-merge-key`: strategic merge finds list elements by it.
+    pub merge_key: Option<String>,
+    /// `x-kubernetes-patch-strategy`: `merge`, `replace`, `retainKeys`, or two with a comma.
+    pub strategy: Option<String>,
+    /// `x-kubernetes-map-type: atomic`: apply replaces it whole.
+    pub atomic: bool,
+    /// The default that the schema declares.
+    pub default: Option<Value>,
+}
+
+impl Field {
+    /// True when strategic merge merges the list's elements instead of replacing the list.
+    pub fn merges(&self) -> bool {
+        self.strategy.as_deref().is_some_and(|s| s.split(',').any(|s| s == "merge"))
+    }
+    /// True when strategic merge drops the keys that a patch does not list.
+    pub fn retains_keys(&self) -> bool {
+        self.strategy.as_deref().is_some_and(|s| s.split(',').any(|s| s == "retainKeys"))
+    }
+}
+
+/// A structure: its fields by their JSON names.
+#[derive(Clone, Debug, Default)]
+pub struct Struct {
+    /// The full name.
+    pub name: String,
+    /// The fields.
+    pub fields: BTreeMap<String, Field>,
+    /// Apply replaces it whole.
+    pub atomic: bool,
+}
+
+impl Struct {
+    /// `Container` of `io.k8s.api.core.v1.Container`.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+}
+
+/// Types by full name.
+pub type Table = BTreeMap<String, Arc<Struct>>;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawField {
+    Plain(String),
+    Marked {
+        #[serde(rename = "type")]
+        kind: String,
+        list: Option<ListType>,
+        #[serde(default)]
+        keys: Vec<String>,
+        merge_key: Option<String>,
+        strategy: Option<String>,
+        map: Option<String>,
+        default: Option<Value>,
+    },
+}
+
+fn parse_type(text: &str) -> Type {
+    if let Some(element) = text.strip_prefix("[]") {
+        return Type::List(Box::new(parse_type(element)));
+    }
+    if let Some(value) = text.strip_prefix("{}") {
+        return Type::Map(Box::new(parse_type(value)));
+    }
+    Type::Scalar(match text {
+        "string" => Scalar::String,
+        "int32" => Scalar::Int32,
+        "int64" => Scalar::Int64,
+        "bool" => Scalar::Bool,
+        "double" => Scalar::Double,
+        "bytes" => Scalar::Bytes,
+        "time" => Scalar::Time,
+        "microtime" => Scalar::MicroTime,
+        "duration" => Scalar::Duration,
+        "quantity" => Scalar::Quantity,
+        "intorstring" => Scalar::IntOrString,
+        "any" => return Type::Any,
+        name => return Type::Struct(name.into()),
+    })
+}
+
+impl From<RawField> for Field {
+    fn from(raw: RawField) -> Self {
+        match raw {
+            RawField::Plain(kind) => Field {
+                kind: parse_type(&kind),
+                list: None,
+                keys: Vec::new(),
+                merge_key: None,
+                strategy: None,
+                atomic: false,
+                default: None,
+            },
+            RawField::Marked { kind, list, keys, merge_key, strategy, map, default } => Field {
+                kind: parse_type(&kind),
+                list,
+                keys,
+                merge_key,
+                strategy,
+                atomic: map.as_deref() == Some("atomic"),
+                default,
+            },
+        }
+    }
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let raw: BTreeMap<String, BTreeMap<String, RawField>> =
+        serde_json::from_str(TYPES).expect("data/types.json is part of the source and covered by a test");
+    raw.into_iter()
+        .map(|(name, mut fields)| {
+            let atomic = fields.remove("*").is_some();
+            let fields = fields.into_iter().map(|(name, raw)| (name, raw.into())).collect();
+            (name.clone(), Arc::new(Struct { name, fields, atomic }))
+        })
+        .collect()
+});
+
+/// The built-in types.
+pub fn table() -> &'static Table {
+    &TABLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_has_its_type() {
+        fn references(kind: &Type) -> Option<&str> {
+            match kind {
+                Type::Struct(name) => Some(name),
+                Type::List(inner) | Type::Map(inner) => references(inner),
+                _ => None,
+            }
+        }
+        for (name, structure) in table() {
+            for (field, declared) in &structure.fields {
+                if let Some(target) = references(&declared.kind) {
+                    assert!(table().contains_key(target), "{name}.{field} refers to {target}");
+                }
+                assert_eq!(declared.list == Some(ListType::Map), !declared.keys.is_empty(), "{name}.{field}");
+            }
+        }
+        let ports = &table()["io.k8s.api.core.v1.Container"].fields["ports"];
+        assert_eq!((ports.merge_key.as_deref(), ports.merges()), (Some("containerPort"), true));
+        assert!(table()["io.k8s.api.core.v1.Volume"].fields.contains_key("hostPath"), "embedded structures are flat");
+    }
+}
