@@ -3,18 +3,18 @@
 //! List, then watch from the list's revision; when the watch ends, watch again from the last revision seen; when that
 //! is too old (410), list again and tell subscribers the difference. In process, the cache shares the server's objects.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Backoff;
 use futures::StreamExt;
 use object::Object;
-use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Client, ListOptions, Resource, WatchEvent};
+pub use crate::lister::Lister;
+use crate::{Client, IndexFn, ListOptions, Resource, WatchEvent};
 
 /// What happened to an object of the collection.
 #[derive(Clone, Debug)]
@@ -38,45 +38,13 @@ impl Change {
             Change::Deleted(last) => last,
         }
     }
-}
 
-/// Reads an informer's cache. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Lister {
-    objects: Arc<RwLock<BTreeMap<String, Arc<Object>>>>,
-}
-
-impl Lister {
-    /// The object under `namespace/name` (or `name`).
-    pub fn get(&self, key: &str) -> Option<Arc<Object>> {
-        self.objects.read().get(key).cloned()
-    }
-    /// All objects, in key order.
-    pub fn list(&self) -> Vec<Arc<Object>> {
-        self.objects.read().values().cloned().collect()
-    }
-    /// The objects of a namespace, in key order.
-    pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<Object>> {
-        let from = format!("{namespace}/");
-        let objects = self.objects.read();
-        objects.range(from.clone()..).take_while(|(key, _)| key.starts_with(&from)).map(|(_, o)| o.clone()).collect()
-    }
-    /// Number of objects.
-    pub fn len(&self) -> usize {
-        self.objects.read().len()
-    }
-    /// True when there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl FromIterator<Arc<Object>> for Lister {
-    /// A cache of these objects that no informer fills: for tests of what reads caches.
-    fn from_iter<I: IntoIterator<Item = Arc<Object>>>(objects: I) -> Self {
-        let lister = Self::default();
-        lister.objects.write().extend(objects.into_iter().map(|o| (o.head.key(), o)));
-        lister
+    /// The state before, if the cache knew one.
+    pub fn old(&self) -> Option<&Arc<Object>> {
+        match self {
+            Change::Applied { old, .. } => old.as_ref(),
+            Change::Deleted(last) => Some(last),
+        }
     }
 }
 
@@ -92,6 +60,10 @@ pub struct Informer {
 
 /// How many changes a subscriber may lag behind before the informer waits for it.
 const SUBSCRIBER_QUEUE: usize = 1024;
+/// The shortest and the longest wait between attempts to list or watch.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// A failure is worth a warning when it lasts this many attempts.
+const PATIENCE: u32 = 5;
 
 impl Informer {
     /// An informer of the collection `at`, narrowed by the selectors of `options`.
@@ -103,6 +75,11 @@ impl Informer {
     /// The cache.
     pub fn lister(&self) -> Lister {
         self.lister.clone()
+    }
+
+    /// Adds an index to the cache; read it by [`Lister::by_index`].
+    pub fn add_index(&mut self, name: &'static str, values: IndexFn) {
+        self.lister.add_index(name, values);
     }
 
     /// Changes from now on, the first list included. A dropped receiver unsubscribes.
@@ -127,43 +104,58 @@ impl Informer {
     }
 
     async fn follow(&mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut revision = None;
+        let mut failures = 0;
         loop {
-            let outcome = match revision {
-                None => self.relist().await,
-                Some(after) => self.watch_from(after, &mut backoff).await,
+            let heard = match revision {
+                None => self.relist().await.map(|listed| (listed, true)),
+                Some(after) => self.watch_from(after, &mut revision).await.map(|seen| (seen, seen > after)),
             };
-            match outcome {
-                Ok(seen) => revision = Some(seen),
+            match heard {
+                // A list or a watch that told something: go on at once. A watch that ended without a word is tried
+                // again after a pause, or a server that ends each watch at once would be asked in a busy loop.
+                Ok((seen, told)) => {
+                    revision = Some(seen);
+                    failures = 0;
+                    if told {
+                        backoff.reset();
+                        continue;
+                    }
+                }
+                Err(status) if status.is_expired() => revision = None,
                 Err(status) => {
-                    if status.is_expired() {
-                        revision = None;
+                    failures += 1;
+                    if failures == PATIENCE {
+                        tracing::warn!(resource = %self.at.gvr, error = %status, "informer keeps trying");
                     } else {
                         tracing::debug!(resource = %self.at.gvr, error = %status, "informer tries again");
                     }
-                    tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
+            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
+    /// Lists everything and publishes how it differs from the cache.
     async fn relist(&mut self) -> crate::Result<u64> {
-        let list = self.client.list(&self.at, &self.options).await?;
-        let fresh: HashSet<String> = list.items.iter().map(|o| o.head.key()).collect();
-        let gone: Vec<String> = self.lister.objects.read().keys().filter(|k| !fresh.contains(*k)).cloned().collect();
+        let options = ListOptions { resource_version: None, ..self.options.clone() };
+        let list = self.client.list(&self.at, &options).await?;
+        let fresh: HashMap<String, &str> = list.items.iter().map(|o| (o.head.key(), o.head.uid.as_str())).collect();
+        let gone: Vec<String> = self.lister.keys().into_iter().filter(|key| !fresh.contains_key(key)).collect();
         for key in gone {
-            self.remove(&key, None).await;
+            self.remove(&key, None, 0).await;
         }
         for object in list.items {
-            self.apply(object).await;
+            self.apply(object, 0).await;
         }
+        self.lister.reached(list.revision);
         self.synced.send_replace(true);
         Ok(list.revision)
     }
 
-    /// Watches until the stream ends; the last revision seen.
-    async fn watch_from(&mut self, after: u64, backoff: &mut Backoff) -> crate::Result<u64> {
+    /// Watches until the stream ends; the last revision seen, which `progress` keeps when it ends with an error.
+    async fn watch_from(&mut self, after: u64, progress: &mut Option<u64>) -> crate::Result<u64> {
         let options = ListOptions { resource_version: Some(after), ..self.options.clone() };
         let mut events = self.client.watch(&self.at, &options).await?;
         let mut seen = after;
@@ -171,32 +163,38 @@ impl Informer {
             match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     seen = object.head.resource_version.max(seen);
-                    self.apply(object).await;
+                    self.apply(object, seen).await;
                 }
                 WatchEvent::Deleted(object) => {
                     seen = object.head.resource_version.max(seen);
-                    self.remove(&object.head.key(), Some(object.clone())).await;
+                    self.remove(&object.head.key(), Some(object.clone()), seen).await;
                 }
                 WatchEvent::Bookmark(revision) => seen = revision.max(seen),
             }
-            backoff.reset();
+            self.lister.reached(seen);
+            *progress = Some(seen);
         }
         Ok(seen)
     }
 
-    async fn apply(&mut self, new: Arc<Object>) {
-        let old = self.lister.objects.write().insert(new.head.key(), new.clone());
-        if old
-            .as_ref()
-            .is_some_and(|o| o.head.resource_version == new.head.resource_version && o.head.uid == new.head.uid)
-        {
+    /// Takes an object in; everything up to the revision `reached` is then in the cache.
+    async fn apply(&mut self, new: Arc<Object>, reached: u64) {
+        let key = new.head.key();
+        // Deleted and made anew while nobody watched: two changes.
+        if self.lister.get(&key).is_some_and(|old| old.head.uid != new.head.uid) {
+            self.remove(&key, None, 0).await;
+        }
+        let old = self.lister.insert(new.clone());
+        self.lister.reached(reached);
+        if old.as_ref().is_some_and(|o| o.head.resource_version == new.head.resource_version) {
             return;
         }
         self.publish(Change::Applied { old, new }).await;
     }
 
-    async fn remove(&mut self, key: &str, last: Option<Arc<Object>>) {
-        let removed = self.lister.objects.write().remove(key);
+    async fn remove(&mut self, key: &str, last: Option<Arc<Object>>, reached: u64) {
+        let removed = self.lister.remove(key);
+        self.lister.reached(reached);
         if let Some(object) = last.or(removed) {
             self.publish(Change::Deleted(object)).await;
         }
@@ -210,3 +208,6 @@ impl Informer {
         self.subscribers.retain(|s| !s.is_closed());
     }
 }
+
+#[cfg(test)]
+mod tests;

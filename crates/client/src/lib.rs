@@ -1,17 +1,39 @@
 //! The Kubernetes API client: objects in, objects out. Every component of Navarch reaches the API through [`Client`] and
 //! nothing else, so each of them also runs against a foreign API server.
 //!
-//! [`Transport`] is the seam: [`https`] speaks to any API server; the API server's crate has another that enters its
-//! request pipeline directly (same authorization, same admission, no socket, shared `Arc<Object>`s).
+//! [`Transport`] is the seam: [`Https`] speaks to any API server; the API server's crate has another that enters its
+//! request pipeline directly (same authorization, same admission, no socket, shared `Arc<Object>`s); [`testing`] has one
+//! over a map in memory.
 //!
-//! What belongs here: requests, lists, watches, informers, work queues, event recording, lease election, kubeconfig.
-//! What does not: decisions of any component.
+//! ```text
+//! kubeconfig -> Https -> Client -> Informer -> Lister (cache, indexes)
+//!                                         \-> Change -> WorkQueue -> worker -> Client
+//! ```
+//!
+//! What belongs here: requests, lists, watches, informers, work queues, event recording, leases and leader election,
+//! kubeconfig. What does not: decisions of any component.
+//!
+//! Start reading at [`transport`], then [`informer`].
 
+pub mod events;
+pub mod https;
 pub mod informer;
+pub mod kubeconfig;
+pub mod leader;
+pub mod lease;
+mod lister;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transport;
+pub mod workqueue;
 
-pub use informer::{Change, Informer, Lister};
+pub use events::{EventWriter, ObjectReference, Recorder, Severity};
+pub use https::{Credential, Https, Server};
+pub use informer::{Change, Informer};
+pub use kubeconfig::Kubeconfig;
+pub use lister::{IndexFn, Lister};
 pub use transport::{
     ApplyOptions, Client, DeleteOptions, List, ListOptions, Patch, Propagation, Resource, Result, Transport,
     WatchEvent, WatchStream, WriteOptions,
 };
+pub use workqueue::WorkQueue;

@@ -243,6 +243,21 @@ impl Client {
     pub async fn delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
         self.transport.delete(at, options).await
     }
+
+    /// Deletes the objects of the collection `at` that `selection` selects.
+    pub async fn delete_collection(
+        &self,
+        at: &Resource,
+        options: &DeleteOptions,
+        selection: &ListOptions,
+    ) -> Result<()> {
+        self.transport.delete_collection(at, options, selection).await
+    }
+
+    /// See [`Transport::raw_get`].
+    pub async fn raw_get(&self, path: &str) -> Result<Bytes> {
+        self.transport.raw_get(path).await
+    }
 }
 
 fn encode(object: &Value) -> Result<Bytes> {

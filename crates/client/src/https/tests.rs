@@ -1,0 +1,134 @@
+//! Against a small HTTP server on loopback that speaks the API's replies.
+
+use std::convert::Infallible;
+
+use futures::StreamExt;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::WatchEvent;
+
+type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
+
+fn text(code: u16, body: &str) -> Response<Body> {
+    Response::builder().status(code).body(Full::new(Bytes::from(body.to_owned())).boxed()).unwrap()
+}
+
+async fn answer(request: Request<Incoming>) -> std::result::Result<Response<Body>, Infallible> {
+    let method = request.method().clone();
+    let path = request.uri().path_and_query().unwrap().to_string();
+    let header = |name: &str| request.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+    let (kind, authorization) = (header("content-type"), header("authorization"));
+    if authorization != "Bearer secret" {
+        return Ok(text(
+            401,
+            r#"{"kind":"Status","status":"Failure","code":401,"reason":"Unauthorized","message":"Unauthorized"}"#,
+        ));
+    }
+    if path.contains("watch=true") {
+        assert!(path.contains("allowWatchBookmarks=true") && path.contains("resourceVersion=5"), "{path}");
+        let chunks = [
+            "{\"type\":\"ADDED\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"name\":\"a\",",
+            "\"resourceVersion\":\"6\"}}}\n{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}\n",
+        ];
+        let frames = chunks.map(|c| Ok::<_, Infallible>(Frame::data(Bytes::from_static(c.as_bytes()))));
+        return Ok(Response::new(BodyExt::boxed(StreamBody::new(futures::stream::iter(frames)))));
+    }
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let body = String::from_utf8_lossy(&body);
+    Ok(match (method.as_str(), path.as_str()) {
+        ("GET", "/api/v1/namespaces/ns/pods/a") => {
+            text(200, r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#)
+        }
+        ("PATCH", "/api/v1/namespaces/ns/pods/a?fieldManager=me") => {
+            assert_eq!(kind, "application/merge-patch+json");
+            assert_eq!(body, r#"{"x":1}"#);
+            text(200, r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"patched"}}"#)
+        }
+        ("DELETE", "/api/v1/namespaces/ns/pods/a") => {
+            assert!(body.contains(r#""uid":"u""#), "{body}");
+            text(200, r#"{"kind":"Status","status":"Success"}"#)
+        }
+        ("GET", "/version") => text(200, "{}"),
+        _ => text(404, "nothing here"),
+    })
+}
+
+struct Served {
+    transport: Https,
+    tasks: base::Tasks,
+}
+
+async fn serve(token: &str) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut tasks = base::Tasks::new(&CancellationToken::new());
+    let stop = tasks.token().clone();
+    tasks.spawn("server", async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => {
+                    let io = TokioIo::new(accepted.unwrap().0);
+                    connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service_fn(answer)));
+                }
+            }
+        }
+    });
+    let server = Server { url, ..Server::default() };
+    let transport = Https::open(&server, Credential::Token(token.into()), "test").unwrap();
+    Served { transport, tasks }
+}
+
+fn pod() -> Resource {
+    Resource::object(&object::Gvr::new("", "v1", "pods"), Some("ns"), "a")
+}
+
+#[tokio::test]
+async fn objects_errors_and_watches_come_through() {
+    let Served { transport, tasks } = serve("secret").await;
+    assert_eq!(transport.get(&pod()).await.unwrap().head.name, "a");
+    let options = WriteOptions { field_manager: Some("me".into()), dry_run: false };
+    let patched = transport.patch(&pod(), &Patch::Merge(serde_json::json!({"x": 1})), &options).await.unwrap();
+    assert_eq!(patched.head.name, "patched");
+    let gone = transport.delete(&pod(), &DeleteOptions { uid: Some("u".into()), ..Default::default() }).await.unwrap();
+    assert!(gone.is_none());
+    assert_eq!(transport.raw_get("/version").await.unwrap(), "{}");
+    let missing = transport.raw_get("/other").await.unwrap_err();
+    assert_eq!((missing.code, missing.message.as_str()), (404, "the server answered 404: nothing here"));
+    let pods = Resource::collection(&object::Gvr::new("", "v1", "pods"), None);
+    let from = ListOptions { resource_version: Some(5), ..ListOptions::default() };
+    let events: Vec<_> = transport.watch(&pods, &from).await.unwrap().collect().await;
+    assert!(matches!(events[0].as_ref().unwrap(), WatchEvent::Added(o) if o.head.resource_version == 6));
+    assert!(matches!(events[1].as_ref().unwrap(), WatchEvent::Bookmark(9)));
+    assert_eq!(events.len(), 2);
+    tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_refused_identity_and_a_refused_connection_are_statuses() {
+    let Served { transport, tasks } = serve("wrong").await;
+    let refused = transport.get(&pod()).await.unwrap_err();
+    assert_eq!((refused.code, refused.reason), (401, Some(Reason::Unauthorized)));
+    tasks.shutdown().await;
+    let unreachable = transport.get(&pod()).await.unwrap_err();
+    assert_eq!(unreachable.code, 503);
+    assert!(unreachable.message.contains("refused"), "{unreachable}");
+    assert!(unreachable.is_transient());
+}
+
+#[test]
+fn bad_material_is_refused_with_its_name() {
+    let open = |server: &Server, credential| Https::open(server, credential, "test").map(drop).unwrap_err().to_string();
+    let broken = Server { url: "https://h".into(), ca_pem: Some(b"no".to_vec()), ..Server::default() };
+    assert_eq!(open(&broken, Credential::None), "the certificate authority is not valid PEM");
+    let plain = Server { url: "http://h".into(), ..Server::default() };
+    let credential = Credential::Certificate { cert_pem: b"no".to_vec(), key_pem: b"no".to_vec() };
+    assert_eq!(open(&plain, credential), "the client certificate is not valid PEM");
+}

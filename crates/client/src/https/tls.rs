@@ -1,0 +1,152 @@
+//! TLS below the transport: rustls with ring; authorities, client certificates, names.
+
+use std::sync::Arc;
+
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::{Credential, Server};
+
+/// Where Debian, Fedora and Alpine keep the machine's authorities.
+const MACHINE_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Why a transport cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The authority, the client certificate or its key is not PEM.
+    #[error("the {what} is not valid PEM")]
+    Pem {
+        /// Which one.
+        what: &'static str,
+        /// How it fails.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// No certificate authority is given and the machine has none.
+    #[error("no certificate authority is given and this machine has none")]
+    NoAuthority,
+    /// An authority, certificate or key that TLS refuses.
+    #[error("TLS refuses the {what}")]
+    Refused {
+        /// Which one.
+        what: &'static str,
+        /// How it fails.
+        #[source]
+        source: rustls::Error,
+    },
+    /// `tls-server-name` is no name.
+    #[error("{name:?} is no server name")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}
+
+/// A connector that checks the server and shows who we are.
+pub(super) fn connector(server: &Server, credential: &Credential) -> Result<HttpsConnector<HttpConnector>, TlsError> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(std::time::Duration::from_secs(10)));
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config(server, credential)?).https_or_http();
+    Ok(match &server.tls_server_name {
+        None => builder.enable_all_versions().wrap_connector(http),
+        Some(name) => {
+            let parsed = ServerName::try_from(name.clone()).map_err(|_| TlsError::Name { name: name.clone() })?;
+            let resolver = FixedServerNameResolver::new(parsed);
+            builder.with_server_name_resolver(resolver).enable_all_versions().wrap_connector(http)
+        }
+    })
+}
+
+fn config(server: &Server, credential: &Credential) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Refused { what: "protocol versions", source })?;
+    let builder = if server.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Trusting(provider)))
+    } else {
+        builder.with_root_certificates(roots(server)?)
+    };
+    let Credential::Certificate { cert_pem, key_pem } = credential else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates(cert_pem, "client certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|source| TlsError::Pem { what: "client key", source })?;
+    builder.with_client_auth_cert(chain, key).map_err(|source| TlsError::Refused { what: "client certificate", source })
+}
+
+fn roots(server: &Server) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match &server.ca_pem {
+        Some(pem) => {
+            for authority in certificates(pem, "certificate authority")? {
+                let refused = |source| TlsError::Refused { what: "certificate authority", source };
+                roots.add(authority).map_err(refused)?;
+            }
+        }
+        None if server.url.starts_with("http://") => {}
+        None => {
+            let pem = MACHINE_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok());
+            let pem = pem.ok_or(TlsError::NoAuthority)?;
+            // A machine's bundle may hold certificates that rustls does not take: the others count.
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+        }
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|source| TlsError::Pem { what, source })?;
+    match found.is_empty() {
+        true => Err(TlsError::Pem { what, source: rustls_pki_types::pem::Error::NoItemsFound }),
+        false => Ok(found),
+    }
+}
+
+/// `insecure-skip-tls-verify`: any certificate will do, but its holder must have the key.
+#[derive(Debug)]
+struct Trusting(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
