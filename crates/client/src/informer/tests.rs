@@ -42,9 +42,10 @@ fn print(change: &Change) -> String {
 async fn first_list_then_changes_in_order() {
     let mut f = follow(&["a"]).await;
     assert_eq!(print(&f.changes.recv().await.unwrap()), "+a");
+    let gvr = Gvr::new("", "v1", "configmaps");
     f.server.seed(config_map("b"));
-    f.server.seed(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "ns"}, "data": {"k": "v"}}));
-    f.server.remove(&Gvr::new("", "v1", "configmaps"), "ns", "b");
+    f.server.modify(&gvr, "ns", "a", |map| map["data"] = json!({"k": "v"}));
+    f.server.remove(&gvr, "ns", "b");
     let mut seen = Vec::new();
     for _ in 0..3 {
         seen.push(print(&f.changes.recv().await.unwrap()));
