@@ -61,9 +61,15 @@ mod tests {
 
     #[test]
     fn durations_as_go_prints_them() {
-        for (millis, text) in
-            [(0, "0s"), (12, "12ms"), (1000, "1s"), (1230, "1.23s"), (80_000, "1m20s"), (300_000, "5m0s"), (3_600_000, "1h0m0s")]
-        {
+        for (millis, text) in [
+            (0, "0s"),
+            (12, "12ms"),
+            (1000, "1s"),
+            (1230, "1.23s"),
+            (80_000, "1m20s"),
+            (300_000, "5m0s"),
+            (3_600_000, "1h0m0s"),
+        ] {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }
     }

@@ -77,9 +77,10 @@ impl Puller {
     ) -> Result<Pulled, PullFailure> {
         let about = || About::container(pod, container);
         let Some(image) = with_default_tag(&container.image) else {
-            let message =
-                format!("Failed to apply default image tag {:?}: couldn't parse image name {:?}: invalid reference format",
-                    container.image, container.image);
+            let message = format!(
+                "Failed to apply default image tag {:?}: couldn't parse image name {:?}: invalid reference format",
+                container.image, container.image
+            );
             self.events.warning(about(), "InspectFailed", &message);
             return Err(failed("InvalidImageName", message, None));
         };
@@ -180,7 +181,9 @@ impl Puller {
         for secret in &pod.spec.image_pull_secrets {
             match self.objects.get(ObjectKind::Secret, &pod.metadata.namespace, &secret.name).await {
                 Ok(object) => out.extend(credentials::matching(&object, image).into_iter().map(Some)),
-                Err(error) => tracing::warn!(pod = pod.key(), secret = secret.name, %error, "unable to retrieve pull secret"),
+                Err(error) => {
+                    tracing::warn!(pod = pod.key(), secret = secret.name, %error, "unable to retrieve pull secret")
+                }
             }
         }
         if out.is_empty() {
@@ -248,7 +251,8 @@ pub(crate) fn with_default_tag(image: &str) -> Option<String> {
         None => (name, None),
     };
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let tag_fits = tag.is_none_or(|t| !t.is_empty() && t.len() <= 128 && t.chars().all(is_word) && !t.starts_with(['.', '-']));
+    let tag_fits =
+        tag.is_none_or(|t| !t.is_empty() && t.len() <= 128 && t.chars().all(is_word) && !t.starts_with(['.', '-']));
     let digest_fits = digest.is_none_or(|d| d.split_once(':').is_some_and(|(_, hex)| hex.len() >= 32));
     let mut parts = path.split('/').peekable();
     let first = parts.peek().copied().unwrap_or_default();
@@ -258,7 +262,9 @@ pub(crate) fn with_default_tag(image: &str) -> Option<String> {
     }
     let is_lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let part_fits = |p: &str| {
-        p.starts_with(is_lower) && p.ends_with(is_lower) && p.chars().all(|c| is_lower(c) || matches!(c, '.' | '_' | '-'))
+        p.starts_with(is_lower)
+            && p.ends_with(is_lower)
+            && p.chars().all(|c| is_lower(c) || matches!(c, '.' | '_' | '-'))
     };
     let fits = !path.is_empty() && parts.all(part_fits) && tag_fits && digest_fits;
     fits.then(|| if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() })

@@ -1,6 +1,6 @@
 //! Container logs in CRI's format: `2026-11-21T02:00:00.123456789Z stdout F text`. Parsing, tailing; rotation names.
 
-
+pub(crate) mod follow;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;

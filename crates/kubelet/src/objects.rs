@@ -49,15 +49,10 @@ impl ObjectKind {
 pub(crate) enum ObjectsError {
     /// There is none.
     #[error("{singular} {name:?} not found")]
-    NotFound {
-        singular: &'static str,
-        name: String,
-    },
+    NotFound { singular: &'static str, name: String },
     /// The API server did not answer in time, or refuses.
     #[error("failed to sync {singular} cache: timed out waiting for the condition")]
-    NotSynced {
-        singular: &'static str,
-    },
+    NotSynced { singular: &'static str },
 }
 
 impl ObjectsError {

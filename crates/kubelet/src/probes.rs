@@ -203,7 +203,9 @@ impl ProbeWorker {
         let Some(target) = self.target.borrow().clone() else { return };
         let Some((_, container)) = target.pod.container(&self.name) else { return };
         let id = self.state.container_id().to_owned();
-        let Some(success) = run::run(&self.shared, &target, container, &id, self.kind, &self.probe).await else { return };
+        let Some(success) = run::run(&self.shared, &target, container, &id, self.kind, &self.probe).await else {
+            return;
+        };
         let Some(result) = self.state.record(success) else { return };
         let key = (id, self.kind);
         let before = self.results.write().0.insert(key, Some(result));

@@ -70,7 +70,8 @@ pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, capacity: i64) -> 
         _ => {
             let request = |c: &Container| amount(&c.resources.requests, "memory").units();
             let mut score = adjusted(request(container), capacity);
-            let is_sidecar = container.is_sidecar() && pod.spec.init_containers.iter().any(|c| c.name == container.name);
+            let is_sidecar =
+                container.is_sidecar() && pod.spec.init_containers.iter().any(|c| c.name == container.name);
             if is_sidecar {
                 let least = pod.spec.containers.iter().map(request).min().unwrap_or(0);
                 score = score.min(adjusted(least, capacity));
@@ -136,6 +137,9 @@ mod tests {
     fn shares_and_quota() {
         let cpu = |text| Quantity::parse(text).unwrap();
         assert_eq!([shares(cpu("0")), shares(cpu("1m")), shares(cpu("500m")), shares(cpu("2"))], [2, 2, 512, 2048]);
-        assert_eq!([quota(cpu("0"), 100_000), quota(cpu("5m"), 100_000), quota(cpu("1.5"), 100_000)], [0, 1000, 150_000]);
+        assert_eq!(
+            [quota(cpu("0"), 100_000), quota(cpu("5m"), 100_000), quota(cpu("1.5"), 100_000)],
+            [0, 1000, 150_000]
+        );
     }
 }

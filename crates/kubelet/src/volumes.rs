@@ -58,11 +58,7 @@ pub(crate) enum Cause {
     #[error("{0}")]
     Spec(String),
     #[error("{what} {path}: {error}")]
-    Io {
-        what: &'static str,
-        path: String,
-        error: std::io::Error,
-    },
+    Io { what: &'static str, path: String, error: std::io::Error },
     #[error("failed to fetch token: {0}")]
     Token(object::Status),
 }
@@ -105,7 +101,13 @@ struct Context<'a> {
 
 impl Volumes {
     /// Volumes under `root_dir` (`/var/lib/kubelet`).
-    pub(crate) fn new(root_dir: &Path, mounter: Arc<dyn Mounter>, objects: Objects, client: Client, node: NodeFacts) -> Self {
+    pub(crate) fn new(
+        root_dir: &Path,
+        mounter: Arc<dyn Mounter>,
+        objects: Objects,
+        client: Client,
+        node: NodeFacts,
+    ) -> Self {
         Self { pods_dir: root_dir.join("pods"), mounter, objects, tokens: token::Tokens::new(client), node }
     }
 
@@ -208,6 +210,3 @@ fn mode(dir: &Path, mode: u32) -> Result<(), Cause> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Cause> + Send + 'static) -> Result<T, Cause> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Cause::Spec(error.to_string())))
 }
-
-#[cfg(test)]
-mod tests;

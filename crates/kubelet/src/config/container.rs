@@ -45,11 +45,8 @@ pub(crate) fn config(from: Prepared<'_>) -> Result<ContainerConfig, String> {
     let expanded = |items: &[String]| -> Vec<String> {
         items.iter().map(|item| expand::expand(item, |name| from.env.get(name).cloned())).collect()
     };
-    let image = ImageSpec {
-        image: from.image_ref,
-        user_specified_image: container.image.clone(),
-        ..ImageSpec::default()
-    };
+    let image =
+        ImageSpec { image: from.image_ref, user_specified_image: container.image.clone(), ..ImageSpec::default() };
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata {
             name: container.name.clone(),

@@ -108,8 +108,18 @@ mod tests {
     fn policies() {
         let cluster = ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp"];
         check(json!({"dnsPolicy": "ClusterFirst"}), &["10.43.0.10"], &cluster, &["ndots:5"]);
-        check(json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}), &["8.8.8.8"], &["corp"], &["timeout:2", "rotate"]);
-        check(json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}), &["10.43.0.10"], &cluster, &["ndots:5"]);
+        check(
+            json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}),
+            &["8.8.8.8"],
+            &["corp"],
+            &["timeout:2", "rotate"],
+        );
+        check(
+            json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}),
+            &["10.43.0.10"],
+            &cluster,
+            &["ndots:5"],
+        );
         check(json!({"dnsPolicy": "Default"}), &["8.8.8.8"], &["corp"], &["timeout:2", "rotate"]);
         let config = json!({"nameservers": ["1.1.1.1"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
         check(json!({"dnsPolicy": "None", "dnsConfig": config}), &["1.1.1.1"], &["x"], &["ndots:2", "edns0"]);

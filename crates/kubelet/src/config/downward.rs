@@ -44,7 +44,12 @@ fn format_map(map: &BTreeMap<String, String>) -> String {
 }
 
 /// The text of a container's resource.
-pub(crate) fn resource(pod: &Pod, own: Option<&Container>, of: &ResourceFieldRef, node: &NodeFacts) -> Result<String, String> {
+pub(crate) fn resource(
+    pod: &Pod,
+    own: Option<&Container>,
+    of: &ResourceFieldRef,
+    node: &NodeFacts,
+) -> Result<String, String> {
     let container = match of.container_name.as_str() {
         "" => own,
         name => pod.container(name).map(|(_, c)| c),

@@ -18,12 +18,7 @@ pub(crate) enum EnvError {
     Object(#[from] ObjectsError),
     /// The object has no such key.
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
-    Key {
-        key: String,
-        kind: &'static str,
-        namespace: String,
-        name: String,
-    },
+    Key { key: String, kind: &'static str, namespace: String, name: String },
     /// A field or resource that cannot be given.
     #[error("{0}")]
     Field(String),
@@ -40,7 +35,10 @@ pub(crate) struct Sources<'a> {
 }
 
 /// The variables, in name order.
-pub(crate) async fn environment(container: &Container, from: &Sources<'_>) -> Result<BTreeMap<String, String>, EnvError> {
+pub(crate) async fn environment(
+    container: &Container,
+    from: &Sources<'_>,
+) -> Result<BTreeMap<String, String>, EnvError> {
     let mut env = BTreeMap::new();
     for source in &container.env_from {
         let refs = [(&source.config_map_ref, ObjectKind::ConfigMap), (&source.secret_ref, ObjectKind::Secret)];

@@ -37,8 +37,11 @@ pub(crate) fn kernel_name(pod: &Pod, cluster_domain: &str) -> Result<String, Str
     }
     let full = format!("{name}.{domain}");
     if full.len() > 64 {
-        return Err(format!("failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long (64 \
-                            characters is the max, {} characters requested)", full.len()));
+        return Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long (64 \
+                            characters is the max, {} characters requested)",
+            full.len()
+        ));
     }
     Ok(full)
 }
@@ -93,9 +96,11 @@ mod tests {
         assert_eq!(kernel_name(&pod, "cluster.local").unwrap(), "h.s.ns.svc.cluster.local");
         let text = managed(&pod, &["10.42.0.9".into()], "cluster.local");
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"));
-        assert!(text.ends_with(
-            "10.42.0.9\th.s.ns.svc.cluster.local\th\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"
-        ));
+        assert!(
+            text.ends_with(
+                "10.42.0.9\th.s.ns.svc.cluster.local\th\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"
+            )
+        );
         assert_eq!(truncated(&format!("{}-x", "a".repeat(62))), "a".repeat(62));
     }
 }

@@ -16,7 +16,12 @@ pub(crate) fn log_directory(node: &NodeFacts, namespace: &str, name: &str, uid: 
 }
 
 /// What the runtime is told to run a sandbox; `host_resolver` is the text of the node's `resolv.conf`.
-pub(crate) fn config(pod: &Pod, attempt: u32, node: &NodeFacts, host_resolver: &str) -> Result<PodSandboxConfig, String> {
+pub(crate) fn config(
+    pod: &Pod,
+    attempt: u32,
+    node: &NodeFacts,
+    host_resolver: &str,
+) -> Result<PodSandboxConfig, String> {
     let m = &pod.metadata;
     let hostname = match pod.spec.host_network {
         true => String::new(),

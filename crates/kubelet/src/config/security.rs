@@ -4,8 +4,8 @@ use std::path::Path;
 
 use protos::cri::v1::security_profile::ProfileType;
 use protos::cri::v1::{
-    Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
-    NamespaceOption, SecurityProfile, SupplementalGroupsPolicy,
+    Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    SecurityProfile, SupplementalGroupsPolicy,
 };
 
 use crate::api::{Container, Pod, SeccompProfile};
@@ -197,7 +197,9 @@ mod tests {
             json!({}),
             json!({"runAsNonRoot": true}),
             named.clone(),
-            &format!("container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root {whom}"),
+            &format!(
+                "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root {whom}"
+            ),
         );
         check(json!({"runAsNonRoot": true}), json!({"runAsNonRoot": false}), named, "");
     }

@@ -84,8 +84,12 @@ mod tests {
             let tree = json!({"metadata": {"name": name, "namespace": ns}, "spec": {"clusterIP": ip, "ports": ports}});
             Arc::new(Object::from_value(&tree).unwrap())
         };
-        let all = [service("default", "kubernetes", "10.43.0.1"), service("a", "my-web", "10.43.0.2"),
-            service("a", "headless", "None"), service("b", "other", "10.43.0.3")];
+        let all = [
+            service("default", "kubernetes", "10.43.0.1"),
+            service("a", "my-web", "10.43.0.2"),
+            service("a", "headless", "None"),
+            service("b", "other", "10.43.0.3"),
+        ];
         let seen = environment(&all, "a", true);
         assert_eq!(seen["KUBERNETES_SERVICE_HOST"], "10.43.0.1");
         assert_eq!(seen["MY_WEB_SERVICE_PORT_HTTP_X"], "80");

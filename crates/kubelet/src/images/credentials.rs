@@ -51,7 +51,8 @@ fn fits(key: &str, image: &str) -> bool {
     let (host, path) = split(key);
     let (image_host, image_path) = image_parts(image);
     let host = if host == "index.docker.io" { "docker.io" } else { host };
-    host_fits(host, image_host) && (path.is_empty() || image_path == path || image_path.starts_with(&format!("{path}/")))
+    host_fits(host, image_host)
+        && (path.is_empty() || image_path == path || image_path.starts_with(&format!("{path}/")))
 }
 
 fn split(key: &str) -> (&str, &str) {

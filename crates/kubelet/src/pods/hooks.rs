@@ -41,9 +41,12 @@ pub(crate) async fn run(
         let target = http::Target::new(action, container, ips.first().map_or("", String::as_str), "kube-lifecycle")?;
         return match http::get(&target, HTTP_PATIENCE).await {
             Ok(reply) if reply.status < 400 => Ok(()),
-            Ok(reply) => {
-                Err(format!("HTTP lifecycle hook ({}) {} failed - error: HTTP status {}", action.path, whom(), reply.status))
-            }
+            Ok(reply) => Err(format!(
+                "HTTP lifecycle hook ({}) {} failed - error: HTTP status {}",
+                action.path,
+                whom(),
+                reply.status
+            )),
             Err(error) => Err(format!("HTTP lifecycle hook ({}) {} failed - error: {error}", action.path, whom())),
         };
     }

@@ -118,7 +118,8 @@ impl<'a> KillAll<'a> {
 
 /// Sidecars end after the main containers, in reverse order of their start (KEP-753).
 fn end_before(pod: &Pod, record: &Record, observed: &Observed) -> Vec<String> {
-    let sidecars: Vec<&str> = pod.spec.init_containers.iter().filter(|c| c.is_sidecar()).map(|c| c.name.as_str()).collect();
+    let sidecars: Vec<&str> =
+        pod.spec.init_containers.iter().filter(|c| c.is_sidecar()).map(|c| c.name.as_str()).collect();
     let Some(place) = sidecars.iter().position(|name| *name == record.name) else { return Vec::new() };
     let is_main = |name: &str| matches!(pod.container(name), Some((Role::Main, _)));
     let later = |name: &str| sidecars.iter().position(|s| *s == name).is_some_and(|p| p > place);

@@ -160,7 +160,11 @@ fn record(status: &ContainerStatus) -> Record {
         message: status.message.clone(),
         image: named.cloned().unwrap_or_default(),
         image_id: status.image_ref.clone(),
-        user: status.user.as_ref().and_then(|u| u.linux.as_ref()).map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
+        user: status
+            .user
+            .as_ref()
+            .and_then(|u| u.linux.as_ref())
+            .map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
         log_path: Path::new(&status.log_path).to_string_lossy().into_owned(),
     }
 }

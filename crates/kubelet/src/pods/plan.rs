@@ -89,8 +89,7 @@ pub(crate) fn plan(pod: &Pod, observed: &Observed, probes: &ProbeResults) -> Pla
     if let Some(attempt) = sandbox_needed(pod, observed) {
         return plan_with_new_sandbox(pod, observed, attempt);
     }
-    let mut plan =
-        Plan { sandbox: observed.sandboxes.first().map(|s| s.id.clone()), ..Plan::default() };
+    let mut plan = Plan { sandbox: observed.sandboxes.first().map(|s| s.id.clone()), ..Plan::default() };
     for (index, container) in pod.spec.ephemeral_containers.iter().enumerate() {
         if observed.latest(&container.name).is_none() {
             plan.starts.push((Role::Ephemeral, index));

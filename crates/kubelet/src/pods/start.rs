@@ -10,11 +10,11 @@ use protos::cri::v1::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::hooks;
 use super::kill;
 use super::observed::{Observed, RunState};
 use super::plan::{Kill, KillReason};
 use super::status::Blocked;
-use super::hooks;
 use crate::api::{Container, Pod, VolumeMount};
 use crate::clock::go_duration;
 use crate::config::{container, env, expand, hosts, sandbox, services};
@@ -112,8 +112,7 @@ impl Starter<'_> {
     }
 
     fn check_backoff(&self, container: &Container) -> Result<(), NotStarted> {
-        let exited =
-            self.observed.containers.iter().find(|r| r.name == container.name && r.state == RunState::Exited);
+        let exited = self.observed.containers.iter().find(|r| r.name == container.name && r.state == RunState::Exited);
         let Some(exited) = exited else { return Ok(()) };
         let key = format!("{}_{}_{}", self.pod.metadata.uid, container.name, crate::labels::hash(container));
         let now = self.shared.clock.nanos();
@@ -127,10 +126,7 @@ impl Starter<'_> {
         let event = format!("Back-off restarting failed container {} in pod {full}", container.name);
         self.shared.events.warning(About::container(self.pod, container), "BackOff", event);
         let message = format!("back-off {wait} restarting failed container={} pod={full}", container.name);
-        Err(NotStarted {
-            blocked: Blocked { reason: "CrashLoopBackOff".into(), message },
-            retry_at: Some(until),
-        })
+        Err(NotStarted { blocked: Blocked { reason: "CrashLoopBackOff".into(), message }, retry_at: Some(until) })
     }
 
     /// One more than the last incarnation's; when the runtime forgot it, one more than the newest log's.
@@ -218,12 +214,14 @@ impl Starter<'_> {
             });
         }
         let at = |path: &str| out.iter().any(|m: &Mount| m.container_path == path);
-        let io = |what: &str, e: std::io::Error| format!("failed to prepare {what} for container {:?}: {e}", container.name);
+        let io =
+            |what: &str, e: std::io::Error| format!("failed to prepare {what} for container {:?}: {e}", container.name);
         // A pod of the node's network has the address of the node: its hosts file is the node's.
         if !at("/etc/hosts") {
             std::fs::create_dir_all(&pod_dir).map_err(|e| io("/etc/hosts", e))?;
             let file = pod_dir.join("etc-hosts");
-            hosts::write(&file, self.pod, self.ips, &self.shared.node.cluster_domain).map_err(|e| io("/etc/hosts", e))?;
+            hosts::write(&file, self.pod, self.ips, &self.shared.node.cluster_domain)
+                .map_err(|e| io("/etc/hosts", e))?;
             out.push(plain_mount("/etc/hosts", &file));
         }
         let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
@@ -312,7 +310,11 @@ impl Starter<'_> {
         };
         let Err(message) = result else { return Ok(()) };
         // The message is not in the event: it may quote secrets.
-        self.shared.events.warning(About::container(self.pod, container), "FailedPostStartHook", "PostStartHook failed");
+        self.shared.events.warning(
+            About::container(self.pod, container),
+            "FailedPostStartHook",
+            "PostStartHook failed",
+        );
         let kill = Kill {
             id: id.to_owned(),
             name: container.name.clone(),
@@ -340,11 +342,7 @@ fn absolute(path: &str) -> String {
 }
 
 fn plain_mount(inside: &str, host: &Path) -> Mount {
-    Mount {
-        container_path: inside.to_owned(),
-        host_path: host.to_string_lossy().into_owned(),
-        ..Mount::default()
-    }
+    Mount { container_path: inside.to_owned(), host_path: host.to_string_lossy().into_owned(), ..Mount::default() }
 }
 
 fn propagation(mode: Option<&str>) -> Result<i32, String> {

@@ -42,7 +42,13 @@ enum Step {
 
 impl Writer {
     /// A writer for the pod `namespace/name` with this uid.
-    pub(crate) fn new(client: Client, namespace: &str, name: &str, uid: &str, desired: watch::Receiver<Desired>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        desired: watch::Receiver<Desired>,
+    ) -> Self {
         let at = Resource::object(&Gvr::new("", "v1", "pods"), Some(namespace), name);
         Self { client, at, uid: uid.to_owned(), desired }
     }
@@ -112,11 +118,8 @@ impl Writer {
     }
 
     async fn delete(&self) -> Step {
-        let options = DeleteOptions {
-            grace_period_seconds: Some(0),
-            uid: Some(self.uid.clone()),
-            ..DeleteOptions::default()
-        };
+        let options =
+            DeleteOptions { grace_period_seconds: Some(0), uid: Some(self.uid.clone()), ..DeleteOptions::default() };
         match self.client.delete(&self.at, &options).await {
             // Finalizers may still hold it; its end is then theirs to wait for.
             Ok(_) => Step::Done,

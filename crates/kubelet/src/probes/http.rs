@@ -132,10 +132,7 @@ where
     for (name, value) in &target.headers {
         request = request.header(name, value);
     }
-    let request = request
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| e.to_string())?;
+    let request = request.header(header::CONNECTION, "close").body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
     let talk = async {
         let reply = sender.send_request(request).await.map_err(|e| hyper_words(&e))?;
         let status = reply.status().as_u16();

@@ -53,13 +53,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn attempt(
-    shared: &Shared,
-    target: &ProbeTarget,
-    container: &Container,
-    id: &str,
-    probe: &Probe,
-) -> Outcome {
+async fn attempt(shared: &Shared, target: &ProbeTarget, container: &Container, id: &str, probe: &Probe) -> Outcome {
     let timeout = Duration::from_secs(u64::try_from(probe.timeout_seconds.max(1)).unwrap_or(1));
     let pod_ip = target.status.pod_ip.as_str();
     let handler = &probe.handler;

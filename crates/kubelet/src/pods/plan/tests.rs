@@ -40,7 +40,13 @@ fn show(plan: &Plan, pod: &Pod) -> String {
     parts.join(", ")
 }
 
-fn check_with(spec: &Value, boxes: Vec<SandboxRecord>, containers: &str, failed: &[(&str, ProbeKind, bool)], expect: &str) {
+fn check_with(
+    spec: &Value,
+    boxes: Vec<SandboxRecord>,
+    containers: &str,
+    failed: &[(&str, ProbeKind, bool)],
+    expect: &str,
+) {
     let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
     let observed = Observed { sandboxes: boxes, containers: records(containers) };
     let mut probes = ProbeResults::default();
@@ -118,7 +124,11 @@ fn changed_and_unknown_containers_are_replaced() {
     let changed = "a:running:0:changed b:running";
     check(&two("Never"), changed, "kill a (Container a definition changed, will be restarted), start a");
     let unknown = "a:unknown b:running";
-    check(&two("Always"), unknown, "kill a (Container is in \"unknown\" state, try killing it before restart), start a");
+    check(
+        &two("Always"),
+        unknown,
+        "kill a (Container is in \"unknown\" state, try killing it before restart), start a",
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use crate::api::{Condition, Container, ContainerStatus, Pod, PodStatus, Probe, R
 use crate::pods::plan::{ProbeKind, ProbeResults, sandbox_needed};
 
 /// The condition types that only the kubelet writes.
-pub(crate) const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub(crate) const OWNED: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// Fills in `started` and `ready` of all containers.
 pub(crate) fn set_started_and_ready(status: &mut PodStatus, input: &Inputs) {

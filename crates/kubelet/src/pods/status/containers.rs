@@ -56,7 +56,12 @@ fn status(input: &Inputs, role: Role, container: &Container, old: Option<&Contai
     status
 }
 
-fn from_record(input: &Inputs, record: &Record, container: &Container, old: Option<&ContainerStatus>) -> ContainerStatus {
+fn from_record(
+    input: &Inputs,
+    record: &Record,
+    container: &Container,
+    old: Option<&ContainerStatus>,
+) -> ContainerStatus {
     let user = record.user.as_ref().map(|(uid, gid, groups)| {
         let mut linux = json!({"uid": uid, "gid": gid});
         if !groups.is_empty() {
@@ -64,8 +69,7 @@ fn from_record(input: &Inputs, record: &Record, container: &Container, old: Opti
         }
         json!({"linux": linux})
     });
-    let lost_while_running =
-        record.state == RunState::Unknown && old.is_some_and(|o| o.state.running.is_some());
+    let lost_while_running = record.state == RunState::Unknown && old.is_some_and(|o| o.state.running.is_some());
     let restarts = old.map_or(0, |o| o.restart_count);
     ContainerStatus {
         name: container.name.clone(),

@@ -60,9 +60,7 @@ fn condition(old: &PodStatus, new: &Condition) -> Option<Value> {
     let mut tree = serde_json::to_value(new).unwrap_or_default();
     strip_nulls(&mut tree);
     if let Some(before) = before {
-        for (key, had, has) in
-            [("reason", &before.reason, &new.reason), ("message", &before.message, &new.message)]
-        {
+        for (key, had, has) in [("reason", &before.reason, &new.reason), ("message", &before.message, &new.message)] {
             if !had.is_empty() && has.is_empty() {
                 tree[key] = Value::Null;
             }

@@ -22,15 +22,7 @@ impl Default for Case {
     fn default() -> Self {
         let pod = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3},
             "spec": {"containers": [{"name": "a", "image": "x"}]}});
-        Self {
-            pod,
-            containers: "",
-            blocked: &[],
-            probes: &[],
-            old: json!({}),
-            is_ending: false,
-            has_sandbox: true,
-        }
+        Self { pod, containers: "", blocked: &[], probes: &[], old: json!({}), is_ending: false, has_sandbox: true }
     }
 }
 
@@ -50,7 +42,8 @@ fn records(text: &str) -> Vec<Record> {
             name: name.into(),
             state,
             exit_code,
-            reason: if state == RunState::Exited { if exit_code == 0 { "Completed" } else { "Error" } } else { "" }.into(),
+            reason: if state == RunState::Exited { if exit_code == 0 { "Completed" } else { "Error" } } else { "" }
+                .into(),
             restart_count: 7 - index as i32,
             started_at: 1_700_000_000_000_000_000,
             finished_at: 1_700_000_001_000_000_000,
@@ -182,7 +175,8 @@ fn probes_decide_readiness() {
     assert_eq!(probed(&[("a0", Startup, true)], json!({})), (Some(true), false));
     assert_eq!(probed(&[("a0", Startup, true), ("a0", Readiness, true)], json!({})), (Some(true), true));
     assert_eq!(probed(&[("a0", Readiness, true)], json!({})), (Some(false), false));
-    let adopted = json!({"containerStatuses": [{"name": "a", "containerID": "navarch://a0", "started": true, "ready": true}]});
+    let adopted =
+        json!({"containerStatuses": [{"name": "a", "containerID": "navarch://a0", "started": true, "ready": true}]});
     assert_eq!(probed(&[], adopted), (Some(true), true));
 }
 
