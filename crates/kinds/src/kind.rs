@@ -3,6 +3,8 @@
 use object::{Gvk, Gvr, Invalid};
 use serde_json::Value;
 
+use crate::{cells, names};
+
 /// The declaration of one resource: plain data and pure rules. Built-in kinds return one from `fn kind()`; a
 /// CustomResourceDefinition makes one at run time.
 #[derive(Clone, Debug)]
@@ -101,12 +103,60 @@ pub struct Rules {
     pub validate_status: fn(new: &Value, old: &Value, errors: &mut Vec<Invalid>),
     /// Why a name is wrong (`None`: it is fine). Most kinds: DNS subdomain; services: DNS-1035 label; namespaces: DNS-1123 label.
     pub name: fn(&str) -> Option<String>,
-    /// Cells of the table row, one per column of `columns`. `now` is seconds since the epoch, for ages.
+    /// Cells of the table row, one per column; none when they are plain paths (`cells.rs`). See [`Kind::row`].
     pub row: fn(object: &Value, now: i64) -> Vec<Value>,
     /// Default grace period of a delete in seconds (pods: `spec.terminationGracePeriodSeconds`); `None`: not graceful.
     pub grace: fn(&Value) -> Option<i64>,
     /// Warnings for the client (`Warning:` headers) on create or update: deprecated fields and the like.
     pub warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
+}
+
+/// A kind without rules of its own: nothing is defaulted or checked, names are DNS subdomains, and `status` (where there is such a
+/// subresource) is kept apart from the rest.
+pub const NO_RULES: Rules = Rules {
+    default: |_| {},
+    prepare_create: drop_status,
+    prepare_update: keep_status,
+    prepare_status: keep_all_but_status,
+    validate: |_, _, _| {},
+    validate_status: |_, _, _| {},
+    name: names::subdomain,
+    row: |_, _| Vec::new(),
+    grace: |_| None,
+    warnings: |_, _| Vec::new(),
+};
+
+/// A create does not set `status`.
+pub fn drop_status(new: &mut Value) {
+    if let Some(object) = new.as_object_mut() {
+        object.remove("status");
+    }
+}
+
+/// An update through the main resource leaves `status` as it was.
+pub fn keep_status(new: &mut Value, old: &Value) {
+    keep(new, old, "status");
+}
+
+/// An update through `status` leaves everything else as it was, but for metadata (whose spec-like parts the pipeline keeps).
+pub fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let status = new.get("status").cloned();
+    let metadata = new.get("metadata").cloned();
+    *new = old.clone();
+    for (key, value) in [("status", status), ("metadata", metadata)] {
+        match value {
+            Some(value) => new[key] = value,
+            None => drop(new.as_object_mut().and_then(|o| o.remove(key))),
+        }
+    }
+}
+
+/// Sets `new[key]` to what `old` has, absence included.
+pub fn keep(new: &mut Value, old: &Value, key: &str) {
+    match old.get(key) {
+        Some(value) => new[key] = value.clone(),
+        None => drop(new.as_object_mut().and_then(|o| o.remove(key))),
+    }
 }
 
 impl Kind {
@@ -125,6 +175,15 @@ impl Kind {
     /// True for namespaced kinds.
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
+    }
+    /// The cells of an object's table row, one per column. `now` is seconds since the epoch.
+    pub fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        let cells = (self.rules.row)(object, now);
+        if !cells.is_empty() {
+            return cells;
+        }
+        let plain = cells::plain(&format!("{}/{}", self.group, self.plural));
+        cells::row(object, now, plain.unwrap_or(&[".metadata.name", "@age"]))
     }
     /// The subresource of that name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {

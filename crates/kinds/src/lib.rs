@@ -1,13 +1,26 @@
-//! The table of built-in kinds: one room (file) per resource, plain data plus pure rules. Routing, discovery, OpenAPI, RBAC
-//! verbs, watch, patch, apply and the tables of `kubectl get` all follow from a [`Kind`]; a CustomResourceDefinition makes
-//! the same declaration at run time.
+//! The table of built-in kinds. What a resource *is called* (names, scope, verbs, columns) is data read off upstream
+//! (`data/resources.json`); what it *does* (defaulting, validation, rows) is a room of pure rules, one file per resource.
+//! Routing, discovery, OpenAPI, RBAC verbs, watch, patch, apply and the tables of `kubectl get` all follow from a [`Kind`];
+//! a CustomResourceDefinition makes the same declaration at run time.
 //!
 //! What belongs here: names, scope, versions, defaulting, validation, what an update may not change, status separation,
 //! selectable fields, columns. What does not: anything that needs a clock, another object, the store or a request
 //! (that is admission, in `apiserver`).
 //!
-//! Start reading at [`kind`](crate::Kind), then `core/configmap.rs` for the smallest room.
+//! Start reading at [`kind`](crate::Kind), then `core/configmap.rs` for the smallest room. A new room is one file and one line in
+//! `rooms.rs`.
 
+pub mod age;
+mod apps;
+mod batch;
+mod cells;
+mod core;
 pub mod kind;
+mod metadata;
+pub mod names;
+mod rooms;
+mod table;
 
-pub use kind::{Column, Kind, Rules, Scope, Subresource};
+pub use kind::{Column, Kind, NO_RULES, Rules, Scope, Subresource};
+pub use metadata::validate_metadata;
+pub use table::{Table, fields, table};

@@ -10,7 +10,9 @@
 mod decode;
 pub mod json;
 pub mod openapi;
+mod strategic;
 mod types;
 
 pub use decode::{DecodeError, Problem, decode};
-pub use types::{Field, ListType, Scalar, Struct, Type, table};
+pub use strategic::{PatchError, strategic_merge};
+pub use types::{Field, ListType, Scalar, Struct, Table, Type, table};

@@ -1,0 +1,53 @@
+//! `v1/ConfigMap`: plain data; frozen once `immutable` is set.
+
+use object::Invalid;
+use serde_json::Value;
+
+use crate::kind::{NO_RULES, Rules};
+use crate::{cells, names};
+
+pub(crate) const RULES: Rules = Rules { validate, row, ..NO_RULES };
+
+/// Data and binary data together.
+const MOST_BYTES: usize = 1024 * 1024;
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    let mut bytes = 0;
+    for field in ["data", "binaryData"] {
+        for (key, value) in new[field].as_object().into_iter().flatten() {
+            if let Some(why) = names::config_key(key) {
+                errors.push(Invalid::invalid(&format!("{field}[{key}]"), &key.as_str().into(), why));
+            }
+            if field == "binaryData" && new["data"].get(key).is_some() {
+                errors.push(Invalid::invalid(
+                    &format!("data[{key}]"),
+                    &key.as_str().into(),
+                    "duplicate of key present in binaryData",
+                ));
+            }
+            let length = value.as_str().map_or(0, str::len);
+            bytes += if field == "data" { length } else { length / 4 * 3 };
+        }
+    }
+    if bytes > MOST_BYTES {
+        errors.push(Invalid::too_long("", MOST_BYTES));
+    }
+    frozen(new, old, &["data", "binaryData"], errors);
+}
+
+/// Once `immutable` is set, neither it nor the data may change.
+pub(crate) fn frozen(new: &Value, old: Option<&Value>, fields: &[&str], errors: &mut Vec<Invalid>) {
+    let Some(old) = old.filter(|o| o["immutable"] == true) else { return };
+    for field in ["immutable"].iter().chain(fields) {
+        if new[field] != old[field] {
+            errors.push(Invalid::forbidden(field, "field is immutable when `immutable` is set"));
+        }
+    }
+}
+
+fn row(object: &Value, now: i64) -> Vec<Value> {
+    let count = |field: &str| object[field].as_object().map_or(0, serde_json::Map::len);
+    let mut row = cells::row(object, now, &[".metadata.name", "@age"]);
+    row.insert(1, (count("data") + count("binaryData")).into());
+    row
+}

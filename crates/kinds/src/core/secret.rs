@@ -1,0 +1,61 @@
+//! `v1/Secret`: `stringData` is folded into `data` on write; the type is fixed.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use object::Invalid;
+use serde_json::Value;
+
+use crate::core::configmap::frozen;
+use crate::kind::{NO_RULES, Rules};
+use crate::{cells, names};
+
+pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// Types that must have a key.
+const REQUIRED_KEYS: &[(&str, &[&str])] = &[
+    ("kubernetes.io/dockercfg", &[".dockercfg"]),
+    ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
+    ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
+    ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
+];
+
+fn default(secret: &mut Value) {
+    if secret["type"].as_str().unwrap_or("").is_empty() {
+        secret["type"] = "Opaque".into();
+    }
+    let Some(Value::Object(strings)) = secret.as_object_mut().and_then(|s| s.remove("stringData")) else { return };
+    for (key, value) in strings {
+        secret["data"][key] = STANDARD.encode(value.as_str().unwrap_or("")).into();
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    let mut bytes = 0;
+    for (key, value) in new["data"].as_object().into_iter().flatten() {
+        if let Some(why) = names::config_key(key) {
+            errors.push(Invalid::invalid(&format!("data[{key}]"), &key.as_str().into(), why));
+        }
+        bytes += value.as_str().map_or(0, str::len) / 4 * 3;
+    }
+    if bytes > MOST_BYTES {
+        errors.push(Invalid::too_long("data", MOST_BYTES));
+    }
+    let kind = new["type"].as_str().unwrap_or("");
+    for (_, keys) in REQUIRED_KEYS.iter().filter(|(t, _)| *t == kind) {
+        for key in keys.iter().filter(|k| new["data"].get(**k).is_none()) {
+            errors.push(Invalid::required(&format!("data[{key}]"), ""));
+        }
+    }
+    if let Some(old) = old
+        && old["type"] != new["type"]
+    {
+        errors.push(Invalid::invalid("type", &new["type"], "field is immutable"));
+    }
+    frozen(new, old, &["data"], errors);
+}
+
+fn row(object: &Value, now: i64) -> Vec<Value> {
+    cells::row(object, now, &[".metadata.name", ".type", "#.data", "@age"])
+}

@@ -1,0 +1,311 @@
+//! All kinds, and how to find one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+use object::{Gvk, Gvr};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::kind::{Column, Kind, Scope, Subresource};
+use crate::{cells, rooms};
+
+const RESOURCES: &str = include_str!("../data/resources.json");
+
+#[derive(Deserialize)]
+struct Row {
+    group: String,
+    version: String,
+    resource: String,
+    kind: String,
+    singular: String,
+    namespaced: bool,
+    verbs: Vec<String>,
+    #[serde(default)]
+    short_names: Vec<String>,
+    #[serde(default)]
+    categories: Vec<String>,
+    schema: Option<String>,
+    #[serde(default)]
+    subresources: Vec<SubRow>,
+    #[serde(default)]
+    columns: Vec<(String, String, String, i32)>,
+}
+
+#[derive(Deserialize)]
+struct SubRow {
+    name: String,
+    group: String,
+    version: String,
+    kind: String,
+    verbs: Vec<String>,
+}
+
+/// Resources in discovery's order.
+pub struct Table {
+    kinds: Vec<Kind>,
+    by_gvr: HashMap<Gvr, usize>,
+    by_gvk: HashMap<Gvk, usize>,
+}
+
+/// Resources whose storage path is not their plural.
+const STORAGE: &[(&str, &str, &str)] = &[
+    ("", "services", "services/specs"),
+    ("", "endpoints", "services/endpoints"),
+    ("", "nodes", "minions"),
+    ("", "replicationcontrollers", "controllers"),
+    ("events.k8s.io", "events", "events"),
+    ("apiregistration.k8s.io", "apiservices", "apiregistration.k8s.io/apiservices"),
+    ("apiextensions.k8s.io", "customresourcedefinitions", "apiextensions.k8s.io/customresourcedefinitions"),
+    ("networking.k8s.io", "ingresses", "ingress"),
+];
+
+/// Resources that PUT may create.
+const CREATED_BY_UPDATE: &[&str] = &[
+    "events",
+    "leases",
+    "endpoints",
+    "limitranges",
+    "roles",
+    "clusterroles",
+    "rolebindings",
+    "clusterrolebindings",
+    "csinodes",
+    "csistoragecapacities",
+    "runtimeclasses",
+];
+
+/// Kinds whose `metadata.generation` counts spec changes.
+const WITH_GENERATION: &[&str] = &[
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+    "Pod",
+    "PodDisruptionBudget",
+    "Ingress",
+    "NetworkPolicy",
+    "CustomResourceDefinition",
+    "EndpointSlice",
+    "FlowSchema",
+    "PriorityLevelConfiguration",
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "MutatingAdmissionPolicy",
+];
+
+/// (`group/plural`, selectable fields).
+const SELECTABLE: &[(&str, &[&str])] = &[
+    (
+        "/pods",
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
+        ],
+    ),
+    ("/nodes", &["spec.unschedulable"]),
+    ("/namespaces", &["status.phase"]),
+    ("/secrets", &["type"]),
+    ("/services", &["spec.clusterIP", "spec.type"]),
+    (
+        "/events",
+        &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+    ),
+    (
+        "events.k8s.io/events",
+        &[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "reason",
+            "reportingController",
+            "type",
+        ],
+    ),
+    ("/replicationcontrollers", &["status.replicas"]),
+    ("apps/replicasets", &["status.replicas"]),
+    ("batch/jobs", &["status.successful"]),
+    ("certificates.k8s.io/certificatesigningrequests", &["spec.signerName"]),
+];
+
+fn storage_prefix(row: &Row) -> Option<String> {
+    if !row.verbs.iter().any(|v| v == "list") || row.resource == "componentstatuses" {
+        return None;
+    }
+    let special = STORAGE.iter().find(|(g, r, _)| *g == row.group && *r == row.resource);
+    Some(special.map_or_else(|| row.resource.clone(), |(_, _, prefix)| (*prefix).to_owned()))
+}
+
+impl From<Row> for Kind {
+    fn from(row: Row) -> Self {
+        let key = format!("{}/{}", row.group, row.resource);
+        let columns = if row.columns.is_empty() {
+            vec![("Name".into(), "string".into(), "name".into(), 0), ("Age".into(), "string".into(), String::new(), 0)]
+        } else {
+            row.columns.clone()
+        };
+        let column =
+            |(name, kind, format, priority)| Column { name, kind, format, priority, description: String::new() };
+        let subresource =
+            |s: SubRow| Subresource { body: Gvk::new(&s.group, &s.version, &s.kind), name: s.name, verbs: s.verbs };
+        let storage_version = match (row.group.as_str(), row.version.as_str(), row.resource.as_str()) {
+            ("autoscaling", "v1", _) => Some(Gvk::new("autoscaling", "v2", &row.kind)),
+            ("events.k8s.io", "v1", "events") => Some(Gvk::new("", "v1", "Event")),
+            _ => None,
+        };
+        Kind {
+            storage_prefix: storage_prefix(&row),
+            storage_version,
+            selectable: SELECTABLE
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, fields)| fields.iter().map(|f| (*f).to_owned()).collect())
+                .unwrap_or_default(),
+            generation: WITH_GENERATION.contains(&row.kind.as_str()),
+            create_on_update: CREATED_BY_UPDATE.contains(&row.resource.as_str()),
+            unconditional_update: !matches!(
+                row.resource.as_str(),
+                "leases" | "customresourcedefinitions" | "apiservices"
+            ),
+            rules: rooms::rules(&row.group, &row.kind),
+            columns: columns.into_iter().map(column).collect(),
+            scope: if row.namespaced { Scope::Namespaced } else { Scope::Cluster },
+            subresources: row.subresources.into_iter().map(subresource).collect(),
+            group: row.group,
+            version: row.version,
+            kind: row.kind,
+            plural: row.resource,
+            singular: row.singular,
+            short_names: row.short_names,
+            categories: row.categories,
+            verbs: row.verbs,
+            schema: row.schema,
+        }
+    }
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let rows: Vec<Row> =
+        serde_json::from_str(RESOURCES).expect("data/resources.json is part of the source and covered by a test");
+    let kinds: Vec<Kind> = rows.into_iter().map(Kind::from).collect();
+    let by_gvr = kinds.iter().enumerate().map(|(i, k)| (k.gvr(), i)).collect();
+    let by_gvk = kinds.iter().enumerate().map(|(i, k)| (k.gvk(), i)).collect();
+    Table { kinds, by_gvr, by_gvk }
+});
+
+/// The built-in kinds.
+pub fn table() -> &'static Table {
+    &TABLE
+}
+
+impl Table {
+    /// All kinds, in discovery's order.
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+    /// The kind of a resource.
+    pub fn by_gvr(&self, gvr: &Gvr) -> Option<&Kind> {
+        self.by_gvr.get(gvr).map(|i| &self.kinds[*i])
+    }
+    /// The kind of that name.
+    pub fn by_gvk(&self, gvk: &Gvk) -> Option<&Kind> {
+        self.by_gvk.get(gvk).map(|i| &self.kinds[*i])
+    }
+    /// Groups in order of appearance, each with its versions in order of preference.
+    pub fn groups(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+        for kind in &self.kinds {
+            match groups.iter_mut().find(|(g, _)| *g == kind.group) {
+                Some((_, versions)) if versions.contains(&kind.version.as_str()) => {}
+                Some((_, versions)) => versions.push(&kind.version),
+                None => groups.push((&kind.group, vec![&kind.version])),
+            }
+        }
+        groups
+    }
+}
+
+/// The values of the kind's selectable fields.
+pub fn fields(kind: &Kind, object: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        Value::Array(items) => items.first().and_then(|i| i["ip"].as_str()).unwrap_or("").to_owned(),
+        other => other.to_string(),
+    };
+    let value = |path: &str| match path {
+        "spec.unschedulable" | "spec.hostNetwork" => (cells::at(object, path) == true).to_string(),
+        "source" => text(&object["source"]["component"]),
+        "status.successful" => object["status"]["succeeded"].as_i64().unwrap_or(0).to_string(),
+        "status.replicas" => object["status"]["replicas"].as_i64().unwrap_or(0).to_string(),
+        "reportingComponent" => match text(&object["reportingComponent"]) {
+            empty if empty.is_empty() => text(&object["source"]["component"]),
+            given => given,
+        },
+        path => text(cells::at(object, path)),
+    };
+    kind.selectable.iter().map(|path| (path.clone(), value(path))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_whole() {
+        let table = table();
+        assert_eq!(table.kinds().len(), 68);
+        for kind in table.kinds() {
+            assert!(kind.schema.is_some(), "{} has no type", kind.gvk());
+            let row = kind.row(&serde_json::json!({"metadata": {"name": "x"}}), 0);
+            assert!(
+                row.len() == kind.columns.len(),
+                "{}: {} cells for {} columns",
+                kind.gvk(),
+                row.len(),
+                kind.columns.len()
+            );
+        }
+        let pods = table.by_gvr(&Gvr::new("", "v1", "pods")).unwrap();
+        assert_eq!(
+            (pods.storage_prefix.as_deref(), pods.short_names.as_slice()),
+            (Some("pods"), &["po".to_owned()][..])
+        );
+        assert_eq!(table.groups()[0].0, "");
+    }
+
+    #[test]
+    fn selectable_fields_are_text() {
+        let pods = table().by_gvr(&Gvr::new("", "v1", "pods")).unwrap();
+        let pod = serde_json::json!({"spec": {"nodeName": "n1"}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}});
+        let fields = fields(pods, &pod);
+        assert_eq!(
+            (fields["spec.nodeName"].as_str(), fields["spec.hostNetwork"].as_str(), fields["status.podIPs"].as_str()),
+            ("n1", "false", "10.0.0.1")
+        );
+    }
+}
