@@ -26,3 +26,8 @@ pub use server::KubeletServer;
 pub const VERSION: &str = "v1.36.2";
 const MAJOR: &str = "1";
 const MINOR: &str = "36";
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,9 @@ use crate::{Patch, Result};
 /// Keys by which lists of maps are merged, in the order in which they are looked for.
 const MERGE_KEYS: [&str; 8] = ["uid", "name", "type", "containerPort", "port", "ip", "mountPath", "key"];
 
+/// Lists that are replaced as a whole although their items have names.
+const ATOMIC: [&str; 3] = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+
 /// Applies a patch to a tree.
 pub(super) fn apply(target: &mut Value, patch: &Patch) -> Result<()> {
     match patch {
@@ -62,6 +65,14 @@ fn merge_list(target: &mut Value, name: &str, items: &[Value]) {
         let mut all = target.as_array().cloned().unwrap_or_default();
         all.extend(items.iter().filter(|item| !target.as_array().is_some_and(|old| old.contains(item))).cloned());
         *target = Value::Array(all);
+        return;
+    }
+    if items.iter().any(|item| item["$patch"] == "replace") {
+        *target = Value::Array(items.iter().filter(|item| item["$patch"] != "replace").cloned().collect());
+        return;
+    }
+    if ATOMIC.contains(&name) {
+        *target = Value::Array(items.to_vec());
         return;
     }
     let key = MERGE_KEYS.iter().find(|key| !items.is_empty() && items.iter().all(|item| item.get(**key).is_some()));

@@ -37,10 +37,10 @@ fn fields(status: &PodStatus) -> Map<String, Value> {
     }
 }
 
-/// `podIPs` and `hostIPs` would be merged by address: a changed address must replace the list.
+/// `podIPs` would be merged by address: a changed address must replace the list.
 fn replacing(key: &str, value: &Value, existed: bool) -> Value {
     match value {
-        Value::Array(items) if existed && matches!(key, "podIPs" | "hostIPs") => {
+        Value::Array(items) if existed && key == "podIPs" => {
             let mut out = vec![json!({"$patch": "replace"})];
             out.extend(items.iter().cloned());
             Value::Array(out)
