@@ -316,6 +316,7 @@ impl RuntimeService for FakeRuntime {
             state.calls.push(format!("stop {name} {}", req.timeout));
             state.behaviours.get(&name).is_some_and(|b| b.is_stubborn)
         };
+        self.changed(None);
         if is_stubborn {
             tokio::time::sleep(std::time::Duration::from_secs(req.timeout.unsigned_abs())).await;
         }

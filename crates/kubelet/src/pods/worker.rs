@@ -20,10 +20,10 @@ use crate::api::{Pod, PodStatus, Role};
 use crate::clock::SECOND;
 use crate::config::sandbox;
 use crate::events::About;
-use crate::objects;
 use crate::probes::{PodProbes, ProbeTarget};
 use crate::shared::{Known, Shared};
 use crate::volumes::SetUp;
+use crate::{labels, objects};
 
 /// How long to wait after a failure that has no back-off of its own; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -55,11 +55,16 @@ pub(crate) struct Worker {
     uid: String,
     last: Option<PodStatus>,
     blocked: HashMap<String, Blocked>,
+    holds: Holds,
     probes: PodProbes,
     retry: Retry,
     volume_retry: Retry,
     volume_error: Option<String>,
 }
+
+/// Until when (nanoseconds since the epoch) a container of this hash is not tried again, by its name. News of any kind
+/// wake the worker, its own status among them: without this every failure would be tried twice at once.
+type Holds = HashMap<String, (u64, i64)>;
 
 /// A doubling wait.
 struct Retry {
@@ -103,6 +108,7 @@ impl Worker {
             uid,
             last: None,
             blocked: HashMap::new(),
+            holds: Holds::new(),
             retry: Retry::new(FIRST_RETRY, LAST_RETRY),
             volume_retry: Retry::new(Duration::from_millis(500), Duration::from_secs(122)),
             volume_error: None,
@@ -317,8 +323,9 @@ impl Worker {
             }
         };
         let mut blocked = self.blocked.clone();
+        let mut holds = std::mem::take(&mut self.holds);
         let outcome = {
-            let starts = start_all(&starter, plan, &mut blocked);
+            let starts = start_all(&starter, plan, &mut blocked, &mut holds);
             tokio::pin!(starts, ends);
             tokio::select! {
                 outcome = &mut starts => outcome,
@@ -329,6 +336,7 @@ impl Worker {
             }
         };
         self.blocked = blocked;
+        self.holds = holds;
         if outcome.is_news {
             self.publish(input, observed, false, None);
         }
@@ -340,10 +348,13 @@ impl Worker {
             self.retry.reset();
             return Next::Now;
         }
-        let usual = match outcome.without_time.then(|| self.after_error()) {
+        let usual = match (!outcome.without_time.is_empty()).then(|| self.after_error()) {
             Some(Next::At(at)) => at,
             Some(Next::Now) | None => None,
         };
+        for (name, hash) in &outcome.without_time {
+            self.holds.insert(name.clone(), (*hash, usual.unwrap_or(0)));
+        }
         Next::At([outcome.retry_at, usual].into_iter().flatten().min())
     }
 
@@ -467,13 +478,9 @@ impl Worker {
     }
 }
 
-/// How long containers may take to end.
+/// How long containers may take to end. A pod that is removed from the API while it runs was deleted by force.
 fn grace_of(input: &Input) -> i64 {
-    match (input.is_gone, input.pod.metadata.deletion_grace_period_seconds) {
-        // Removed from the API without asking: as a forced deletion.
-        (true, None) => 0,
-        _ => input.pod.grace_seconds(),
-    }
+    if input.is_gone { 0 } else { input.pod.grace_seconds() }
 }
 
 /// What came of a round of starts.
@@ -483,36 +490,66 @@ struct Started {
     /// Something that is shown as waiting changed.
     is_news: bool,
     retry_at: Option<i64>,
-    /// Something failed that has no time of its own.
-    without_time: bool,
+    /// What failed and has no time of its own: name and hash.
+    without_time: Vec<(String, u64)>,
 }
 
-async fn start_all(starter: &Starter<'_>, plan: &Plan, blocked: &mut HashMap<String, Blocked>) -> Started {
+async fn start_all(
+    starter: &Starter<'_>,
+    plan: &Plan,
+    blocked: &mut HashMap<String, Blocked>,
+    holds: &mut Holds,
+) -> Started {
     let mut out = Started::default();
     for (role, index) in &plan.starts {
         if starter.stop.is_cancelled() {
             break;
         }
         let Some(container) = starter.pod.containers(*role).get(*index) else { continue };
-        match starter.start(container).await {
-            Ok(()) => {
-                blocked.remove(&container.name);
-                out.any = true;
+        let hash = labels::hash(container);
+        let held =
+            holds.get(&container.name).filter(|(of, until)| *of == hash && starter.shared.clock.nanos() < *until);
+        let failed = match held {
+            Some((_, until)) => {
+                out.wait_until(*until);
+                true
             }
-            Err(failure) => {
-                let news = blocked.get(&container.name) != Some(&failure.blocked);
-                out.is_news |= news;
-                blocked.insert(container.name.clone(), failure.blocked);
-                match failure.retry_at {
-                    Some(at) => out.retry_at = Some(out.retry_at.map_or(at, |before| before.min(at))),
-                    None => out.without_time = true,
+            None => match starter.start(container).await {
+                Ok(()) => {
+                    blocked.remove(&container.name);
+                    holds.remove(&container.name);
+                    out.any = true;
+                    false
                 }
-                // The next init container waits for this one.
-                if *role == Role::Init {
-                    break;
+                Err(failure) => {
+                    out.is_news |= blocked.get(&container.name) != Some(&failure.blocked);
+                    match failure.retry_at {
+                        Some(at) => {
+                            holds.insert(container.name.clone(), (hash, at));
+                            out.wait_until(at);
+                        }
+                        // What is missing is watched: its arrival must not have to wait.
+                        None if failure.blocked.reason == "CreateContainerConfigError" => {
+                            holds.remove(&container.name);
+                            out.wait_until(starter.shared.clock.nanos() + 10 * SECOND);
+                        }
+                        None => out.without_time.push((container.name.clone(), hash)),
+                    }
+                    blocked.insert(container.name.clone(), failure.blocked);
+                    true
                 }
-            }
+            },
+        };
+        // The next init container waits for this one.
+        if failed && *role == Role::Init {
+            break;
         }
     }
     out
+}
+
+impl Started {
+    fn wait_until(&mut self, at: i64) {
+        self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
+    }
 }
