@@ -11,7 +11,7 @@ use protos::cri::v1::VersionRequest;
 use protos::cri::{ImageService, RuntimeService};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -126,11 +126,13 @@ impl Kubelet {
     }
 
     pub(crate) async fn with_mounter(
-        config: Config,
+        mut config: Config,
         mounter: Arc<dyn Mounter>,
         clock: Clock,
     ) -> Result<Self, StartError> {
         make_dirs(&config)?;
+        // Mounts are found again by their real paths.
+        config.root_dir = config.root_dir.canonicalize().unwrap_or(config.root_dir);
         let listener = match &config.listen {
             Some((address, tls)) => {
                 let bound = TcpListener::bind(address).await;
@@ -246,7 +248,6 @@ impl Kubelet {
             max_pods: self.config.max_pods,
             port: self.config.port,
             pod_cidr: self.config.pod_cidr.clone(),
-            hurry: Arc::new(Notify::new()),
             ready: self.ready,
         };
         tasks.spawn("node", keeper.run(token.clone()));

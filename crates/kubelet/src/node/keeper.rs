@@ -11,7 +11,7 @@ use object::Gvr;
 use protos::cri::v1::{ListImagesRequest, StatusRequest, UpdateRuntimeConfigRequest, VersionRequest};
 use protos::cri::{ImageService, RuntimeService};
 use serde_json::{Map, Value, json};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -43,8 +43,6 @@ pub(crate) struct Keeper {
     pub(crate) max_pods: i64,
     pub(crate) port: u16,
     pub(crate) pod_cidr: Option<String>,
-    /// Something changed that the status shows.
-    pub(crate) hurry: Arc<Notify>,
     pub(crate) ready: watch::Sender<bool>,
 }
 
@@ -112,10 +110,7 @@ impl Keeper {
                 self.follow_pod_cidr(&mut pod_cidr).await;
             }
             let is_settled = is_ready && written.is_some();
-            tokio::select! {
-                () = tokio::time::sleep(if is_settled { STATUS_EVERY } else { HURRY }) => {}
-                () = self.hurry.notified() => {}
-            }
+            tokio::time::sleep(if is_settled { STATUS_EVERY } else { HURRY }).await;
         }
     }
 

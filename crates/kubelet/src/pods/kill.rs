@@ -44,7 +44,7 @@ fn grace_for(pod: &Pod, kill: &Kill) -> i64 {
     let of_probe = container.and_then(|c| match kill.reason {
         KillReason::Startup => c.startup_probe.as_ref()?.termination_grace_period_seconds,
         KillReason::Liveness => c.liveness_probe.as_ref()?.termination_grace_period_seconds,
-        KillReason::Replaced | KillReason::PodEnds => None,
+        KillReason::Replaced => None,
     });
     let of_deletion = pod.metadata.deletion_grace_period_seconds;
     of_deletion.or(of_probe).unwrap_or_else(|| pod.grace_seconds())

@@ -46,7 +46,6 @@ pub(crate) struct Manager {
     tasks: JoinSet<String>,
     /// Which task serves which uid, to find it when it panics.
     ids: HashMap<tokio::task::Id, String>,
-    /// By `namespace/name`: a pod waits until the one before it of the same name is gone from the node.
     token: CancellationToken,
 }
 

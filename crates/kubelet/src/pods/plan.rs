@@ -21,8 +21,6 @@ pub(crate) enum KillReason {
     Startup,
     /// Its liveness probe failed.
     Liveness,
-    /// The pod ends.
-    PodEnds,
 }
 
 /// A container to stop before anything is started.

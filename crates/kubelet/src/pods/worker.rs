@@ -1,29 +1,31 @@
 //! One pod's life on this node: observe, plan, act, tell; again when something changed.
 
+mod end;
+mod round;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use object::Object;
-use protos::cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::kill::{self, KillAll};
+use super::kill;
 use super::observed::{Observed, observe};
 use super::plan::{self, Plan};
 use super::stage::{Stage, stage};
 use super::start::{self, Starter};
 use super::status::{self, Blocked};
 use super::writer::Desired;
-use crate::api::{Pod, PodStatus, Role};
+use crate::api::{Pod, PodStatus};
 use crate::clock::SECOND;
-use crate::config::sandbox;
 use crate::events::About;
+use crate::objects;
 use crate::probes::{PodProbes, ProbeTarget};
 use crate::shared::{Known, Shared};
 use crate::volumes::SetUp;
-use crate::{labels, objects};
+use round::{Holds, Started, start_all};
 
 /// How long to wait after a failure that has no back-off of its own; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -59,12 +61,7 @@ pub(crate) struct Worker {
     probes: PodProbes,
     retry: Retry,
     volume_retry: Retry,
-    volume_error: Option<String>,
 }
-
-/// Until when (nanoseconds since the epoch) a container of this hash is not tried again, by its name. News of any kind
-/// wake the worker, its own status among them: without this every failure would be tried twice at once.
-type Holds = HashMap<String, (u64, i64)>;
 
 /// A doubling wait.
 struct Retry {
@@ -111,7 +108,6 @@ impl Worker {
             holds: Holds::new(),
             retry: Retry::new(FIRST_RETRY, LAST_RETRY),
             volume_retry: Retry::new(Duration::from_millis(500), Duration::from_secs(122)),
-            volume_error: None,
         }
     }
 
@@ -222,7 +218,6 @@ impl Worker {
         let volumes = match self.shared.volumes.set_up(pod, observed.ips()).await {
             Ok(volumes) => {
                 self.volume_retry.reset();
-                self.volume_error = None;
                 volumes
             }
             Err(error) => {
@@ -246,7 +241,6 @@ impl Worker {
     fn volume_failed(&mut self, pod: &Pod, message: &str) -> Next {
         tracing::info!(pod = pod.key(), message, "a volume cannot be set up");
         self.shared.events.warning(About::pod(pod), "FailedMount", message);
-        self.volume_error = Some(message.to_owned());
         let wait = self.volume_retry.wait();
         Next::At(Some(self.shared.clock.nanos() + i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX / 2)))
     }
@@ -362,194 +356,5 @@ impl Worker {
         let message = format!("Failed to create pod sandbox: {error}");
         self.shared.events.warning(About::pod(pod), "FailedCreatePodSandBox", message);
         self.after_error()
-    }
-
-    /// Stops containers and sandboxes. Shorter grace periods that arrive meanwhile are obeyed.
-    async fn kill_everything(&mut self, pod: &Arc<Pod>, observed: &Observed) -> bool {
-        let mut grace = grace_of(&self.input.borrow());
-        let shared = self.shared.clone();
-        let mut all = KillAll::begin(&shared, pod, observed, grace);
-        let mut input = self.input.clone();
-        let mut is_open = true;
-        loop {
-            tokio::select! {
-                () = all.containers_ended() => break,
-                changed = input.changed(), if is_open => {
-                    is_open = changed.is_ok();
-                    let now = grace_of(&input.borrow());
-                    if now < grace {
-                        grace = now;
-                        all.hasten(grace);
-                    }
-                }
-            }
-        }
-        kill::stop_sandboxes(&self.shared, observed).await
-    }
-
-    /// In a new sandbox initialization begins anew: what is known of the init containers must not say otherwise.
-    async fn purge_init(&self, pod: &Pod, observed: &Observed) {
-        for record in &observed.containers {
-            if !matches!(pod.container(&record.name), Some((Role::Init, _))) {
-                continue;
-            }
-            let request = RemoveContainerRequest { container_id: record.id.clone() };
-            if let Err(error) = self.shared.runtime.remove_container(request).await {
-                tracing::debug!(container = record.id, %error, "cannot remove an init container");
-            }
-        }
-    }
-
-    /// A pod that ends, or has ended and waits for its deletion.
-    async fn end(&mut self, input: &Input, observed: Observed, verdict: Option<Blocked>) -> Option<Next> {
-        self.probes.pod_ends();
-        self.blocked.clear();
-        if observed.is_alive() {
-            self.publish(input, &observed, false, verdict.as_ref());
-            if !self.kill_everything(&input.pod, &observed).await {
-                return Some(self.after_error());
-            }
-            let Ok(after) = observe(&self.shared.runtime, &self.uid).await else { return Some(self.after_error()) };
-            if after.is_alive() {
-                return Some(self.after_error());
-            }
-            let newest = self.input.borrow().clone();
-            return self.ended(&newest, &after, verdict).await;
-        }
-        self.ended(input, &observed, verdict).await
-    }
-
-    /// Nothing runs any more.
-    async fn ended(&mut self, input: &Input, observed: &Observed, verdict: Option<Blocked>) -> Option<Next> {
-        let pod = &input.pod;
-        self.publish(input, observed, true, verdict.as_ref());
-        self.probes.stop().await;
-        self.shared.objects.release(&self.uid);
-        self.shared.puller.forget(&self.uid);
-        self.shared.crashes.lock().forget(&format!("{}_", self.uid));
-        if let Err(error) = self.shared.volumes.tear_down(&self.uid).await {
-            tracing::warn!(pod = pod.key(), %error, "volumes of the pod are left behind for now");
-            return Some(self.after_error());
-        }
-        let is_to_go = input.is_gone || pod.is_terminating();
-        if !is_to_go {
-            return Some(Next::At(None));
-        }
-        self.hand_on(input, None, true);
-        if !input.is_gone {
-            // The API object goes when the final status is written; then this worker sees it gone.
-            return Some(Next::At(None));
-        }
-        self.remove(pod, observed).await;
-        self.shared.registry.write().remove(&self.uid);
-        None
-    }
-
-    /// Nothing of the pod is left on the node.
-    async fn remove(&self, pod: &Pod, observed: &Observed) {
-        for sandbox in &observed.sandboxes {
-            let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
-            if let Err(error) = self.shared.runtime.remove_pod_sandbox(request).await {
-                tracing::warn!(sandbox = sandbox.id, %error, "cannot remove the sandbox");
-            }
-        }
-        for record in &observed.containers {
-            let request = RemoveContainerRequest { container_id: record.id.clone() };
-            if let Err(error) = self.shared.runtime.remove_container(request).await {
-                tracing::debug!(container = record.id, %error, "cannot remove the container");
-            }
-        }
-        let m = &pod.metadata;
-        let logs = sandbox::log_directory(&self.shared.node, &m.namespace, &m.name, &m.uid);
-        let links = self.shared.links_dir.clone();
-        let prefix = format!("{}_{}_", m.name, m.namespace);
-        let ids: Vec<String> = observed.containers.iter().map(|c| format!("-{}.log", c.id)).collect();
-        let work = move || {
-            // What cannot be removed now is found again by the garbage collector.
-            let _ = std::fs::remove_dir_all(logs);
-            for entry in std::fs::read_dir(links).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name.starts_with(&prefix) && ids.iter().any(|id| name.ends_with(id)) {
-                    let _ = std::fs::remove_file(entry.path());
-                }
-            }
-        };
-        let _ = tokio::task::spawn_blocking(work).await;
-    }
-}
-
-/// How long containers may take to end. A pod that is removed from the API while it runs was deleted by force.
-fn grace_of(input: &Input) -> i64 {
-    if input.is_gone { 0 } else { input.pod.grace_seconds() }
-}
-
-/// What came of a round of starts.
-#[derive(Default)]
-struct Started {
-    any: bool,
-    /// Something that is shown as waiting changed.
-    is_news: bool,
-    retry_at: Option<i64>,
-    /// What failed and has no time of its own: name and hash.
-    without_time: Vec<(String, u64)>,
-}
-
-async fn start_all(
-    starter: &Starter<'_>,
-    plan: &Plan,
-    blocked: &mut HashMap<String, Blocked>,
-    holds: &mut Holds,
-) -> Started {
-    let mut out = Started::default();
-    for (role, index) in &plan.starts {
-        if starter.stop.is_cancelled() {
-            break;
-        }
-        let Some(container) = starter.pod.containers(*role).get(*index) else { continue };
-        let hash = labels::hash(container);
-        let held =
-            holds.get(&container.name).filter(|(of, until)| *of == hash && starter.shared.clock.nanos() < *until);
-        let failed = match held {
-            Some((_, until)) => {
-                out.wait_until(*until);
-                true
-            }
-            None => match starter.start(container).await {
-                Ok(()) => {
-                    blocked.remove(&container.name);
-                    holds.remove(&container.name);
-                    out.any = true;
-                    false
-                }
-                Err(failure) => {
-                    out.is_news |= blocked.get(&container.name) != Some(&failure.blocked);
-                    match failure.retry_at {
-                        Some(at) => {
-                            holds.insert(container.name.clone(), (hash, at));
-                            out.wait_until(at);
-                        }
-                        // What is missing is watched: its arrival must not have to wait.
-                        None if failure.blocked.reason == "CreateContainerConfigError" => {
-                            holds.remove(&container.name);
-                            out.wait_until(starter.shared.clock.nanos() + 10 * SECOND);
-                        }
-                        None => out.without_time.push((container.name.clone(), hash)),
-                    }
-                    blocked.insert(container.name.clone(), failure.blocked);
-                    true
-                }
-            },
-        };
-        // The next init container waits for this one.
-        if failed && *role == Role::Init {
-            break;
-        }
-    }
-    out
-}
-
-impl Started {
-    fn wait_until(&mut self, at: i64) {
-        self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
     }
 }

@@ -88,3 +88,43 @@ async fn strangers_are_refused() {
     let api = Peer { user: "kube-apiserver-kubelet-client".into(), groups: vec![] };
     assert_eq!(ask(api, "/pods").await, 200);
 }
+
+#[tokio::test]
+async fn https_knows_its_callers() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::rt::TokioIo;
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let pki = pki::Pki::load_or_create(dir.path()).unwrap();
+    let pair = pki.server("kubelet-test", "system:node:n1", &["127.0.0.1".to_owned()]).unwrap();
+    let tls = Arc::new(pki::server_config(&pair, pki.client_ca.certificate_pem()).unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let token = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(crate::server::listen(listener, tls, node.server.clone(), token.clone()));
+    let ask = async |shown: Option<pki::Pair>| {
+        let mut config = pki::client_config(pki.server_ca.certificate_pem(), shown.as_ref()).unwrap();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, stream).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        let body = Empty::<bytes::Bytes>::new();
+        let request = http::Request::builder().uri("/pods").header("host", "n1").body(body).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
+        response.into_body().collect().await.unwrap();
+        status
+    };
+    assert_eq!(ask(None).await, 401);
+    let stranger = pki.client("stranger", "joe", "users").unwrap();
+    assert_eq!(ask(Some(stranger)).await, 403);
+    let api = pki.client("api", "kube-apiserver-kubelet-client", "system:masters").unwrap();
+    assert_eq!(ask(Some(api)).await, 200);
+    token.cancel();
+    tasks.join_next().await.unwrap().unwrap();
+}

@@ -122,3 +122,65 @@ async fn containers_are_described_in_full() {
     assert!(sandbox.linux.unwrap().cgroup_parent.starts_with("/kubepods/pod"));
     assert!(created.mounts.iter().any(|m| m.container_path == "/dev/termination-log"));
 }
+
+#[tokio::test]
+async fn service_account_tokens_are_projected() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::start().await;
+    node.api.seed(
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "ns"}}),
+    );
+    node.api.seed(config_map("kube-root-ca.crt", json!({"ca.crt": "CA"})));
+    let mut spec = one(json!({"volumeMounts": [{"name": "sa", "mountPath": "/sa", "readOnly": true}],
+        "securityContext": {"runAsUser": 0}}));
+    spec["serviceAccountName"] = json!("default");
+    spec["volumes"] = json!([{"name": "sa", "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]);
+    node.create("web", spec);
+    node.until_running("web").await;
+    let created = node.runtime.created("c").unwrap();
+    let mount = created.mounts.iter().find(|m| m.container_path == "/sa").unwrap();
+    assert!(mount.readonly);
+    let file = |name: &str| std::path::Path::new(&mount.host_path).join(name);
+    assert_eq!(std::fs::read_to_string(file("ca.crt")).unwrap(), "CA");
+    assert_eq!(std::fs::read_to_string(file("namespace")).unwrap(), "ns");
+    let mode = |name: &str| std::fs::metadata(file(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("token"), mode("ca.crt")), (0o600, 0o644));
+}
+
+#[tokio::test]
+async fn termination_messages_are_read_once() {
+    let node = Node::start().await;
+    let mut spec = one(json!({"terminationMessagePath": "/dev/termination-log"}));
+    spec["restartPolicy"] = json!("Never");
+    node.create("web", spec);
+    node.until_running("web").await;
+    let created = node.runtime.created("c").unwrap();
+    let mount = created.mounts.iter().find(|m| m.container_path == "/dev/termination-log").unwrap();
+    std::fs::write(&mount.host_path, "out of luck").unwrap();
+    node.runtime.exit("c", 1);
+    let message = |s: &Value| s["containerStatuses"][0]["state"]["terminated"]["message"].clone();
+    node.until("web", |s| s["phase"] == "Failed").await;
+    assert_eq!(message(&node.status("web")), "out of luck");
+    // The file is gone with the pod's directory; what was said of it stays.
+    node.runtime.until(|r| r.calls().iter().any(|c| c.starts_with("stop sandbox"))).await;
+    let node = node.restart().await;
+    node.create("other", one(json!({"name": "d"})));
+    node.until_running("other").await;
+    assert_eq!(message(&node.status("web")), "out of luck");
+}
+
+#[tokio::test]
+async fn the_log_tells_when_there_is_no_message() {
+    let node = Node::start().await;
+    node.runtime.behave("c", ends_with(1));
+    let policy =
+        json!({"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "FallbackToLogsOnError"});
+    let mut spec = one(policy);
+    spec["restartPolicy"] = json!("Never");
+    node.create("web", spec);
+    node.until("web", |s| s["phase"] == "Failed").await;
+    assert_eq!(node.status("web")["containerStatuses"][0]["state"]["terminated"]["message"], "hello from c\n");
+}

@@ -39,14 +39,23 @@ impl Mounter for KernelMounter {
     }
 
     fn unmount_below(&self, dir: &Path) -> io::Result<()> {
+        let dir = match dir.canonicalize() {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let mut result = Ok(());
-        let mut below: Vec<PathBuf> = mount_points()?.into_iter().filter(|p| p.starts_with(dir)).collect();
+        let mut below: Vec<PathBuf> = mount_points()?.into_iter().filter(|p| p.starts_with(&dir)).collect();
         below.reverse();
         for point in below {
             match umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
                 Err(error) => result = result.and(Err(error.into())),
             }
+        }
+        // Whoever removes the directory next must not reach through a mount into somebody's data.
+        if result.is_ok() && mount_points()?.iter().any(|p| p.starts_with(&dir)) {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "something is still mounted there"));
         }
         result
     }

@@ -88,7 +88,7 @@ fn state_of(input: &Inputs, record: &Record, old: Option<&ContainerStatus>) -> S
         RunState::Running => {
             State { running: Some(Running { started_at: time(record.started_at) }), ..State::default() }
         }
-        RunState::Exited => State::terminated(Terminated {
+        RunState::Exited => State::terminated(written(input, record, old).unwrap_or_else(|| Terminated {
             exit_code: record.exit_code,
             signal: 0,
             reason: record.reason.clone(),
@@ -96,7 +96,7 @@ fn state_of(input: &Inputs, record: &Record, old: Option<&ContainerStatus>) -> S
             started_at: time(record.started_at),
             finished_at: time(record.finished_at),
             container_id: container_id(input, record),
-        }),
+        })),
         RunState::Unknown if old.is_some_and(|o| o.state.running.is_some()) => State::terminated(Terminated {
             exit_code: 137,
             reason: "ContainerStatusUnknown".into(),
@@ -105,6 +105,13 @@ fn state_of(input: &Inputs, record: &Record, old: Option<&ContainerStatus>) -> S
         }),
         RunState::Created | RunState::Unknown => State::waiting("", ""),
     }
+}
+
+/// What was written of this end already: it cannot change, and the file with its message may be gone by now.
+fn written(input: &Inputs, record: &Record, old: Option<&ContainerStatus>) -> Option<Terminated> {
+    let id = container_id(input, record);
+    let known = old.into_iter().flat_map(|o| [&o.state, &o.last_state]).filter_map(|s| s.terminated.as_ref());
+    known.into_iter().find(|t| t.container_id == id && record.message.is_empty()).cloned()
 }
 
 /// A container that the runtime does not know: not created yet, or lost.
