@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use protos::cri::v1::{
     CreateContainerRequest, Mount, MountPropagation, PodSandboxConfig, RemoveContainerRequest, RunPodSandboxRequest,
-    StartContainerRequest,
+    StartContainerRequest, StatusRequest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,20 @@ pub(crate) struct Starter<'a> {
 pub(crate) async fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
     let host = tokio::fs::read_to_string(&shared.node.resolv_conf).await.unwrap_or_default();
     sandbox::config(pod, attempt, &shared.node, &host)
+}
+
+/// Why a pod that needs the node's pod network cannot have it yet.
+pub(crate) async fn network_not_ready(shared: &Shared, pod: &Pod) -> Option<String> {
+    if pod.spec.host_network {
+        return None;
+    }
+    let reply = shared.runtime.status(StatusRequest { verbose: false }).await.ok()?;
+    let conditions = reply.status.map(|s| s.conditions).unwrap_or_default();
+    let network = conditions.into_iter().find(|c| c.r#type == "NetworkReady" && !c.status)?;
+    Some(format!(
+        "network is not ready: container runtime network not ready: NetworkReady=false reason:{} message:{}",
+        network.reason, network.message
+    ))
 }
 
 /// Runs a sandbox; its id.

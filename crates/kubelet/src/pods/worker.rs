@@ -284,6 +284,10 @@ impl Worker {
             Err(error) => return self.sandbox_failed(pod, &error),
         };
         let Some(sandbox_id) = sandbox_id else {
+            if let Some(why) = start::network_not_ready(&self.shared, pod).await {
+                self.shared.events.warning(About::pod(pod), "NetworkNotReady", why);
+                return self.after_error();
+            }
             return match start::run_sandbox(&self.shared, pod, &config).await {
                 Ok(_) => {
                     self.retry.reset();

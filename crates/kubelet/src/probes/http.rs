@@ -209,3 +209,55 @@ impl ServerCertVerifier for Unverified {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::IntOrString;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A server that answers `/ok`, `/away` (to `/ok`), `/off` (to another host) and refuses the rest.
+    async fn server(tasks: &mut tokio::task::JoinSet<()>) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tasks.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let read = stream.read(&mut request).await.unwrap();
+                let text = String::from_utf8_lossy(&request[..read]).into_owned();
+                let reply = match text.split(' ').nth(1).unwrap_or_default() {
+                    "/ok" if text.contains("user-agent: kube-probe/1.36") => "200 OK\r\ncontent-length: 2\r\n\r\nhi",
+                    "/away" => "302 Found\r\nlocation: /ok\r\ncontent-length: 0\r\n\r\n",
+                    "/off" => "302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n",
+                    _ => "503 Sorry\r\ncontent-length: 0\r\n\r\n",
+                };
+                stream.write_all(format!("HTTP/1.1 {reply}").as_bytes()).await.unwrap();
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn replies_and_faults() {
+        let mut tasks = tokio::task::JoinSet::new();
+        let port = server(&mut tasks).await;
+        let ask = async |path: &str, port: u16| {
+            let action = HttpGet {
+                path: path.into(),
+                port: IntOrString::Int(i64::from(port)),
+                host: String::new(),
+                scheme: "HTTP".into(),
+                http_headers: Vec::new(),
+            };
+            let target = Target::new(&action, &Container::default(), "127.0.0.1", "kube-probe").unwrap();
+            get(&target, Duration::from_secs(20)).await.map(|reply| reply.status)
+        };
+        assert_eq!(ask("ok", port).await, Ok(200));
+        assert_eq!(ask("/away", port).await, Ok(200));
+        assert_eq!(ask("/off", port).await, Ok(302));
+        assert_eq!(ask("/broken", port).await, Ok(503));
+        tasks.shutdown().await;
+        let refused = format!("dial tcp 127.0.0.1:{port}: connect: connection refused");
+        assert_eq!(ask("/ok", port).await, Err(refused));
+    }
+}

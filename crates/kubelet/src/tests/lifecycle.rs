@@ -220,3 +220,14 @@ async fn a_pod_that_was_removed_meanwhile_is_ended() {
     node.api.remove(&pods(), "ns", "web");
     node.runtime.until(|r| r.running().is_empty() && r.sandbox_count() == 0).await;
 }
+
+#[tokio::test]
+async fn pods_wait_for_the_network() {
+    let node = Node::start().await;
+    node.runtime.set_network_ready(false);
+    node.create("web", one(json!({})));
+    node.until_event("web", "NetworkNotReady: network is not ready: container runtime network not ready").await;
+    assert_eq!(node.status("web")["phase"], "Pending");
+    node.runtime.set_network_ready(true);
+    node.until_running("web").await;
+}

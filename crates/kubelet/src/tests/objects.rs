@@ -144,6 +144,7 @@ async fn service_account_tokens_are_projected() {
     let mount = created.mounts.iter().find(|m| m.container_path == "/sa").unwrap();
     assert!(mount.readonly);
     let file = |name: &str| std::path::Path::new(&mount.host_path).join(name);
+    assert_eq!(std::fs::read_to_string(file("token")).unwrap(), "token-of-default");
     assert_eq!(std::fs::read_to_string(file("ca.crt")).unwrap(), "CA");
     assert_eq!(std::fs::read_to_string(file("namespace")).unwrap(), "ns");
     let mode = |name: &str| std::fs::metadata(file(name)).unwrap().permissions().mode() & 0o777;

@@ -65,9 +65,9 @@ impl Mounter for KernelMounter {
     }
 }
 
-/// All mount points of this mount namespace, in the order they were mounted.
+/// All mount points of this thread's mount namespace, in the order they were mounted.
 fn mount_points() -> io::Result<Vec<PathBuf>> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let text = std::fs::read_to_string("/proc/thread-self/mountinfo")?;
     Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).map(|p| PathBuf::from(unescape(p))).collect())
 }
 
@@ -120,8 +120,46 @@ impl Mounter for FakeMounter {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    /// Runs `test` in a mount namespace of its own; without the right to make one there is nothing to test.
+    fn in_own_namespace(test: impl FnOnce(&Path) + Send + 'static) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let run = move || {
+            use nix::sched::{CloneFlags, unshare};
+            if unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).is_err() {
+                return;
+            }
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+            test(&path);
+        };
+        std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
+    fn mounts_come_and_go() {
+        in_own_namespace(|dir| {
+            let (inner, outside, target) = (dir.join("pod/a b"), dir.join("outside"), dir.join("pod/bound"));
+            for path in [&inner, &outside, &target] {
+                std::fs::create_dir_all(path).unwrap();
+            }
+            std::fs::write(outside.join("precious"), "x").unwrap();
+            KernelMounter.tmpfs(&inner, Some(1 << 20), 0o777).unwrap();
+            let opened = std::fs::File::open(&outside).unwrap();
+            KernelMounter.bind(opened.as_fd(), &target).unwrap();
+            assert!(KernelMounter.is_mount_point(&inner) && KernelMounter.is_mount_point(&target));
+            assert!(target.join("precious").exists());
+            KernelMounter.unmount_below(&dir.join("pod")).unwrap();
+            assert!(!KernelMounter.is_mount_point(&inner) && !KernelMounter.is_mount_point(&target));
+            std::fs::remove_dir_all(dir.join("pod")).unwrap();
+            assert!(outside.join("precious").exists());
+        });
+    }
+
     #[test]
     fn octal_escapes() {
-        assert_eq!(super::unescape("/a\\040b\\134c\\"), "/a b\\c\\");
+        assert_eq!(unescape("/a\\040b\\134c\\"), "/a b\\c\\");
     }
 }

@@ -92,6 +92,9 @@ impl Tokens {
         let at = Resource::object(&gvr, Some(&m.namespace), account).sub("token");
         let reply = self.client.create(&at, &body).await?;
         let reply: TokenRequest = crate::api::view(&reply).map_err(Status::internal)?;
+        if reply.status.token.is_empty() {
+            return Err(Status::internal("the API server returned no token"));
+        }
         let now = base::time::now_seconds();
         let expires_at = base::time::parse_seconds(&reply.status.expiration_timestamp).unwrap_or(now + seconds);
         let life = (expires_at - now).clamp(1, MOST_SECONDS);
