@@ -1,1 +1,41 @@
-//! The API server.
+//! The API server: the only way to the state.
+//!
+//! ```text
+//! HTTPS --http: TLS, authn, route--\                             /--read: store's objects, spliced
+//!                                    > authz -> Api (one method per verb)
+//! in process --inprocess-----------/                             \--write: decode, patch, default, admit, validate, commit
+//! ```
+//! Stored objects are bytes; a read copies them out. Only [`write`] produces new ones.
+//!
+//! What belongs here: requests, authentication, authorization, admission, the write path, watches, discovery. What does not:
+//! rules of a kind (`kinds`), durability (`store`), decisions of any controller.
+//!
+//! Start reading at `api.rs`, then `write.rs`.
+
+mod admission;
+mod api;
+mod authn;
+mod authz;
+mod bootstrap;
+mod decode;
+mod delete;
+mod discovery;
+mod health;
+mod http;
+mod inprocess;
+mod node_proxy;
+mod read;
+mod reviews;
+mod server;
+mod subresources;
+mod table;
+mod user;
+mod watch;
+mod write;
+
+pub use api::Api;
+pub use http::Body;
+pub use inprocess::InProcess;
+pub use node_proxy::NodeProxy;
+pub use server::{Config, Server, StartError};
+pub use user::User;

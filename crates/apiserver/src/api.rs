@@ -1,0 +1,97 @@
+//! What the server is made of, and where objects are kept.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use client::Resource;
+use kinds::{Kind, Scope};
+use object::{Gvr, Status};
+use store::{Backend, StoreError};
+
+use crate::admission::addresses::Addresses;
+
+/// The API, whatever transport a request came by. Methods are spread over the files named after what they do.
+pub struct Api {
+    pub(crate) store: Arc<dyn Backend>,
+    pub(crate) pki: Arc<pki::Pki>,
+    /// The RBAC rules, rebuilt when one of its objects changes.
+    pub(crate) rbac: ArcSwap<rbac::Index>,
+    pub(crate) addresses: Addresses,
+    /// `https://kubernetes.default.svc.<cluster domain>`: issuer and default audience of tokens.
+    pub(crate) issuer: String,
+    pub(crate) advertise: Ipv4Addr,
+    pub(crate) port: u16,
+}
+
+/// Storage key of an object of the kind.
+pub(crate) fn key(kind: &Kind, namespace: Option<&str>, name: &str) -> Arc<str> {
+    match namespace {
+        Some(namespace) => format!("{}{namespace}/{name}", root(kind)).into(),
+        None => format!("{}{name}", root(kind)).into(),
+    }
+}
+
+/// Prefix of the kind's keys in a namespace, or everywhere.
+pub(crate) fn prefix(kind: &Kind, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("{}{namespace}/", root(kind)),
+        None => root(kind),
+    }
+}
+
+fn root(kind: &Kind) -> String {
+    format!("/registry/{}/", kind.storage_prefix.as_deref().unwrap_or("-"))
+}
+
+/// The kind of a resource; 404 as upstream words it.
+pub(crate) fn kind_of(gvr: &Gvr) -> Result<&'static Kind, Status> {
+    let found = kinds::table().by_gvr(gvr);
+    found.ok_or_else(|| Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
+}
+
+/// The kind, if it is stored: listed, watched, created.
+pub(crate) fn stored_kind_of(gvr: &Gvr) -> Result<&'static Kind, Status> {
+    kind_of(gvr).and_then(|k| if k.storage_prefix.is_some() { Ok(k) } else { Err(not_allowed()) })
+}
+
+/// 405.
+pub(crate) fn not_allowed() -> Status {
+    Status::new(object::Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+/// The namespace that a request is about, checked against the kind's scope.
+pub(crate) fn namespace_of<'a>(kind: &Kind, at: &'a Resource) -> Result<Option<&'a str>, Status> {
+    match (kind.scope, at.namespace.as_deref()) {
+        (Scope::Namespaced, namespace) => Ok(namespace),
+        (Scope::Cluster, None) => Ok(None),
+        (Scope::Cluster, Some(_)) => {
+            Err(Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
+        }
+    }
+}
+
+/// A store error as the API words it. Conflicts are the callers' business.
+pub(crate) fn store_status(error: &StoreError) -> Status {
+    match error {
+        StoreError::Compacted { wanted, oldest } => {
+            let text = format!("too old resource version: {wanted} ({oldest})");
+            Status::new(object::Reason::Expired, text)
+        }
+        StoreError::Future { wanted, newest } => {
+            let mut status = Status::new(
+                object::Reason::Timeout,
+                format!("Timeout: Too large resource version: {wanted}, current: {newest}"),
+            );
+            status.retry_after_seconds = 1;
+            status.causes = vec![object::Cause {
+                reason: "ResourceVersionTooLarge".into(),
+                message: "Too large resource version".into(),
+                field: String::new(),
+            }];
+            status
+        }
+        StoreError::Closed => Status::new(object::Reason::ServiceUnavailable, "the server is shutting down"),
+        other => Status::internal(base::Chain(other)),
+    }
+}

@@ -1,0 +1,97 @@
+//! What every cluster begins with: namespaces, policy, priority classes, flow control objects, the API's own service.
+
+use bytes::Bytes;
+use client::Resource;
+use object::{Gvk, Gvr, Status};
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::user::User;
+use crate::write::{Body, Part, WriteQuery};
+
+const OBJECTS: &str = include_str!("../data/bootstrap.json");
+
+/// Creates what is missing. Present objects stay as their owners left them, but for the API's own endpoints.
+pub(crate) async fn run(api: &Api) -> Result<(), Status> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        ensure(api, namespace).await?;
+    }
+    let rest: Vec<Value> = serde_json::from_str(OBJECTS).map_err(Status::internal)?;
+    for object in rbac::bootstrap_objects().into_iter().chain(rest) {
+        ensure(api, object).await?;
+    }
+    aggregate(api).await?;
+    api.reload_policy();
+    let address = api.advertise.to_string();
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    ensure(api, json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {"clusterIP": api.addresses.first().to_string(), "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": api.port}]}}))
+        .await?;
+    let metadata = json!({"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
+    replace(api, json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": api.port, "protocol": "TCP"}]}]}))
+        .await?;
+    let metadata =
+        json!({"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}});
+    replace(api, json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": api.port, "protocol": "TCP"}]}))
+        .await
+}
+
+fn place(object: &Value) -> Result<Resource, Status> {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let gvk = Gvk::from_api_version(&text(&object["apiVersion"]), &text(&object["kind"]));
+    let kind = kinds::table().by_gvk(&gvk).ok_or_else(|| Status::internal(format!("no kind {gvk}")))?;
+    let gvr: Gvr = kind.gvr();
+    Ok(Resource::object(&gvr, object["metadata"]["namespace"].as_str(), &text(&object["metadata"]["name"])))
+}
+
+async fn ensure(api: &Api, object: Value) -> Result<(), Status> {
+    let at = place(&object)?;
+    if api.get(&at).is_ok() {
+        return Ok(());
+    }
+    let bytes = Bytes::from(object.to_string());
+    let body = Body { bytes: &bytes, content_type: "application/json" };
+    let collection = Resource { name: None, ..at };
+    match api.create(&User::superuser(), &collection, body, &WriteQuery::default()).await {
+        Err(status) if !status.is_already_exists() => Err(status),
+        _ => Ok(()),
+    }
+}
+
+async fn replace(api: &Api, object: Value) -> Result<(), Status> {
+    ensure(api, object.clone()).await?;
+    let at = place(&object)?;
+    let kind = crate::api::stored_kind_of(&at.gvr)?;
+    let change = |old: &Value| {
+        let mut new = object.clone();
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+        Ok(new)
+    };
+    api.change(&User::superuser(), kind, &at, Part::Main, &WriteQuery::default(), change).await.map(drop)
+}
+
+/// Fills in the rules of aggregated roles, so that the default policy is whole before any controller runs.
+async fn aggregate(api: &Api) -> Result<(), Status> {
+    let roles = Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles");
+    let kind = crate::api::stored_kind_of(&roles)?;
+    // Roles aggregate roles that aggregate: admin gathers edit, which gathers view.
+    for _ in 0..3 {
+        let all = api.list(&Resource::collection(&roles, None), &Default::default())?;
+        for role in &all.items {
+            let value = role.value().map_err(Status::internal)?;
+            let Some(rules) = rbac::aggregate(&value, all.items.iter().map(|o| &**o)) else { continue };
+            let at = Resource::object(&roles, None, &role.head.name);
+            let change = |old: &Value| {
+                let mut new = old.clone();
+                new["rules"] = rules.clone();
+                Ok(new)
+            };
+            api.change(&User::superuser(), kind, &at, Part::Main, &WriteQuery::default(), change).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Deletion: grace, finalizers, propagation, preconditions.
+
+use std::sync::Arc;
+
+use client::Resource;
+use kinds::Kind;
+use object::{Object, Status};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::{Compare, Op, StoreError, Txn, Versioned};
+
+use crate::api::{Api, key, namespace_of, store_status, stored_kind_of};
+use crate::read::ListQuery;
+use crate::user::User;
+use crate::write::metadata_of;
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// `metav1.DeleteOptions`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct DeleteRequest {
+    pub(crate) grace_period_seconds: Option<i64>,
+    pub(crate) propagation_policy: Option<String>,
+    pub(crate) orphan_dependents: Option<bool>,
+    pub(crate) preconditions: Option<Preconditions>,
+    pub(crate) dry_run: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Preconditions {
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+}
+
+/// What a delete left.
+pub(crate) enum Deleted {
+    /// The object is gone: its last state.
+    Gone(Arc<Object>),
+    /// Grace or finalizers keep it for now.
+    Terminating(Arc<Object>),
+}
+
+impl Deleted {
+    /// The reply's body: the object while it terminates, else a success status.
+    pub(crate) fn body(&self, kind: &Kind) -> Result<Value, Status> {
+        match self {
+            Deleted::Terminating(object) => object.value().map_err(Status::internal),
+            Deleted::Gone(object) => Ok(json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                "details": {"name": object.head.name, "group": kind.group, "kind": kind.plural, "uid": object.head.uid},
+            })),
+        }
+    }
+}
+
+/// True when nothing holds an object back that waits for its deletion.
+pub(crate) fn is_free(kind: &Kind, object: &Value) -> bool {
+    let none = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+    let held = kind.kind == "Namespace" && kind.group.is_empty() && !none(&object["spec"]["finalizers"]);
+    none(&object["metadata"]["finalizers"]) && grace == 0 && !held
+}
+
+impl DeleteRequest {
+    fn propagation(&self) -> Result<Option<&str>, Status> {
+        match (self.propagation_policy.as_deref(), self.orphan_dependents) {
+            (Some(_), Some(_)) => Err(Status::bad_request(
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
+            )),
+            (Some(policy @ ("Orphan" | "Background" | "Foreground")), None) => Ok(Some(policy)),
+            (Some(other), None) => Err(Status::invalid(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                &[object::Invalid::not_supported(
+                    "propagationPolicy",
+                    &other.into(),
+                    &["Foreground", "Background", "Orphan", "nil"],
+                )],
+            )),
+            (None, Some(true)) => Ok(Some("Orphan")),
+            (None, Some(false)) => Ok(Some("Background")),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn check(&self, kind: &Kind, object: &Versioned) -> Result<(), Status> {
+        let Some(wanted) = &self.preconditions else { return Ok(()) };
+        let head = &object.object.head;
+        let conflict = |what: &str, wanted: &str, is: &str| {
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+            Err(Status::conflict(&kind.group, &kind.plural, &head.name, &why))
+        };
+        if let Some(uid) = wanted.uid.as_ref().filter(|u| **u != head.uid) {
+            return conflict("UID", uid, &head.uid);
+        }
+        let is = object.mod_revision.to_string();
+        match wanted.resource_version.as_ref().filter(|rv| **rv != is) {
+            Some(revision) => conflict("ResourceVersion", revision, &is),
+            None => Ok(()),
+        }
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run.as_ref().is_some_and(|d| d.iter().any(|d| d == "All"))
+    }
+}
+
+impl Api {
+    /// DELETE of an object.
+    pub(crate) async fn delete(&self, _user: &User, at: &Resource, request: &DeleteRequest) -> Result<Deleted, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        let namespace = namespace_of(kind, at)?;
+        let name = at.name.as_deref().unwrap_or("");
+        let key = key(kind, namespace, name);
+        let not_found = || Status::not_found(&kind.group, &kind.plural, name);
+        let mut current = self.store.get(&key).ok_or_else(not_found)?;
+        loop {
+            request.check(kind, &current)?;
+            let old = current.object.value().map_err(Status::internal)?;
+            let mut new = old.clone();
+            let free = mark(kind, &mut new, request)?;
+            if request.is_dry_run() {
+                return Ok(Deleted::Gone(current.object));
+            }
+            if !free && new == old {
+                return Ok(Deleted::Terminating(current.object));
+            }
+            let compare = Compare::ModRevision(key.clone(), current.mod_revision);
+            let op = if free { Op::Delete(key.clone()) } else { Op::Put(key.clone(), self.draft(kind, &mut new)?) };
+            match self.store.commit(Txn { compares: vec![compare], ops: vec![op] }).await {
+                Ok(done) => {
+                    let object = done.objects.into_iter().next().flatten().ok_or_else(not_found)?;
+                    return Ok(if free { Deleted::Gone(object) } else { Deleted::Terminating(object) });
+                }
+                Err(StoreError::Conflict { current: Some(newer), .. }) => current = newer,
+                Err(StoreError::Conflict { .. }) => return Err(not_found()),
+                Err(error) => return Err(store_status(&error)),
+            }
+        }
+    }
+
+    /// DELETE of a collection; the last states of what was selected.
+    pub(crate) async fn delete_collection(
+        &self,
+        user: &User,
+        at: &Resource,
+        query: &ListQuery,
+        request: &DeleteRequest,
+    ) -> Result<Vec<Arc<Object>>, Status> {
+        let listing = self.list(at, &ListQuery { limit: 0, continue_token: None, ..query.clone() })?;
+        for item in &listing.items {
+            let namespace = Some(item.head.namespace.as_str());
+            let one = Resource::object(&at.gvr, namespace, &item.head.name);
+            match self.delete(user, &one, request).await {
+                Err(status) if !status.is_not_found() => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(listing.items)
+    }
+}
+
+/// Marks an object for deletion; true when it can go at once.
+fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> Result<bool, Status> {
+    if let Some(grace) = request.grace_period_seconds.filter(|g| *g < 0) {
+        let text = format!("gracePeriodSeconds: Invalid value: {grace}: must be greater than or equal to 0");
+        return Err(Status::bad_request(text));
+    }
+    let finalizers = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let mut wanted = finalizers(object);
+    match request.propagation()? {
+        Some("Foreground") => {
+            wanted.retain(|f| f != ORPHAN && f != FOREGROUND);
+            wanted.push(FOREGROUND.into());
+        }
+        Some("Orphan") => {
+            wanted.retain(|f| f != ORPHAN && f != FOREGROUND);
+            wanted.push(ORPHAN.into());
+        }
+        Some(_) => wanted.retain(|f| f != ORPHAN && f != FOREGROUND),
+        None => {}
+    }
+    if wanted.is_empty() {
+        metadata_of(object).remove("finalizers");
+    } else {
+        metadata_of(object).insert("finalizers".into(), wanted.into());
+    }
+    let grace = grace(kind, object, request);
+    let now = base::time::now_seconds();
+    let pending = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    let already = object["metadata"]["deletionTimestamp"].is_string();
+    if !already || pending.is_some_and(|p| grace < p) {
+        let generation = object["metadata"]["generation"].as_i64();
+        let metadata = metadata_of(object);
+        metadata.insert("deletionTimestamp".into(), base::time::format_seconds(now + grace).into());
+        metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+        if let Some(generation) = generation.filter(|_| !already) {
+            metadata.insert("generation".into(), (generation + 1).into());
+        }
+    }
+    if kind.kind == "Namespace" && kind.group.is_empty() {
+        object["status"]["phase"] = "Terminating".into();
+    }
+    Ok(is_free(kind, object))
+}
+
+/// Seconds that the object gets: graceful kinds only; a pod that runs nowhere, or has ended, needs none.
+fn grace(kind: &Kind, object: &Value, request: &DeleteRequest) -> i64 {
+    let Some(default) = (kind.rules.grace)(object) else { return 0 };
+    let unscheduled = object["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
+    let finished = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if unscheduled || finished { 0 } else { request.grace_period_seconds.unwrap_or(default) }
+}

@@ -1,0 +1,106 @@
+//! Replies.
+
+use std::convert::Infallible;
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use object::Status;
+use serde_json::Value;
+
+use crate::discovery::Document;
+
+/// Bodies of requests and responses.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Upstream compresses from this size on.
+const GZIP_FROM: usize = 128 * 1024;
+
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+pub(super) fn bytes(code: StatusCode, body: Bytes, content_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+pub(super) fn json(code: StatusCode, value: &Value) -> Response<Body> {
+    bytes(code, Bytes::from(value.to_string()), "application/json")
+}
+
+pub(super) fn ok_json(value: &Value) -> Response<Body> {
+    json(StatusCode::OK, value)
+}
+
+pub(super) fn typed(value: &Value, content_type: &'static str) -> Response<Body> {
+    bytes(StatusCode::OK, Bytes::from(value.to_string()), content_type)
+}
+
+pub(super) fn text(code: u16, text: String) -> Response<Body> {
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = bytes(code, text.into(), "text/plain; charset=utf-8");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A failure as the API words it.
+pub(crate) fn failure(status: &Status, pretty: bool) -> Response<Body> {
+    let value = status.to_value();
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let text = if pretty { serde_json::to_string_pretty(&value).unwrap_or_default() } else { value.to_string() };
+    let mut response = bytes(code, (text + "\n").into(), "application/json");
+    if status.retry_after_seconds > 0 {
+        response.headers_mut().insert(header::RETRY_AFTER, status.retry_after_seconds.into());
+    }
+    response
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|e| e.to_str().ok()).unwrap_or("");
+    accepted.split(',').any(|e| e.split(';').next().unwrap_or("").trim() == "gzip")
+}
+
+/// JSON, gzipped when it is large and the client can read that.
+pub(super) fn compressed(body: Bytes, headers: &HeaderMap) -> Response<Body> {
+    if body.len() < GZIP_FROM || !accepts_gzip(headers) {
+        return bytes(StatusCode::OK, body, "application/json");
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    match encoder.write_all(&body).and_then(|()| encoder.finish()) {
+        Ok(packed) => {
+            let mut response = bytes(StatusCode::OK, packed.into(), "application/json");
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            response
+        }
+        Err(_) => bytes(StatusCode::OK, body, "application/json"),
+    }
+}
+
+/// A document with its ETag; 304 when the client has it.
+pub(super) fn document(document: &'static Document, headers: &HeaderMap) -> Response<Body> {
+    let etag = format!("\"{}\"", document.etag);
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
+    let mut response = if known {
+        let mut response = Response::new(full(Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = compressed(document.body.clone(), headers);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(document.content_type));
+        response
+    };
+    if let Ok(value) = etag.parse() {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}

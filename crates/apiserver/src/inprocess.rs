@@ -1,0 +1,170 @@
+//! The transport of components in this process: the same authorization and write path, no socket, shared objects.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::{
+    DeleteOptions, List, ListOptions, Patch, Propagation, Resource, Result, Transport, WatchEvent, WatchStream,
+    WriteOptions,
+};
+use futures::StreamExt;
+use object::{Object, Status};
+use rbac::Attributes;
+
+use crate::api::{Api, kind_of};
+use crate::delete::{DeleteRequest, Deleted, Preconditions};
+use crate::discovery;
+use crate::read::ListQuery;
+use crate::subresources::Change;
+use crate::user::User;
+use crate::watch::WatchQuery;
+use crate::write::{Body, WriteQuery};
+
+/// Enters the API under one identity.
+pub struct InProcess {
+    api: Arc<Api>,
+    user: User,
+}
+
+impl InProcess {
+    /// Requests of `user`.
+    pub fn new(api: Arc<Api>, user: User) -> Self {
+        Self { api, user }
+    }
+
+    fn authorize(&self, verb: &str, at: &Resource) -> Result<()> {
+        self.api.authorize(&self.user, &attributes(verb, at))
+    }
+}
+
+/// What a request on a resource wants.
+pub(crate) fn attributes<'a>(verb: &'a str, at: &'a Resource) -> Attributes<'a> {
+    Attributes {
+        verb,
+        group: &at.gvr.group,
+        resource: &at.gvr.resource,
+        subresource: at.subresource.as_deref().unwrap_or(""),
+        // The namespace of a Namespace is itself.
+        namespace: at.namespace.as_deref().unwrap_or(if at.gvr.resource == "namespaces" {
+            at.name.as_deref().unwrap_or("")
+        } else {
+            ""
+        }),
+        name: at.name.as_deref().unwrap_or(""),
+        ..Attributes::default()
+    }
+}
+
+fn list_query(options: &ListOptions) -> ListQuery {
+    ListQuery {
+        labels: options.labels.clone(),
+        fields: options.fields.clone(),
+        limit: options.limit,
+        continue_token: options.continue_token.clone(),
+        resource_version: options.resource_version,
+        version_match: None,
+    }
+}
+
+fn write_query(options: &WriteOptions) -> WriteQuery {
+    WriteQuery { dry_run: options.dry_run, manager: options.field_manager.clone(), ..WriteQuery::default() }
+}
+
+fn delete_request(options: &DeleteOptions) -> DeleteRequest {
+    let policy = options.propagation.map(|p| match p {
+        Propagation::Orphan => "Orphan",
+        Propagation::Background => "Background",
+        Propagation::Foreground => "Foreground",
+    });
+    DeleteRequest {
+        grace_period_seconds: options.grace_period_seconds,
+        propagation_policy: policy.map(Into::into),
+        preconditions: Some(Preconditions {
+            uid: options.uid.clone(),
+            resource_version: options.resource_version.map(|rv| rv.to_string()),
+        }),
+        ..DeleteRequest::default()
+    }
+}
+
+#[async_trait]
+impl Transport for InProcess {
+    async fn get(&self, at: &Resource) -> Result<Arc<Object>> {
+        self.authorize("get", at)?;
+        match at.subresource.as_deref() {
+            Some("scale") => self.api.get_scale(at),
+            _ => self.api.get(at),
+        }
+    }
+
+    async fn list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
+        self.authorize("list", at)?;
+        let page = self.api.list(at, &list_query(options))?;
+        Ok(List { revision: page.revision, items: page.items, continue_token: page.continue_token })
+    }
+
+    async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
+        self.authorize("watch", at)?;
+        let query = WatchQuery { list: list_query(options), bookmarks: true, initial: None };
+        let events = self.api.watch(at, &query)?;
+        Ok(events.map(|delivered| delivered.map(|d| -> WatchEvent { d.event })).boxed())
+    }
+
+    async fn create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
+        self.authorize("create", at)?;
+        let body = Body { bytes: &body, content_type: "application/json" };
+        let kind = kind_of(&at.gvr)?;
+        let value = if at.subresource.is_some() {
+            self.api.create_sub(&self.user, at, body, &write_query(options)).await?.0
+        } else if kind.storage_prefix.is_none() {
+            self.api.review(&self.user, kind, at.namespace.as_deref(), &body)?
+        } else {
+            return Ok(self.api.create(&self.user, at, body, &write_query(options)).await?.object);
+        };
+        Object::from_value(&value).map(Arc::new).map_err(Status::internal)
+    }
+
+    async fn update(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
+        self.authorize("update", at)?;
+        let body = Body { bytes: &body, content_type: "application/json" };
+        Ok(self.api.update(&self.user, at, body, &write_query(options)).await?.object)
+    }
+
+    async fn patch(&self, at: &Resource, patch: &Patch, options: &WriteOptions) -> Result<Arc<Object>> {
+        self.authorize("patch", at)?;
+        let mut query = write_query(options);
+        let change = match patch {
+            Patch::Json(patch) => Change::parse(patch.to_string().as_bytes(), "application/json-patch+json")?,
+            Patch::Merge(patch) => Change::Merge(patch.clone()),
+            Patch::Strategic(patch) => Change::Strategic(patch.clone()),
+            Patch::Apply(config, options) => {
+                query.manager = Some(options.field_manager.clone());
+                query.force = options.force;
+                Change::Apply(config.clone())
+            }
+        };
+        Ok(self.api.patch(&self.user, at, &change, &query).await?.object)
+    }
+
+    async fn delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
+        self.authorize("delete", at)?;
+        Ok(match self.api.delete(&self.user, at, &delete_request(options)).await? {
+            Deleted::Gone(_) => None,
+            Deleted::Terminating(object) => Some(object),
+        })
+    }
+
+    async fn delete_collection(&self, at: &Resource, options: &DeleteOptions, selection: &ListOptions) -> Result<()> {
+        self.authorize("deletecollection", at)?;
+        let request = delete_request(options);
+        self.api.delete_collection(&self.user, at, &list_query(selection), &request).await.map(drop)
+    }
+
+    async fn raw_get(&self, path: &str) -> Result<Bytes> {
+        let wanted = Attributes { verb: "get", path, ..Attributes::default() };
+        self.api.authorize(&self.user, &wanted)?;
+        let found = discovery::document(path, "").map(|d| d.body.clone());
+        found.ok_or_else(|| Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
+    }
+}

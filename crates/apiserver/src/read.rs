@@ -1,0 +1,194 @@
+//! GET and LIST.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use client::Resource;
+use kinds::Kind;
+use object::{FieldSelector, Invalid, LabelSelector, Object, Reason, Status};
+use serde_json::{Value, json};
+use store::StoreError;
+
+use crate::api::{Api, key, namespace_of, prefix, store_status, stored_kind_of};
+
+/// `resourceVersionMatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Match {
+    Exact,
+    NotOlderThan,
+}
+
+/// The query of a LIST or WATCH.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListQuery {
+    pub(crate) labels: LabelSelector,
+    pub(crate) fields: FieldSelector,
+    pub(crate) limit: usize,
+    pub(crate) continue_token: Option<String>,
+    /// `None`: not given.
+    pub(crate) resource_version: Option<u64>,
+    pub(crate) version_match: Option<Match>,
+}
+
+/// A page: objects and the revision that they were read at, from one snapshot.
+pub(crate) struct Listing {
+    pub(crate) revision: u64,
+    pub(crate) items: Vec<Arc<Object>>,
+    pub(crate) continue_token: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+/// Keys read at a time while a selector looks for enough items to fill a page.
+const CHUNK: usize = 500;
+
+impl ListQuery {
+    /// True when the object is selected.
+    pub(crate) fn selects(&self, object: &Object) -> bool {
+        self.labels.matches(&object.head.labels) && self.fields.matches(&object.head)
+    }
+
+    /// Refuses fields that the kind does not select by.
+    pub(crate) fn check_fields(&self, kind: &Kind) -> Result<(), Status> {
+        for (field, _, _) in &self.fields.terms {
+            let known = field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced());
+            if !known && !kind.selectable.contains(field) {
+                return Err(Status::bad_request(format!("field label not supported: {field}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_token(revision: u64, key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key}).to_string())
+}
+
+fn decode_token(token: &str) -> Result<(u64, String), Status> {
+    let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+    match (value["rv"].as_u64(), value["start"].as_str()) {
+        (Some(revision), Some(start)) => Ok((revision, start.to_owned())),
+        _ => Err(bad("it lacks a revision or a start key")),
+    }
+}
+
+impl Api {
+    /// GET of an object, or of a subresource that shows it.
+    pub(crate) fn get(&self, at: &Resource) -> Result<Arc<Object>, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        let namespace = namespace_of(kind, at)?;
+        let name = at.name.as_deref().unwrap_or("");
+        let found = self.store.get(&key(kind, namespace, name));
+        Ok(found.ok_or_else(|| Status::not_found(&kind.group, &kind.plural, name))?.object)
+    }
+
+    /// LIST of a collection: one page.
+    pub(crate) fn list(&self, at: &Resource, query: &ListQuery) -> Result<Listing, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        query.check_fields(kind)?;
+        let prefix = prefix(kind, namespace_of(kind, at)?);
+        let (revision, mut after) = self.start(query, &prefix)?;
+        let selective = !query.labels.is_empty() || !query.fields.is_empty();
+        let mut items: Vec<Arc<Object>> = Vec::new();
+        let mut at_revision = revision;
+        loop {
+            let chunk = match (query.limit, selective) {
+                (0, _) => 0,
+                (limit, false) => limit,
+                (limit, true) => limit.max(CHUNK),
+            };
+            let page = match self.store.range(&prefix, after.as_deref(), chunk, at_revision) {
+                Ok(page) => page,
+                Err(StoreError::Compacted { .. }) if query.continue_token.is_some() => {
+                    let text = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
+                    return Err(Status::new(Reason::Expired, text));
+                }
+                Err(error) => return Err(store_status(&error)),
+            };
+            at_revision = page.revision;
+            let (more, remaining) = (page.more, page.remaining);
+            let count = page.items.len();
+            for (index, value) in page.items.into_iter().enumerate() {
+                after = Some(value.key.to_string());
+                if query.selects(&value.object) {
+                    items.push(value.object);
+                    if query.limit > 0 && items.len() == query.limit && (more || index + 1 < count) {
+                        let token = encode_token(at_revision, after.as_deref().unwrap_or(""));
+                        let remaining = (!selective).then_some(remaining + count - index - 1);
+                        return Ok(Listing { revision: at_revision, items, continue_token: Some(token), remaining });
+                    }
+                }
+            }
+            if !more {
+                return Ok(Listing { revision: at_revision, items, continue_token: None, remaining: None });
+            }
+        }
+    }
+
+    /// The revision to read at (0: newest) and the key to go on after.
+    fn start(&self, query: &ListQuery, prefix: &str) -> Result<(u64, Option<String>), Status> {
+        let newest = self.store.revision();
+        if let Some(token) = &query.continue_token {
+            if query.resource_version.is_some_and(|rv| rv > 0) {
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            let (revision, start) = decode_token(token)?;
+            if !start.starts_with(prefix) {
+                return Err(Status::bad_request("continue key is not valid: it is of another collection"));
+            }
+            return Ok((revision, Some(start)));
+        }
+        match (query.resource_version, query.version_match) {
+            (None, Some(_)) => {
+                let text = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                let error = Invalid::forbidden("resourceVersionMatch", text);
+                Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]))
+            }
+            (Some(0), Some(Match::Exact)) => {
+                let error = Invalid::forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                );
+                Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]))
+            }
+            (Some(revision), Some(Match::Exact)) => Ok((revision, None)),
+            (Some(revision), _) if revision > newest => {
+                Err(store_status(&StoreError::Future { wanted: revision, newest }))
+            }
+            // Everything here is at least as new as asked for.
+            _ => Ok((0, None)),
+        }
+    }
+}
+
+/// The bytes of a list: the envelope around the stored objects' bytes.
+pub(crate) fn list_body(kind: &Kind, listing: &Listing) -> Bytes {
+    let mut metadata = json!({"resourceVersion": listing.revision.to_string()});
+    if let Some(token) = &listing.continue_token {
+        metadata["continue"] = token.as_str().into();
+    }
+    if let Some(remaining) = listing.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    let size: usize = listing.items.iter().map(|o| o.body.len() + 1).sum();
+    let mut body = BytesMut::with_capacity(size + 256);
+    body.put_slice(
+        format!(
+            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            kind.kind,
+            kind.api_version()
+        )
+        .as_bytes(),
+    );
+    for (index, object) in listing.items.iter().enumerate() {
+        if index > 0 {
+            body.put_u8(b',');
+        }
+        body.put_slice(&object.body);
+    }
+    body.put_slice(b"]}\n");
+    body.freeze()
+}

@@ -1,0 +1,104 @@
+//! Reviews: questions about identity and permission. Nothing of them is stored.
+
+use kinds::Kind;
+use object::{Reason, Status};
+use rbac::Attributes;
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::decode;
+use crate::user::User;
+use crate::write::Body;
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("")
+}
+
+impl Api {
+    /// POST of a review: the review with its status.
+    pub(crate) fn review(
+        &self,
+        user: &User,
+        kind: &Kind,
+        namespace: Option<&str>,
+        body: &Body<'_>,
+    ) -> Result<Value, Status> {
+        let parsed = decode::parse(body.bytes, body.content_type)?;
+        decode::check_kind(&parsed.value, kind)?;
+        let mut warnings = Vec::new();
+        let mut review = decode::typed(parsed, kind, decode::FieldValidation::Ignore, &mut warnings)?;
+        if !review["metadata"].is_object() {
+            review["metadata"] = json!({});
+        }
+        review["metadata"]["creationTimestamp"] = Value::Null;
+        let spec = review["spec"].clone();
+        let status = match kind.kind.as_str() {
+            "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
+            "TokenReview" => self.token_review(&spec),
+            "SelfSubjectAccessReview" => self.access(user, &spec, None),
+            "SubjectAccessReview" => self.access(&subject(&spec), &spec, None),
+            "LocalSubjectAccessReview" => self.access(&subject(&spec), &spec, namespace),
+            "SelfSubjectRulesReview" => self.rules(user, text(&spec, "namespace")),
+            _ => {
+                return Err(Status::new(
+                    Reason::MethodNotAllowed,
+                    "the server does not allow this method on the requested resource",
+                ));
+            }
+        };
+        review["status"] = status;
+        Ok(review)
+    }
+
+    fn token_review(&self, spec: &Value) -> Value {
+        let audiences: Vec<String> = match spec["audiences"].as_array() {
+            Some(given) if !given.is_empty() => given.iter().filter_map(Value::as_str).map(Into::into).collect(),
+            _ => self.audiences(),
+        };
+        match self.token_user(text(spec, "token"), &audiences) {
+            Ok(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+            Err(_) => json!({"user": {}, "error": "invalid bearer token"}),
+        }
+    }
+
+    fn access(&self, user: &User, spec: &Value, namespace: Option<&str>) -> Value {
+        let resource = &spec["resourceAttributes"];
+        let path = &spec["nonResourceAttributes"];
+        let wanted = if resource.is_object() {
+            Attributes {
+                verb: text(resource, "verb"),
+                group: text(resource, "group"),
+                resource: text(resource, "resource"),
+                subresource: text(resource, "subresource"),
+                namespace: namespace.unwrap_or_else(|| text(resource, "namespace")),
+                name: text(resource, "name"),
+                ..Attributes::default()
+            }
+        } else {
+            Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
+        };
+        if self.may(user, &wanted) { json!({"allowed": true}) } else { json!({"allowed": false}) }
+    }
+
+    fn rules(&self, user: &User, namespace: &str) -> Value {
+        let all = self.rbac.load().rules_for(&user.name, &user.groups, namespace);
+        let (paths, resources): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| !r.non_resource_urls.is_empty());
+        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+    }
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        info["uid"] = user.uid.as_str().into();
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
+}
+
+fn subject(spec: &Value) -> User {
+    let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect();
+    User { name: text(spec, "user").into(), groups, ..User::default() }
+}

@@ -1,0 +1,200 @@
+//! The server: TLS listener, connections, orderly shutdown.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base::Tasks;
+use client::Client;
+use futures::FutureExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use object::Status;
+use store::Backend;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::addresses::Addresses;
+use crate::api::Api;
+use crate::bootstrap;
+use crate::http::{Body, Service, failure, incoming};
+use crate::inprocess::InProcess;
+use crate::node_proxy::NodeProxy;
+use crate::user::User;
+
+/// What the server needs to know.
+pub struct Config {
+    /// Where objects live.
+    pub store: Arc<dyn Backend>,
+    /// The cluster's key material.
+    pub pki: Arc<pki::Pki>,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The address that others reach this server at.
+    pub advertise: Ipv4Addr,
+    /// Names and addresses of the serving certificate, besides the standard ones.
+    pub names: Vec<String>,
+    /// `10.43.0.0/16`.
+    pub service_cidr: String,
+    /// `cluster.local`.
+    pub cluster_domain: String,
+    /// The way to the kubelets.
+    pub nodes: Option<Arc<dyn NodeProxy>>,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken, or may not be opened.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificates.
+    #[error("cannot set up certificates")]
+    Pki(#[from] pki::PkiError),
+    /// The service network is no network.
+    #[error("not an IPv4 network for services: {0:?}")]
+    ServiceCidr(String),
+    /// The first objects could not be written.
+    #[error("cannot write the cluster's first objects")]
+    Bootstrap(#[source] Status),
+}
+
+/// A running server.
+pub struct Server {
+    api: Arc<Api>,
+    address: SocketAddr,
+}
+
+/// How long a connection may take to finish its requests at shutdown, and a client to say hello.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// Binds, writes what every cluster begins with, and serves in a task of `tasks` until its token is cancelled.
+    pub async fn start(config: Config, tasks: &mut Tasks) -> Result<Self, StartError> {
+        let listen = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let addresses = Addresses::new(&config.service_cidr).ok_or(StartError::ServiceCidr(config.service_cidr))?;
+        let mut names: Vec<String> =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"]
+                .map(Into::into)
+                .to_vec();
+        names.push(format!("kubernetes.default.svc.{}", config.cluster_domain));
+        names.push(addresses.first().to_string());
+        names.push(config.advertise.to_string());
+        names.extend(config.names);
+        names.sort();
+        names.dedup();
+        let serving = config.pki.server("apiserver", "kube-apiserver", &names)?;
+        let tls = pki::server_config(&serving, config.pki.client_ca.certificate_pem())?;
+        let api = Arc::new(Api {
+            store: config.store,
+            pki: config.pki,
+            rbac: ArcSwap::from_pointee(rbac::Index::default()),
+            addresses,
+            issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
+            advertise: config.advertise,
+            port: address.port(),
+        });
+        bootstrap::run(&api).await.map_err(StartError::Bootstrap)?;
+        let service = Arc::new(Service { api: api.clone(), nodes: config.nodes });
+        let token = tasks.token().clone();
+        tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
+        tasks.spawn("api server", accept(listener, TlsAcceptor::from(Arc::new(tls)), service, token));
+        Ok(Self { api, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client of this server, in process, as `user`; its writes are recorded under `manager`.
+    pub fn client(&self, user: User, manager: &str) -> Client {
+        Client::new(Arc::new(InProcess::new(self.api.clone(), user)), manager)
+    }
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, token: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = token.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let serving = serve(stream, tls.clone(), service.clone(), token.clone());
+                    connections.spawn(async move {
+                        if let Err(error) = serving.await {
+                            tracing::debug!(%peer, %error, "a connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: a pause is the cure.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+    let rest = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(PATIENCE, rest).await.is_err() {
+        tracing::debug!("connections are cut");
+    }
+}
+
+async fn serve(stream: TcpStream, tls: TlsAcceptor, service: Arc<Service>, token: CancellationToken) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let (_, session) = stream.get_ref();
+    let identity = session.peer_certificates().and_then(|c| c.first()).and_then(pki::identity);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let (service, identity) = (service.clone(), identity.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(service, identity, request).await) }
+    });
+    let builder = Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
+    let graceful = GracefulShutdown::new();
+    let watched = graceful.watch(connection);
+    tokio::pin!(watched);
+    tokio::select! {
+        ended = &mut watched => ended.map_err(io::Error::other),
+        () = token.cancelled() => {
+            // Watches never end by themselves; the token of the server ends them with the connection.
+            let _ = tokio::time::timeout(Duration::from_millis(200), watched).await;
+            Ok(())
+        }
+    }
+}
+
+/// Runs a request in a task of its own: a client that goes away does not cut a write in half, and a panic is a 500.
+async fn answer(service: Arc<Service>, identity: Option<pki::Identity>, request: Request<Incoming>) -> Response<Body> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let request = request.map(incoming);
+    let mut tasks = JoinSet::new();
+    let work = async move { service.handle(identity, request).await };
+    tasks.spawn(std::panic::AssertUnwindSafe(work).catch_unwind());
+    let outcome = tasks.join_next().await;
+    match outcome {
+        Some(Ok(Ok(response))) => response,
+        _ => {
+            tracing::error!(%method, path, "a request handler panicked");
+            failure(&Status::internal("the request could not be handled"), false)
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! PATCH, and subresources that are more than a part of their object: scale, binding, eviction, tokens.
+
+use std::sync::Arc;
+
+use client::Resource;
+use object::{Gvr, Object, Reason, Status};
+use serde_json::{Value, json};
+
+use crate::api::{Api, not_allowed, stored_kind_of};
+use crate::decode;
+use crate::delete::{DeleteRequest, Deleted};
+use crate::user::User;
+use crate::write::{Body, Part, WriteQuery, Written, parsed, part_of};
+
+/// Operations of a JSON patch that are taken.
+const MOST_OPERATIONS: usize = 10_000;
+
+/// A patch by its media type.
+pub(crate) enum Change {
+    Json(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+    Apply(Value),
+}
+
+impl Change {
+    /// Reads a patch; 415 for an unknown type.
+    pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Self, Status> {
+        let media = content_type.split(';').next().unwrap_or("").trim();
+        let json = || {
+            serde_json::from_slice::<Value>(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+        };
+        match media {
+            "application/json-patch+json" => {
+                let patch: json_patch::Patch = serde_json::from_slice(body)
+                    .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+                if patch.0.len() > MOST_OPERATIONS {
+                    let text = format!(
+                        "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
+                        patch.0.len()
+                    );
+                    return Err(Status::new(Reason::RequestEntityTooLarge, text));
+                }
+                Ok(Self::Json(patch))
+            }
+            "application/merge-patch+json" => Ok(Self::Merge(json()?)),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic(json()?)),
+            "application/apply-patch+yaml" => Ok(Self::Apply(decode::parse(body, media)?.value)),
+            other => Err(Status::new(
+                Reason::UnsupportedMediaType,
+                format!(
+                    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (got {other:?})"
+                ),
+            )),
+        }
+    }
+
+    /// `schema` is the full name of the target's type.
+    fn apply(&self, schema: &str, old: &Value) -> Result<Value, Status> {
+        let mut new = old.clone();
+        let invalid = |e: String| Status { code: 422, reason: Some(Reason::Invalid), ..Status::bad_request(e) };
+        match self {
+            Change::Json(patch) => {
+                json_patch::patch(&mut new, patch).map_err(|e| {
+                    invalid(format!("the server rejected our request due to an error in our request: {e}"))
+                })?;
+            }
+            Change::Merge(patch) => object::patch::merge(&mut new, patch),
+            Change::Strategic(patch) | Change::Apply(patch) => {
+                schema::strategic_merge(schema::table(), schema, &mut new, patch)
+                    .map_err(|e| invalid(e.to_string()))?;
+            }
+        }
+        if !new.is_object() {
+            return Err(Status::bad_request("the patched object is not a map"));
+        }
+        Ok(new)
+    }
+}
+
+impl Api {
+    /// PATCH.
+    pub(crate) async fn patch(
+        &self,
+        user: &User,
+        at: &Resource,
+        change: &Change,
+        query: &WriteQuery,
+    ) -> Result<Written, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        if at.subresource.as_deref() == Some("scale") {
+            return self.scale(user, at, |old| change.apply("io.k8s.api.autoscaling.v1.Scale", old), query).await;
+        }
+        let part = part_of(kind, at.subresource.as_deref())?;
+        if let Change::Apply(config) = change {
+            if query.manager.as_deref().is_none_or(str::is_empty) {
+                let error = object::Invalid::required("fieldManager", "is required for apply patch");
+                return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+            }
+            decode::check_kind(config, kind)?;
+            let name = at.name.as_deref().unwrap_or("");
+            let exists = self.get(&Resource { subresource: None, ..at.clone() }).is_ok();
+            if !exists && part == Part::Main {
+                let mut warnings = Vec::new();
+                let mut config = config.clone();
+                config["metadata"]["name"] = name.into();
+                let value = decode::typed(parsed(config), kind, query.validation, &mut warnings)?;
+                return self.create_value(user, kind, at, value, query, warnings).await;
+            }
+        }
+        let warnings = parking_lot::Mutex::new(Vec::new());
+        let compute = |old: &Value| {
+            let new = change.apply(kind.schema.as_deref().unwrap_or(""), old)?;
+            let mut found = Vec::new();
+            let typed = decode::typed(parsed(new), kind, query.validation, &mut found)?;
+            *warnings.lock() = found;
+            Ok(typed)
+        };
+        let mut written = self.change(user, kind, at, part, query, compute).await?;
+        written.warnings.splice(0..0, warnings.into_inner());
+        Ok(written)
+    }
+
+    /// GET of `scale`.
+    pub(crate) fn get_scale(&self, at: &Resource) -> Result<Arc<Object>, Status> {
+        let object = self.get(&Resource { subresource: None, ..at.clone() })?;
+        let scale = scale_of(&object.value().map_err(Status::internal)?);
+        Object::from_value(&scale).map(Arc::new).map_err(Status::internal)
+    }
+
+    /// PUT or PATCH of `scale`: `compute` makes the new scale out of the present one.
+    pub(crate) async fn scale(
+        &self,
+        user: &User,
+        at: &Resource,
+        compute: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+        query: &WriteQuery,
+    ) -> Result<Written, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        if kind.subresource("scale").is_none() {
+            return Err(not_allowed());
+        }
+        let change = |old: &Value| {
+            let scale = compute(&scale_of(old))?;
+            let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+            if replicas < 0 {
+                let error =
+                    object::Invalid::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
+                let name = at.name.as_deref().unwrap_or("");
+                return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
+            }
+            let mut new = old.clone();
+            new["spec"]["replicas"] = replicas.into();
+            new["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+            Ok(new)
+        };
+        let main = Resource { subresource: None, ..at.clone() };
+        let written = self.change(user, kind, &main, Part::Main, query, change).await?;
+        let scale = scale_of(&written.object.value().map_err(Status::internal)?);
+        let object = Object::from_value(&scale).map(Arc::new).map_err(Status::internal)?;
+        Ok(Written { object, ..written })
+    }
+
+    /// POST of a subresource.
+    pub(crate) async fn create_sub(
+        &self,
+        user: &User,
+        at: &Resource,
+        body: Body<'_>,
+        query: &WriteQuery,
+    ) -> Result<(Value, u16), Status> {
+        let value = decode::parse(body.bytes, body.content_type)?.value;
+        let name = at.name.as_deref().unwrap_or("");
+        match (at.gvr.resource.as_str(), at.subresource.as_deref()) {
+            ("pods", Some("binding")) => self.bind(user, at, name, &value, query).await,
+            ("pods", Some("eviction")) => self.evict(user, at, &value).await,
+            ("serviceaccounts", Some("token")) => {
+                Ok((self.issue_token(at.namespace.as_deref().unwrap_or(""), name, &value)?, 201))
+            }
+            _ => Err(not_allowed()),
+        }
+    }
+
+    /// Assigns a pod to a node.
+    pub(crate) async fn bind(
+        &self,
+        user: &User,
+        at: &Resource,
+        pod: &str,
+        binding: &Value,
+        query: &WriteQuery,
+    ) -> Result<(Value, u16), Status> {
+        let pods = Gvr::new("", "v1", "pods");
+        let target = binding["target"]["name"].as_str().unwrap_or("").to_owned();
+        if target.is_empty() {
+            let error = object::Invalid::required("target.name", "");
+            return Err(Status::invalid("", "Binding", pod, &[error]));
+        }
+        let kind = stored_kind_of(&pods)?;
+        let at = Resource::object(&pods, at.namespace.as_deref(), pod);
+        let assign = |old: &Value| {
+            let present = old["spec"]["nodeName"].as_str().unwrap_or("");
+            if old["metadata"]["deletionTimestamp"].is_string() {
+                return Err(Status::conflict(
+                    "",
+                    "pods/binding",
+                    pod,
+                    &format!("pod {pod} is being deleted, cannot be assigned to a host"),
+                ));
+            }
+            if !present.is_empty() {
+                let why = format!("pod {pod} is already assigned to node {present:?}");
+                return Err(Status::conflict("", "pods/binding", pod, &why));
+            }
+            let mut new = old.clone();
+            new["spec"]["nodeName"] = target.as_str().into();
+            let mut conditions = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.retain(|c| c["type"] != "PodScheduled");
+            let observed = old["metadata"]["generation"].clone();
+            conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": base::time::now(), "observedGeneration": observed}));
+            new["status"]["conditions"] = conditions.into();
+            Ok(new)
+        };
+        self.change(user, kind, &at, Part::Special, query, assign).await?;
+        Ok((json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}), 201))
+    }
+
+    /// Deletes a pod unless a disruption budget forbids it.
+    async fn evict(&self, user: &User, at: &Resource, eviction: &Value) -> Result<(Value, u16), Status> {
+        let at = Resource { subresource: None, ..at.clone() };
+        let pod = self.get(&at)?;
+        let prefix = format!("/registry/poddisruptionbudgets/{}/", pod.head.namespace);
+        let budgets = self.store.range(&prefix, None, 0, 0).map_err(|e| crate::api::store_status(&e))?;
+        for budget in budgets.items {
+            let value = budget.object.value().map_err(Status::internal)?;
+            let selected = object::LabelSelector::from_object(&value["spec"]["selector"])
+                .is_some_and(|s| s.matches(&pod.head.labels));
+            if selected && value["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
+                let mut status = Status::new(
+                    Reason::TooManyRequests,
+                    "Cannot evict pod as it would violate the pod's disruption budget.",
+                );
+                status.causes = vec![object::Cause {
+                    reason: "DisruptionBudget".into(),
+                    message: format!(
+                        "The disruption budget {} does not allow evictions at this time",
+                        budget.object.head.name
+                    ),
+                    field: String::new(),
+                }];
+                return Err(status);
+            }
+        }
+        let request: DeleteRequest = serde_json::from_value(eviction["deleteOptions"].clone()).unwrap_or_default();
+        match self.delete(user, &at, &request).await? {
+            Deleted::Gone(_) | Deleted::Terminating(_) => Ok((
+                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+                201,
+            )),
+        }
+    }
+}
+
+fn scale_of(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let selector = match &object["spec"]["selector"] {
+        map if map.get("matchLabels").is_some() || map.get("matchExpressions").is_some() => {
+            object::LabelSelector::from_object(map)
+        }
+        map => serde_json::from_value(map.clone()).ok().map(|m| object::LabelSelector::from_map(&m)),
+    };
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]},
+        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector.map(|s| s.to_string()).unwrap_or_default()},
+    })
+}

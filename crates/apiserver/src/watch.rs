@@ -1,0 +1,103 @@
+//! WATCH: the store's events as a client sees them through its selectors.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Resource, WatchEvent};
+use futures::stream::{self, BoxStream, StreamExt};
+use object::Status;
+use store::{Event, EventKind};
+
+use crate::api::{Api, namespace_of, prefix, store_status, stored_kind_of};
+use crate::read::ListQuery;
+
+/// Upstream sends a bookmark about every minute.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// A watch's query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WatchQuery {
+    pub(crate) list: ListQuery,
+    pub(crate) bookmarks: bool,
+    /// `sendInitialEvents`: the present state first, ended by a marked bookmark (KEP-3157).
+    pub(crate) initial: Option<bool>,
+}
+
+/// An event, and whether it is the bookmark that ends the initial state.
+pub(crate) struct Delivered {
+    pub(crate) event: WatchEvent,
+    pub(crate) initial_end: bool,
+}
+
+/// Events until the client goes away, or an error (410 when it fell behind the window).
+pub(crate) type Events = BoxStream<'static, Result<Delivered, Status>>;
+
+fn plain(event: WatchEvent) -> Result<Delivered, Status> {
+    Ok(Delivered { event, initial_end: false })
+}
+
+/// What the event is to a watcher with these selectors; `None` when it does not see it.
+fn seen(query: &ListQuery, event: &Event) -> Option<WatchEvent> {
+    let is = event.kind == EventKind::Put && query.selects(&event.object);
+    let was = event.previous.as_ref().is_some_and(|p| query.selects(p));
+    match (was, is) {
+        (false, true) => Some(WatchEvent::Added(event.object.clone())),
+        (true, true) => Some(WatchEvent::Modified(event.object.clone())),
+        (true, false) if event.kind == EventKind::Delete => Some(WatchEvent::Deleted(event.object.clone())),
+        // It left the selection: its last selected state, at the revision of the change.
+        (true, false) => {
+            let previous = event.previous.as_ref()?;
+            let last = previous.with_revision(event.revision).map_or_else(|_| previous.clone(), Arc::new);
+            Some(WatchEvent::Deleted(last))
+        }
+        (false, false) => None,
+    }
+}
+
+impl Api {
+    /// Begins a watch.
+    pub(crate) fn watch(&self, at: &Resource, query: &WatchQuery) -> Result<Events, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        query.list.check_fields(kind)?;
+        let prefix = prefix(kind, namespace_of(kind, at)?);
+        let mut first: VecDeque<Result<Delivered, Status>> = VecDeque::new();
+        let given = query.list.resource_version;
+        let wants_state = query.initial.unwrap_or(matches!(given, None | Some(0)));
+        let after = if wants_state {
+            let state = self.list(at, &ListQuery { limit: 0, version_match: None, ..query.list.clone() })?;
+            first.extend(state.items.into_iter().map(|o| plain(WatchEvent::Added(o))));
+            if query.initial == Some(true) && query.bookmarks {
+                first.push_back(Ok(Delivered { event: WatchEvent::Bookmark(state.revision), initial_end: true }));
+            }
+            state.revision
+        } else {
+            given.filter(|rv| *rv > 0).unwrap_or_else(|| self.store.revision())
+        };
+        let events = self.store.watch(&prefix, after).map_err(|e| store_status(&e))?;
+        let selection = query.list.clone();
+        let live = events.flat_map(move |batch| {
+            let delivered: Vec<Result<Delivered, Status>> = match batch {
+                Ok(batch) => batch.iter().filter_map(|e| seen(&selection, e)).map(plain).collect(),
+                Err(error) => vec![Err(store_status(&error))],
+            };
+            stream::iter(delivered)
+        });
+        let followed: Events =
+            if query.bookmarks { with_bookmarks(live.boxed(), self.store.clone()) } else { live.boxed() };
+        Ok(stream::iter(first).chain(followed).boxed())
+    }
+}
+
+/// Tells the watcher now and then how far it has seen everything.
+fn with_bookmarks(events: Events, store: Arc<dyn store::Backend>) -> Events {
+    stream::unfold((events, store), |(mut events, store)| async move {
+        // Read before the wait: whatever is not in the stream by then is newer.
+        let revision = store.revision();
+        match tokio::time::timeout(BOOKMARK_EVERY, events.next()).await {
+            Ok(event) => Some((event?, (events, store))),
+            Err(_) => Some((plain(WatchEvent::Bookmark(revision)), (events, store))),
+        }
+    })
+    .boxed()
+}

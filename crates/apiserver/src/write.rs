@@ -1,0 +1,414 @@
+//! The one write path: every new object and every change goes through here.
+//!
+//! create: decode -> metadata -> default -> admit -> default -> validate -> commit (absent)
+//! update: read -> change -> metadata -> default -> admit -> validate -> commit (unchanged since the read), again on conflict
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use client::Resource;
+use kinds::Kind;
+use object::{Draft, Invalid, Object, Status};
+use serde_json::{Map, Value};
+use store::{Compare, Op, StoreError, Txn, Versioned};
+
+use crate::admission;
+use crate::api::{Api, key, namespace_of, not_allowed, store_status, stored_kind_of};
+use crate::decode::{self, FieldValidation, Parsed};
+use crate::user::User;
+
+/// Options of a write, from the query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteQuery {
+    pub(crate) dry_run: bool,
+    pub(crate) validation: FieldValidation,
+    pub(crate) manager: Option<String>,
+    pub(crate) force: bool,
+}
+
+/// The outcome of a write.
+pub(crate) struct Written {
+    pub(crate) object: Arc<Object>,
+    pub(crate) created: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A body with its media type.
+pub(crate) struct Body<'a> {
+    pub(crate) bytes: &'a Bytes,
+    pub(crate) content_type: &'a str,
+}
+
+/// Upstream gives a patch without resourceVersion this many chances against concurrent writers.
+const PATCH_ATTEMPTS: usize = 5;
+/// Random letters that follow `generateName` (no vowels: no words).
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Five random letters.
+pub(crate) fn suffix() -> String {
+    (0..5).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect()
+}
+
+/// Which part of an object an update may change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Main,
+    Status,
+    /// A namespace's `finalize`.
+    Finalize,
+    /// A pod's containers through `ephemeralcontainers` or `resize`, or its binding: the caller made the change.
+    Special,
+}
+
+pub(crate) fn part_of(kind: &Kind, subresource: Option<&str>) -> Result<Part, Status> {
+    match subresource {
+        None => Ok(Part::Main),
+        Some(name) if kind.subresource(name).is_none() => {
+            Err(Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
+        }
+        Some("status") => Ok(Part::Status),
+        Some("finalize") => Ok(Part::Finalize),
+        Some("ephemeralcontainers" | "resize") => Ok(Part::Special),
+        Some(_) => Err(not_allowed()),
+    }
+}
+
+impl Api {
+    /// POST of an object to its collection.
+    pub(crate) async fn create(
+        &self,
+        user: &User,
+        at: &Resource,
+        body: Body<'_>,
+        query: &WriteQuery,
+    ) -> Result<Written, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        let mut warnings = Vec::new();
+        let parsed = decode::parse(body.bytes, body.content_type)?;
+        decode::check_kind(&parsed.value, kind)?;
+        let value = decode::typed(parsed, kind, query.validation, &mut warnings)?;
+        self.create_value(user, kind, at, value, query, warnings).await
+    }
+
+    /// Creates a decoded object.
+    pub(crate) async fn create_value(
+        &self,
+        user: &User,
+        kind: &Kind,
+        at: &Resource,
+        mut value: Value,
+        query: &WriteQuery,
+        mut warnings: Vec<String>,
+    ) -> Result<Written, Status> {
+        let namespace = namespace_of(kind, at)?;
+        set_namespace(kind, &mut value, namespace)?;
+        let metadata = metadata_of(&mut value);
+        if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|rv| !rv.is_empty()) {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let given = metadata.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
+        let stem = metadata.get("generateName").and_then(Value::as_str).unwrap_or("").to_owned();
+        let generated = given.is_empty() && !stem.is_empty();
+        if generated {
+            // As upstream: the stem is cut so that the whole fits into a DNS label.
+            let stem: String = stem.chars().take(58).collect();
+            metadata.insert("name".into(), format!("{stem}{}", suffix()).into());
+        }
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+            metadata.remove(field);
+        }
+        metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+        metadata.insert("creationTimestamp".into(), base::time::now().into());
+        metadata.remove("generation");
+        if kind.generation {
+            metadata.insert("generation".into(), 1.into());
+        }
+        (kind.rules.default)(&mut value);
+        (kind.rules.prepare_create)(&mut value);
+        let reserved = admission::create(self, user, kind, &mut value).await?;
+        (kind.rules.default)(&mut value);
+        tidy(&mut value);
+        let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        self.check(kind, &value, None, Part::Main)?;
+        admission::created(self, user, kind, &value)?;
+        warnings.extend((kind.rules.warnings)(&value, None));
+        let draft = self.draft(kind, &mut value)?;
+        if query.dry_run {
+            return Ok(Written { object: Arc::new(draft.seal(0)), created: true, warnings });
+        }
+        let key = key(kind, namespace, &name);
+        let txn = Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key, draft)] };
+        match self.store.commit(txn).await {
+            Ok(done) => {
+                let object = done.objects.into_iter().next().flatten();
+                let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
+                reserved.keep();
+                Ok(Written { object, created: true, warnings })
+            }
+            Err(StoreError::Conflict { .. }) if generated => {
+                let mut status = Status::already_exists(&kind.group, &kind.plural, &name);
+                status.retry_after_seconds = 1;
+                Err(status)
+            }
+            Err(StoreError::Conflict { .. }) => Err(Status::already_exists(&kind.group, &kind.plural, &name)),
+            Err(error) => Err(store_status(&error)),
+        }
+    }
+
+    /// PUT of an object or of a part of it.
+    pub(crate) async fn update(
+        &self,
+        user: &User,
+        at: &Resource,
+        body: Body<'_>,
+        query: &WriteQuery,
+    ) -> Result<Written, Status> {
+        let kind = stored_kind_of(&at.gvr)?;
+        let part = part_of(kind, at.subresource.as_deref())?;
+        let mut warnings = Vec::new();
+        let parsed = decode::parse(body.bytes, body.content_type)?;
+        decode::check_kind(&parsed.value, kind)?;
+        let value = decode::typed(parsed, kind, query.validation, &mut warnings)?;
+        let name = at.name.as_deref().unwrap_or("");
+        let body_name = value["metadata"]["name"].as_str().unwrap_or("");
+        if body_name.is_empty() {
+            return Err(Status::bad_request("name must be provided"));
+        }
+        if body_name != name {
+            let text = format!("the name of the object ({body_name}) does not match the name on the URL ({name})");
+            return Err(Status::bad_request(text));
+        }
+        let namespace = namespace_of(kind, at)?;
+        let exists = self.store.get(&key(kind, namespace, name)).is_some();
+        if !exists && kind.create_on_update && part == Part::Main {
+            let mut value = value;
+            metadata_of(&mut value).remove("resourceVersion");
+            return self.create_value(user, kind, at, value, query, warnings).await;
+        }
+        let versioned = value["metadata"]["resourceVersion"].as_str().is_some_and(|rv| !rv.is_empty());
+        if !versioned && !kind.unconditional_update {
+            let error = Invalid::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
+            return Err(Status::invalid(&kind.group, &kind.kind, name, &[error]));
+        }
+        let mut written = self.change(user, kind, at, part, query, |_| Ok(value.clone())).await?;
+        written.warnings.splice(0..0, warnings);
+        Ok(written)
+    }
+
+    /// Changes an object: `compute` makes the new tree out of the present one. It is called again when another write came
+    /// between, unless the new tree names the resourceVersion that it was made for.
+    pub(crate) async fn change(
+        &self,
+        user: &User,
+        kind: &Kind,
+        at: &Resource,
+        part: Part,
+        query: &WriteQuery,
+        compute: impl Fn(&Value) -> Result<Value, Status>,
+    ) -> Result<Written, Status> {
+        let namespace = namespace_of(kind, at)?;
+        let name = at.name.as_deref().unwrap_or("");
+        let key = key(kind, namespace, name);
+        let not_found = || Status::not_found(&kind.group, &kind.plural, name);
+        let mut current = self.store.get(&key).ok_or_else(not_found)?;
+        for attempt in 1.. {
+            let old = current.object.value().map_err(Status::internal)?;
+            let mut new = compute(&old)?;
+            let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
+            // A patch starts from the present tree and carries its version along; that names no expectation.
+            if !wanted.is_empty() && wanted != current.mod_revision.to_string() {
+                return Err(Status::stale(&kind.group, &kind.plural, name));
+            }
+            match self.commit_change(user, kind, part, query, &current, &old, &mut new).await? {
+                Committed::Done(object, warnings) => return Ok(Written { object, created: false, warnings }),
+                Committed::Conflict(Some(newer)) => current = newer,
+                Committed::Conflict(None) => return Err(not_found()),
+            }
+            if attempt >= PATCH_ATTEMPTS {
+                return Err(Status::stale(&kind.group, &kind.plural, name));
+            }
+        }
+        Err(Status::internal("unreachable: the loop above returns"))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the steps of one write share all of these")]
+    async fn commit_change(
+        &self,
+        user: &User,
+        kind: &Kind,
+        part: Part,
+        query: &WriteQuery,
+        current: &Versioned,
+        old: &Value,
+        new: &mut Value,
+    ) -> Result<Committed, Status> {
+        let name = current.object.head.name.clone();
+        let uid = new["metadata"]["uid"].as_str().unwrap_or("").to_owned();
+        if !uid.is_empty() && uid != current.object.head.uid {
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                current.object.head.uid
+            );
+            return Err(Status::conflict(&kind.group, &kind.plural, &name, &why));
+        }
+        new["apiVersion"] = old["apiVersion"].clone();
+        new["kind"] = old["kind"].clone();
+        restore_metadata(new, old);
+        (kind.rules.default)(new);
+        match part {
+            Part::Main => (kind.rules.prepare_update)(new, old),
+            Part::Status => (kind.rules.prepare_status)(new, old),
+            Part::Finalize => kinds::kind::keep(new, old, "status"),
+            Part::Special => {}
+        }
+        let reserved = admission::update(self, user, kind, new, old).await?;
+        tidy(new);
+        if kind.generation {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+            let changed = part != Part::Status && spec_of(new) != spec_of(old);
+            new["metadata"]["generation"] = (generation + i64::from(changed)).into();
+        }
+        self.check(kind, new, Some(old), part)?;
+        let warnings = (kind.rules.warnings)(new, Some(old));
+        if same(new, old) {
+            return Ok(Committed::Done(current.object.clone(), warnings));
+        }
+        let draft = self.draft(kind, new)?;
+        if query.dry_run {
+            return Ok(Committed::Done(Arc::new(draft.seal(current.mod_revision)), warnings));
+        }
+        // The last finalizer of an object that waits for its deletion went away.
+        let gone = new["metadata"]["deletionTimestamp"].is_string() && crate::delete::is_free(kind, new);
+        let mut ops = vec![Op::Put(current.key.clone(), draft)];
+        if gone {
+            ops.push(Op::Delete(current.key.clone()));
+        }
+        let txn = Txn { compares: vec![Compare::ModRevision(current.key.clone(), current.mod_revision)], ops };
+        match self.store.commit(txn).await {
+            Ok(done) => {
+                let object = done.objects.into_iter().next().flatten();
+                reserved.keep();
+                Ok(Committed::Done(object.ok_or_else(|| Status::internal("the store returned nothing"))?, warnings))
+            }
+            Err(StoreError::Conflict { current, .. }) => Ok(Committed::Conflict(current)),
+            Err(error) => Err(store_status(&error)),
+        }
+    }
+
+    /// Validates a whole object.
+    fn check(&self, kind: &Kind, new: &Value, old: Option<&Value>, part: Part) -> Result<(), Status> {
+        let mut errors = Vec::new();
+        kinds::validate_metadata(kind, new, old, &mut errors);
+        match (part, old) {
+            (Part::Status, Some(old)) => (kind.rules.validate_status)(new, old, &mut errors),
+            (Part::Special, _) => {}
+            _ => (kind.rules.validate)(new, old, &mut errors),
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let name = new["metadata"]["name"].as_str().filter(|n| !n.is_empty());
+        let name = name.or(new["metadata"]["generateName"].as_str()).unwrap_or("");
+        Err(Status::invalid(&kind.group, &kind.kind, name, &errors))
+    }
+
+    /// Encodes a tree, with the kind's selectable fields in its head.
+    pub(crate) fn draft(&self, kind: &Kind, value: &mut Value) -> Result<Draft, Status> {
+        let fields = kinds::fields(kind, value);
+        let mut draft = Draft::new(value).map_err(|e| Status::bad_request(e.to_string()))?;
+        draft.head.fields = fields;
+        Ok(draft)
+    }
+}
+
+enum Committed {
+    Done(Arc<Object>, Vec<String>),
+    Conflict(Option<Versioned>),
+}
+
+/// The object's metadata, made when it is missing.
+pub(crate) fn metadata_of(value: &mut Value) -> &mut Map<String, Value> {
+    if !value["metadata"].is_object() {
+        value["metadata"] = Value::Object(Map::new());
+    }
+    match &mut value["metadata"] {
+        Value::Object(metadata) => metadata,
+        _ => unreachable!("it was made an object just now"),
+    }
+}
+
+fn set_namespace(kind: &Kind, value: &mut Value, namespace: Option<&str>) -> Result<(), Status> {
+    let metadata = metadata_of(value);
+    let given = metadata.get("namespace").and_then(Value::as_str).unwrap_or("");
+    match namespace {
+        Some(namespace) if given.is_empty() || given == namespace => {
+            metadata.insert("namespace".into(), namespace.into());
+            Ok(())
+        }
+        Some(_) => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        None if kind.namespaced() => Err(not_allowed()),
+        None => {
+            metadata.remove("namespace");
+            Ok(())
+        }
+    }
+}
+
+/// What only the server sets stays as it was; the deletion of an object cannot be taken back.
+fn restore_metadata(new: &mut Value, old: &Value) {
+    let metadata = metadata_of(new);
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "namespace",
+        "name",
+        "generateName",
+    ] {
+        match old["metadata"].get(field) {
+            Some(value) => drop(metadata.insert(field.into(), value.clone())),
+            None => drop(metadata.remove(field)),
+        }
+    }
+    metadata.remove("selfLink");
+}
+
+/// Drops empty maps and lists that Go would not encode.
+fn tidy(value: &mut Value) {
+    let metadata = metadata_of(value);
+    metadata.retain(|key, value| {
+        let empty = value.is_null()
+            || value.as_object().is_some_and(Map::is_empty)
+            || value.as_array().is_some_and(Vec::is_empty);
+        !(empty
+            && matches!(key.as_str(), "labels" | "annotations" | "finalizers" | "ownerReferences" | "managedFields"))
+    });
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|_, value| !value.is_null());
+    }
+}
+
+/// Everything but metadata and status: what a generation counts.
+fn spec_of(value: &Value) -> Map<String, Value> {
+    let entries = value.as_object().into_iter().flatten();
+    entries.filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status")).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// True when nothing changed but the resourceVersion.
+fn same(new: &Value, old: &Value) -> bool {
+    let bare = |value: &Value| {
+        let mut value = value.clone();
+        metadata_of(&mut value).remove("resourceVersion");
+        value
+    };
+    bare(new) == bare(old)
+}
+
+/// Parsed from a tree that is at hand (patches, in-process writes).
+pub(crate) fn parsed(value: Value) -> Parsed {
+    Parsed { value, duplicates: Vec::new() }
+}
