@@ -1,1 +1,88 @@
-//! One room per controller, one runner.
+//! The controllers: one room (file) per controller, one runner.
+//!
+//! A room is plain data and a pure function: `reconcile(object, world) -> Plan`. It reads caches through [`World`], knows no
+//! clock but the world's, and does nothing itself; a [`Plan`] is operations in steps, events, and a time to look again. The
+//! [`runner`] does all I/O:
+//!
+//! ```text
+//! informers (shared) --Change--> Watch::wakes --key--> WorkQueue --> worker: caches as new as our own writes?
+//!      ^                                                               |-- no: later
+//!      |                                                               '-- yes: reconcile -> Plan -> execute
+//!      '------------------------- API server <--------------------------------------------------'
+//! ```
+//! *Expectations*: a key waits until the caches have seen every write that was made for it, by resourceVersion; so a
+//! controller never counts pods that it has just made as missing. A write that fails ends the plan (a status is still
+//! written) and the key comes again with back-off; the next reconciliation is told what failed ([`World::failure`]).
+//! A panic in one reconciliation is logged and that key comes again; nothing else stops.
+//!
+//! Two controllers are loops of their own, since they follow discovery: [`garbage`] and [`namespace`]. Their decisions are
+//! pure too.
+//!
+//! Never: a write outside the runner's `execute` and those two loops; a decision that depends on what changed rather than
+//! on what is; writes under another identity than `system:serviceaccount:kube-system:<name>`.
+//!
+//! Start reading at [`plan`], then `replicaset.rs`.
+
+pub mod clusterrole;
+pub mod controller;
+pub mod deployment;
+mod diff;
+mod discovery;
+mod endpoint_pods;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod garbage;
+mod hash;
+pub mod kinds;
+pub mod namespace;
+pub mod node_lifecycle;
+mod owner;
+pub mod plan;
+pub mod pod_garbage;
+mod ranking;
+pub mod replicaset;
+pub mod root_ca;
+pub mod runner;
+pub mod service_account;
+#[cfg(test)]
+mod testing;
+pub mod ttl_after_finished;
+pub mod views;
+pub mod world;
+
+pub use controller::{Controller, Watch};
+pub use plan::{Event, Op, Plan, Verb};
+pub use runner::{Identities, run};
+pub use world::World;
+
+/// How the controllers are set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cluster's certificate authority in PEM, published as `kube-root-ca.crt` in each namespace.
+    pub ca_pem: String,
+    /// How long a node may be silent before it counts as unknown: 50 s (`--node-monitor-grace-period`).
+    pub node_grace_seconds: i64,
+    /// Finished pods beyond this number are removed, oldest first: 12,500 (`--terminated-pod-gc-threshold`).
+    pub terminated_pods: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ca_pem: String::new(), node_grace_seconds: 50, terminated_pods: 12_500 }
+    }
+}
+
+/// All controllers that the runner runs.
+pub static CONTROLLERS: &[&Controller] = &[
+    &clusterrole::CONTROLLER,
+    &deployment::CONTROLLER,
+    &endpoints::CONTROLLER,
+    &endpointslice::CONTROLLER,
+    &node_lifecycle::CONTROLLER,
+    &node_lifecycle::EVICTION,
+    &pod_garbage::CONTROLLER,
+    &replicaset::CONTROLLER,
+    &root_ca::CONTROLLER,
+    &service_account::CONTROLLER,
+    &ttl_after_finished::CONTROLLER,
+];
