@@ -52,6 +52,7 @@ pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Parsed, Status> {
                 .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: yaml: {e}")))?;
             Ok(Parsed { value, duplicates: Vec::new() })
         }
+        "application/vnd.kubernetes.protobuf" => protobuf(body),
         other => Err(Status::new(
             Reason::UnsupportedMediaType,
             format!(
@@ -59,6 +60,35 @@ pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Parsed, Status> {
             ),
         )),
     }
+}
+
+/// An enveloped message, as the tree that it would be in JSON.
+fn protobuf(body: &[u8]) -> Result<Parsed, Status> {
+    let bad = |error: schema::protobuf::ProtobufError| Status::bad_request(error.to_string());
+    let envelope = schema::protobuf::open(body).map_err(bad)?;
+    let gvk = object::Gvk::from_api_version(&envelope.api_version, &envelope.kind);
+    let name = match kinds::table().by_gvk(&gvk).and_then(|k| k.schema.as_deref()) {
+        Some(name) => name.to_owned(),
+        None => body_schema(&gvk).ok_or_else(|| {
+            Status::bad_request(format!("no kind {:?} is registered for version {:?}", gvk.kind, gvk.api_version()))
+        })?,
+    };
+    let mut value = schema::protobuf::decode(schema::table(), &name, envelope.raw).map_err(bad)?;
+    value["apiVersion"] = envelope.api_version.into();
+    value["kind"] = envelope.kind.into();
+    Ok(Parsed { value, duplicates: Vec::new() })
+}
+
+/// Types of bodies that are no resources of their own.
+fn body_schema(gvk: &object::Gvk) -> Option<String> {
+    let name = match (gvk.kind.as_str(), gvk.group.as_str()) {
+        ("DeleteOptions", _) => "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+        ("Eviction", "policy") => "io.k8s.api.policy.v1.Eviction",
+        ("Scale", "autoscaling") => "io.k8s.api.autoscaling.v1.Scale",
+        ("TokenRequest", "authentication.k8s.io") => "io.k8s.api.authentication.v1.TokenRequest",
+        _ => return None,
+    };
+    Some(name.into())
 }
 
 fn malformed(body: &[u8], error: &str) -> Status {

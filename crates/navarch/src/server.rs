@@ -86,7 +86,7 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         cluster_domain: flags.cluster_domain.clone(),
         nodes: None,
     };
-    let server = apiserver::Server::start(config, &mut tasks).await?;
+    let server = Arc::new(apiserver::Server::start(config, &mut tasks).await?);
     let admin = pki.client("admin", "system:admin", "system:masters")?;
     let url = format!(
         "https://{}:{}",
@@ -97,12 +97,29 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let mode = u32::from_str_radix(&flags.write_kubeconfig_mode, 8).context("--write-kubeconfig-mode is not octal")?;
     kubeconfig::write(&flags.write_kubeconfig, &kubeconfig::document("navarch", &access), mode)?;
     tracing::info!(address = %server.address(), took = ?started.elapsed(), "the API is ready");
+    start_control_plane(&server, &pki, &mut tasks);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tasks.shutdown().await;
     Ok(())
+}
+
+/// Scheduler and controllers, each under the identity that upstream gives it.
+fn start_control_plane(server: &Arc<apiserver::Server>, pki: &pki::Pki, tasks: &mut Tasks) {
+    let stop = tasks.token().clone();
+    let user = apiserver::User::new("system:kube-scheduler", &[]);
+    let client = server.client(user, "kube-scheduler");
+    tasks.spawn("scheduler", scheduler::run(client, scheduler::Options::default(), stop.clone()));
+    let user = apiserver::User::new("system:kube-controller-manager", &[]);
+    let client = server.client(user, "kube-controller-manager");
+    let for_identities = server.clone();
+    let identities: controllers::Identities = Arc::new(move |name| {
+        for_identities.client(apiserver::User::service_account("kube-system", name), name)
+    });
+    let options = controllers::Options { ca_pem: pki.server_ca.certificate_pem().into(), ..Default::default() };
+    tasks.spawn("controllers", controllers::run(client, identities, options, stop));
 }
 
 /// What the store cannot know: which fields of an object can be selected on.

@@ -10,6 +10,7 @@
 mod decode;
 pub mod json;
 pub mod openapi;
+pub mod protobuf;
 mod strategic;
 mod types;
 

@@ -44,8 +44,11 @@ pub fn document(table: &Table, resources: &[Served], version: &str) -> Value {
     for options in ["DeleteOptions", "Status", "APIResourceList"] {
         collect(table, &format!("io.k8s.apimachinery.pkg.apis.meta.v1.{options}"), &mut names);
     }
-    let schemas: Map<String, Value> =
-        names.iter().filter_map(|name| Some((name.clone(), definition(table.get(name)?, resources)))).collect();
+    let schemas: Map<String, Value> = names
+        .iter()
+        .filter_map(|name| Some((name.clone(), definition(table.get(name)?, resources))))
+        .chain(named_scalars().map(|(name, schema)| (name.to_owned(), schema)))
+        .collect();
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": version},
@@ -91,6 +94,23 @@ fn definition(declared: &Struct, resources: &[Served]) -> Value {
     schema
 }
 
+fn reference(name: &str) -> Value {
+    json!({"allOf": [{"$ref": format!("#/components/schemas/{name}")}]})
+}
+
+/// Scalars that have a name of their own.
+fn named_scalars() -> [(&'static str, Value); 4] {
+    [
+        ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", json!({"type": "string", "format": "date-time"})),
+        ("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", json!({"type": "string", "format": "date-time"})),
+        ("io.k8s.apimachinery.pkg.api.resource.Quantity", json!({"oneOf": [{"type": "string"}, {"type": "number"}]})),
+        (
+            "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
+            json!({"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"}),
+        ),
+    ]
+}
+
 fn shape(kind: &Type) -> Value {
     match kind {
         Type::Scalar(scalar) => match scalar {
@@ -100,7 +120,8 @@ fn shape(kind: &Type) -> Value {
             Scalar::Bool => json!({"type": "boolean"}),
             Scalar::Double => json!({"type": "number", "format": "double"}),
             Scalar::Bytes => json!({"type": "string", "format": "byte"}),
-            Scalar::Time | Scalar::MicroTime => json!({"type": "string", "format": "date-time"}),
+            Scalar::Time => reference("io.k8s.apimachinery.pkg.apis.meta.v1.Time"),
+            Scalar::MicroTime => reference("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"),
             Scalar::Duration => json!({"type": "string"}),
             Scalar::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
             Scalar::IntOrString => {
@@ -109,7 +130,7 @@ fn shape(kind: &Type) -> Value {
         },
         Type::List(element) => json!({"type": "array", "items": shape(element)}),
         Type::Map(element) => json!({"type": "object", "additionalProperties": shape(element)}),
-        Type::Struct(name) => json!({"allOf": [{"$ref": format!("#/components/schemas/{name}")}]}),
+        Type::Struct(name) => reference(name),
         Type::Any => json!({"type": "object"}),
     }
 }
