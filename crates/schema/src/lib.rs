@@ -10,10 +10,12 @@
 mod decode;
 pub mod json;
 pub mod openapi;
+mod place;
 pub mod protobuf;
 mod strategic;
 mod types;
 
 pub use decode::{DecodeError, Problem, decode};
+pub use place::{Place, place};
 pub use strategic::{PatchError, strategic_merge};
-pub use types::{Field, ListType, Scalar, Struct, Table, Type, table};
+pub use types::{Field, ListType, Opaque, Scalar, Struct, Table, Type, table};

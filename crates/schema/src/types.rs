@@ -70,6 +70,47 @@ pub struct Field {
     pub atomic: bool,
     /// The default that the schema declares.
     pub default: Option<Value>,
+    /// Objects without it are refused by validation (documents list it as required).
+    pub required: bool,
+    /// The values allowed, if they are enumerated.
+    pub allowed: Vec<Value>,
+    /// What stands at [`Type::Any`] in the field's type.
+    pub opaque: Opaque,
+}
+
+/// What free-form data is, where a field has some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opaque {
+    /// Any JSON value.
+    #[default]
+    Json,
+    /// An object of any kind; owned and replaced whole.
+    Raw,
+    /// A field set.
+    Fields,
+    /// A JSON schema or a list of them.
+    SchemaOrList,
+    /// A JSON schema or a boolean.
+    SchemaOrBool,
+    /// A JSON schema or a list of strings.
+    SchemaOrStrings,
+}
+
+impl Opaque {
+    const NAMES: [(&'static str, Opaque); 6] = [
+        ("any", Opaque::Json),
+        ("raw", Opaque::Raw),
+        ("fields", Opaque::Fields),
+        ("schema-or-list", Opaque::SchemaOrList),
+        ("schema-or-bool", Opaque::SchemaOrBool),
+        ("schema-or-strings", Opaque::SchemaOrStrings),
+    ];
+
+    /// What a type's text says of it.
+    fn of(text: &str) -> Option<Self> {
+        let inner = text.trim_start_matches("[]").trim_start_matches("{}");
+        Self::NAMES.iter().find(|(name, _)| *name == inner).map(|(_, opaque)| *opaque)
+    }
 }
 
 impl Field {
@@ -92,6 +133,8 @@ pub struct Struct {
     pub fields: BTreeMap<String, Field>,
     /// Apply replaces it whole.
     pub atomic: bool,
+    /// Fields that it does not declare are kept (`x-kubernetes-preserve-unknown-fields`).
+    pub open: bool,
 }
 
 impl Struct {
@@ -118,6 +161,10 @@ enum RawField {
         strategy: Option<String>,
         map: Option<String>,
         default: Option<Value>,
+        #[serde(default)]
+        required: bool,
+        #[serde(default, rename = "enum")]
+        allowed: Vec<Value>,
     },
 }
 
@@ -140,31 +187,37 @@ fn parse_type(text: &str) -> Type {
         "duration" => Scalar::Duration,
         "quantity" => Scalar::Quantity,
         "intorstring" => Scalar::IntOrString,
-        "any" => return Type::Any,
+        text if Opaque::of(text).is_some() => return Type::Any,
         name => return Type::Struct(name.into()),
     })
 }
 
 impl From<RawField> for Field {
     fn from(raw: RawField) -> Self {
+        let field = |text: &str| Field {
+            kind: parse_type(text),
+            list: None,
+            keys: Vec::new(),
+            merge_key: None,
+            strategy: None,
+            atomic: false,
+            default: None,
+            required: false,
+            allowed: Vec::new(),
+            opaque: Opaque::of(text).unwrap_or_default(),
+        };
         match raw {
-            RawField::Plain(kind) => Field {
-                kind: parse_type(&kind),
-                list: None,
-                keys: Vec::new(),
-                merge_key: None,
-                strategy: None,
-                atomic: false,
-                default: None,
-            },
-            RawField::Marked { kind, list, keys, merge_key, strategy, map, default } => Field {
-                kind: parse_type(&kind),
+            RawField::Plain(kind) => field(&kind),
+            RawField::Marked { kind, list, keys, merge_key, strategy, map, default, required, allowed } => Field {
                 list,
                 keys,
                 merge_key,
                 strategy,
                 atomic: map.as_deref() == Some("atomic"),
                 default,
+                required,
+                allowed,
+                ..field(&kind)
             },
         }
     }
@@ -177,7 +230,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         .map(|(name, mut fields)| {
             let atomic = fields.remove("*").is_some();
             let fields = fields.into_iter().map(|(name, raw)| (name, raw.into())).collect();
-            (name.clone(), Arc::new(Struct { name, fields, atomic }))
+            (name.clone(), Arc::new(Struct { name, fields, atomic, open: false }))
         })
         .collect()
 });

@@ -1,0 +1,158 @@
+//! Places in the table of types, for patches: `object::patch` asks them how values merge.
+
+use object::patch::{MergeInfo, PatchStrategy, Shape};
+use serde_json::Value;
+
+use crate::types::{Field, ListType, Opaque, Scalar, Struct, Table, Type};
+
+/// A place in the table: a type, and the field that it is the type of.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    table: &'a Table,
+    at: At<'a>,
+    field: Option<&'a Field>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum At<'a> {
+    Struct(&'a Struct),
+    Scalar(Scalar),
+    List(&'a Type),
+    Map(&'a Type),
+    /// Anything; its maps merge by entry.
+    Open,
+    /// Anything, replaced whole.
+    Raw,
+}
+
+/// The place of a whole object of the type `name`. A type that the table does not have is taken as anything.
+pub fn place<'a>(table: &'a Table, name: &str) -> Place<'a> {
+    let at = table.get(name).map_or(At::Open, |declared| At::Struct(declared));
+    Place { table, at, field: None }
+}
+
+impl<'a> Place<'a> {
+    fn of(self, kind: &'a Type, field: Option<&'a Field>) -> Self {
+        let at = match kind {
+            Type::Scalar(scalar) => At::Scalar(*scalar),
+            Type::List(element) => At::List(element),
+            Type::Map(element) => At::Map(element),
+            Type::Struct(name) => self.table.get(&**name).map_or(At::Open, |declared| At::Struct(declared)),
+            Type::Any if field.or(self.field).is_some_and(|f| f.opaque == Opaque::Raw) => At::Raw,
+            Type::Any => At::Open,
+        };
+        Self { table: self.table, at, field }
+    }
+
+    fn list(&self) -> Option<ListType> {
+        let field = self.field?;
+        field.list.or_else(|| {
+            // Before there were list types, strategies said how lists merge.
+            let list = if field.merge_key.is_some() { ListType::Map } else { ListType::Set };
+            field.merges().then_some(list)
+        })
+    }
+}
+
+impl MergeInfo for Place<'_> {
+    fn shape(self, value: &Value) -> Shape {
+        let atomic = self.field.is_some_and(|f| f.atomic);
+        match (self.at, value) {
+            (At::Struct(declared), Value::Object(_)) if !atomic && !declared.atomic => Shape::Map,
+            (At::Map(_), Value::Object(_)) if !atomic => Shape::Map,
+            (At::Open, Value::Object(_)) => Shape::Map,
+            (At::List(_), Value::Array(_)) => match self.list() {
+                Some(ListType::Set) => Shape::Set,
+                Some(ListType::Map) => Shape::Keyed,
+                Some(ListType::Atomic) | None => Shape::Leaf,
+            },
+            _ => Shape::Leaf,
+        }
+    }
+
+    fn field(self, name: &str) -> Option<Self> {
+        match self.at {
+            At::Struct(declared) => match declared.fields.get(name) {
+                Some(field) => Some(self.of(&field.kind, Some(field))),
+                None => declared.open.then_some(Self { at: At::Open, field: None, ..self }),
+            },
+            At::Map(element) => Some(self.of(element, None)),
+            At::Open | At::Raw => Some(Self { field: None, ..self }),
+            At::Scalar(_) | At::List(_) => None,
+        }
+    }
+
+    fn is_declared(self, name: &str) -> bool {
+        matches!(self.at, At::Struct(declared) if declared.fields.contains_key(name))
+    }
+
+    fn element(self) -> Self {
+        match self.at {
+            At::List(element) => self.of(element, None),
+            _ => Self { field: None, ..self },
+        }
+    }
+
+    fn keys(&self) -> &[String] {
+        match self.field {
+            Some(field) if !field.keys.is_empty() => &field.keys,
+            Some(field) => field.merge_key.as_ref().map_or(&[], std::slice::from_ref),
+            None => &[],
+        }
+    }
+
+    fn key_default(self, key: &str) -> Option<Value> {
+        match self.at {
+            At::Struct(declared) => declared.fields.get(key)?.default.clone(),
+            _ => None,
+        }
+    }
+
+    fn check(self, value: &Value) -> Result<(), String> {
+        if value.is_null() {
+            return Ok(());
+        }
+        let shown = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match self.at {
+            At::Struct(_) | At::Map(_) if !value.is_object() => Err(format!("expected map, got &{{{}}}", shown())),
+            At::List(_) if !value.is_array() => Err(format!("expected list, got &{{{}}}", shown())),
+            At::Scalar(scalar) => check_scalar(scalar, value, shown),
+            _ => Ok(()),
+        }
+    }
+
+    fn strategy(&self) -> PatchStrategy<'_> {
+        let Some(field) = self.field else { return PatchStrategy::default() };
+        PatchStrategy {
+            merge: field.merges(),
+            replace: field.strategy.as_deref() == Some("replace"),
+            merge_key: field.merge_key.as_deref(),
+        }
+    }
+}
+
+fn check_scalar(scalar: Scalar, value: &Value, shown: impl Fn() -> String) -> Result<(), String> {
+    let go_type = match value {
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        Value::Null => "<nil>",
+    };
+    match scalar {
+        Scalar::String | Scalar::Bytes | Scalar::Duration if !value.is_string() => {
+            Err(format!("expected string, got &value.valueUnstructured{{Value:{}}}", shown()))
+        }
+        Scalar::Int32 | Scalar::Int64 | Scalar::Double if !value.is_number() => {
+            Err(format!("expected numeric (int or float), got {go_type}"))
+        }
+        Scalar::Bool if !value.is_boolean() => Err(format!("expected boolean, got &{{{}}}", shown())),
+        _ if value.is_object() || value.is_array() => Err(format!("expected any scalar, got &{{{}}}", shown())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
