@@ -33,6 +33,7 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod garbage;
 mod hash;
+pub mod job;
 pub mod kinds;
 pub mod namespace;
 pub mod node_lifecycle;
@@ -78,6 +79,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &deployment::CONTROLLER,
     &endpoints::CONTROLLER,
     &endpointslice::CONTROLLER,
+    &job::CONTROLLER,
     &node_lifecycle::CONTROLLER,
     &node_lifecycle::EVICTION,
     &pod_garbage::CONTROLLER,
