@@ -28,6 +28,7 @@ mod sets;
 mod status;
 mod template;
 
+pub(crate) use scale::amount;
 use sets::Sets;
 
 /// The controller.

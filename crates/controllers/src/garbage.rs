@@ -30,6 +30,8 @@ use graph::{Graph, Identity};
 use verdict::{Owner, Verdict};
 
 const WORKERS: usize = 8;
+/// How long to wait for the first lists.
+const SYNC: Duration = Duration::from_secs(30);
 /// How often discovery is asked for new resources.
 const DISCOVERY: Duration = Duration::from_secs(30);
 
@@ -143,8 +145,14 @@ impl Collector {
     }
 
     async fn work(self: Arc<Self>, synced: Vec<watch::Receiver<bool>>) {
-        for mut one in synced {
-            let _ = one.wait_for(|synced| *synced).await;
+        let all = async {
+            for mut one in synced {
+                let _ = one.wait_for(|synced| *synced).await;
+            }
+        };
+        // A resource that cannot be listed must not stop the others: what is decided is checked live anyway.
+        if tokio::time::timeout(SYNC, all).await.is_err() {
+            tracing::warn!("not all resources could be listed: collecting without them");
         }
         while let Some(uid) = self.queue.get().await {
             match self.look_at(&uid).await {

@@ -25,9 +25,12 @@
 
 pub mod clusterrole;
 pub mod controller;
+pub mod cronjob;
+pub mod daemonset;
 pub mod deployment;
 mod diff;
 mod discovery;
+pub mod disruption;
 mod endpoint_pods;
 pub mod endpoints;
 pub mod endpointslice;
@@ -42,9 +45,11 @@ pub mod plan;
 pub mod pod_garbage;
 mod ranking;
 pub mod replicaset;
+mod revisions;
 pub mod root_ca;
 pub mod runner;
 pub mod service_account;
+pub mod statefulset;
 #[cfg(test)]
 mod testing;
 pub mod ttl_after_finished;
@@ -76,7 +81,10 @@ impl Default for Options {
 /// All controllers that the runner runs.
 pub static CONTROLLERS: &[&Controller] = &[
     &clusterrole::CONTROLLER,
+    &cronjob::CONTROLLER,
+    &daemonset::CONTROLLER,
     &deployment::CONTROLLER,
+    &disruption::CONTROLLER,
     &endpoints::CONTROLLER,
     &endpointslice::CONTROLLER,
     &job::CONTROLLER,
@@ -86,5 +94,6 @@ pub static CONTROLLERS: &[&Controller] = &[
     &replicaset::CONTROLLER,
     &root_ca::CONTROLLER,
     &service_account::CONTROLLER,
+    &statefulset::CONTROLLER,
     &ttl_after_finished::CONTROLLER,
 ];
