@@ -132,3 +132,103 @@ fn bad_material_is_refused_with_its_name() {
     let credential = Credential::Certificate { cert_pem: b"no".to_vec(), key_pem: b"no".to_vec() };
     assert_eq!(open(&plain, credential), "the client certificate is not valid PEM");
 }
+
+/// A certificate authority, and a certificate of it for a name.
+struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: rcgen::Issuer::new(params, key), pem }
+    }
+
+    /// Certificate and key in PEM.
+    fn certify(&self, name: &str) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// Serves `{}` over TLS as `name` to whom `clients` certifies.
+async fn serve_tls(name: &str, authority: &Authority, clients: &Authority) -> (String, base::Tasks) {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(clients.pem.as_bytes()).unwrap()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let (cert, key) = authority.certify(name);
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let mut tasks = base::Tasks::new(&CancellationToken::new());
+    let stop = tasks.token().clone();
+    tasks.spawn("server", async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => {
+                    let (acceptor, stream) = (acceptor.clone(), accepted.unwrap().0);
+                    connections.spawn(async move {
+                        let Ok(stream) = acceptor.accept(stream).await else { return };
+                        let service = service_fn(|_| async { Ok::<_, Infallible>(text(200, "{}")) });
+                        let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    });
+                }
+            }
+        }
+    });
+    (url, tasks)
+}
+
+#[tokio::test]
+async fn certificates_are_checked_on_both_sides() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (url, tasks) = serve_tls("kubernetes", &authority, &clients).await;
+    let certificate = |from: &Authority| {
+        let (cert, key) = from.certify("user");
+        Credential::Certificate { cert_pem: cert.into(), key_pem: key.into() }
+    };
+    let server = |ca: Option<&Authority>, name: &str| Server {
+        url: url.clone(),
+        ca_pem: ca.map(|ca| ca.pem.clone().into()),
+        tls_server_name: Some(name.into()),
+        insecure: ca.is_none(),
+    };
+    let ask = async |server: Server, credential: Credential| {
+        Https::open(&server, credential, "test").unwrap().raw_get("/version").await
+    };
+    assert_eq!(ask(server(Some(&authority), "kubernetes"), certificate(&clients)).await.unwrap(), "{}");
+    assert_eq!(ask(server(None, "whatever"), certificate(&clients)).await.unwrap(), "{}");
+    for (server, credential, why) in [
+        (server(Some(&clients), "kubernetes"), certificate(&clients), "invalid peer certificate"),
+        (server(Some(&authority), "other"), certificate(&clients), "not valid for name"),
+    ] {
+        let status = ask(server, credential).await.unwrap_err();
+        assert!(status.code == 503 && status.message.contains(why), "{status}");
+    }
+    for credential in [certificate(&authority), Credential::None] {
+        let status = ask(server(Some(&authority), "kubernetes"), credential).await.unwrap_err();
+        assert_eq!(status.code, 503, "{status}");
+    }
+    tasks.shutdown().await;
+}
