@@ -1,0 +1,73 @@
+//! The agent's side of a shim's socket. A call takes a connection of its own and a blocking thread for its few microseconds.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use protos::cri::{Code, Error, Result};
+
+use crate::shim::wire;
+use crate::spec::{Answer, Ask, SOCKET};
+
+/// A shim, by its sandbox directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    socket: PathBuf,
+}
+
+/// An answer, what came beside it, and the connection (an exec's exit follows on it).
+pub(crate) struct Reply {
+    pub(crate) answer: Answer,
+    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) stream: UnixStream,
+}
+
+impl Link {
+    pub(crate) fn new(sandbox: &Path) -> Self {
+        Self { socket: sandbox.join(SOCKET) }
+    }
+
+    /// True when somebody answers.
+    pub(crate) fn is_alive(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
+    }
+
+    /// Returns when the container has ended, or the shim is gone.
+    pub(crate) async fn wait(&self, id: &str) -> std::io::Result<()> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::UnixStream::connect(&self.socket).await?;
+        let mut ask = serde_json::to_vec(&Ask::Wait { id: id.into() })?;
+        ask.push(b'\n');
+        stream.write_all(&ask).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.map(drop)
+    }
+
+    /// Asks, and waits for the answer. A refusal is an error.
+    pub(crate) async fn call(&self, ask: Ask, fds: Vec<OwnedFd>) -> Result<Reply> {
+        let socket = self.socket.clone();
+        let asked = tokio::task::spawn_blocking(move || -> std::io::Result<Reply> {
+            let mut stream = UnixStream::connect(&socket)?;
+            let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            wire::send(&mut stream, &ask, &borrowed)?;
+            let (answer, fds) = wire::receive::<Answer>(&mut stream)?;
+            Ok(Reply { answer, fds, stream })
+        });
+        let reply = asked.await.map_err(|e| Error::unknown(format!("a call of the shim failed: {e}")))?;
+        let reply =
+            reply.map_err(|e| Error::new(Code::Unavailable, format!("the sandbox's shim does not answer: {e}")))?;
+        match reply.answer {
+            Answer::Failed { message } => Err(Error::unknown(message)),
+            _ => Ok(reply),
+        }
+    }
+}
+
+/// Waits for the exit that follows on an exec's connection.
+pub(crate) fn wait_exit(stream: &mut UnixStream) -> Result<i32> {
+    match wire::receive::<Answer>(stream) {
+        Ok((Answer::Exited { code }, _)) => Ok(code),
+        Ok(_) => Err(Error::unknown("the shim said something unexpected")),
+        Err(e) => Err(Error::unknown(format!("the shim is gone: {e}"))),
+    }
+}

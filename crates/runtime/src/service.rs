@@ -1,0 +1,668 @@
+//! The CRI's runtime service.
+
+mod report;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use protos::cri::v1::*;
+use protos::cri::{Code, Duplex, Error, Result, RuntimeService, Session};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::convert;
+use crate::link::Link;
+use crate::spec::{Ask, EXIT_FILE, Exit, NETNS, PID_FILE, SPEC_FILE, SandboxSpec, now, read_json, write_json};
+use crate::state::{Container as Record, Sandbox, State};
+use crate::streams;
+
+/// Output of a command that is waited for is cut here.
+const MOST_OUTPUT: u64 = 16 << 20;
+/// Events that a slow listener may miss.
+const EVENTS: usize = 1024;
+
+/// The image's own settings that a container starts from (OCI image configuration).
+#[derive(Clone, Debug, Default)]
+pub struct ImageConfig {
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// What is run.
+    pub entrypoint: Vec<String>,
+    /// Its arguments, or what is run when there is no entrypoint.
+    pub cmd: Vec<String>,
+    /// `user`, `uid`, `user:group`; empty for root.
+    pub user: String,
+    /// Working directory; empty for `/`.
+    pub working_dir: String,
+    /// `SIGQUIT`; empty for SIGTERM.
+    pub stop_signal: String,
+}
+
+/// A root file system that is ready.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// The image's id (`sha256:...`).
+    pub image_id: String,
+    /// The image's settings.
+    pub config: ImageConfig,
+}
+
+/// Makes root file systems out of images.
+#[async_trait]
+pub trait Rootfs: Send + Sync {
+    /// A fresh writable root for the container, or the one that it has (mounted anew if need be).
+    async fn prepare(&self, container_id: &str, image: &str) -> Result<Prepared>;
+    /// Unmounts and removes it. Idempotent.
+    async fn remove(&self, container_id: &str) -> Result<()>;
+}
+
+/// Connects sandboxes.
+#[async_trait]
+pub trait Network: Send + Sync {
+    /// Connects the namespace at `netns`; the pod's addresses.
+    async fn attach(&self, sandbox_id: &str, netns: &Path) -> Result<Vec<IpAddr>>;
+    /// Disconnects. Idempotent.
+    async fn detach(&self, sandbox_id: &str) -> Result<()>;
+    /// Forgets sandboxes that are not among these.
+    async fn retain(&self, alive: &HashSet<String>) -> Result<()>;
+}
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// State of sandboxes and containers; must outlive the agent, and lie on a file system that holds sockets.
+    pub state_dir: PathBuf,
+    /// The program whose `shim` command is [`crate::shim_main`], and arguments before `shim`.
+    pub program: PathBuf,
+    /// Version that the CRI reports.
+    pub version: String,
+}
+
+/// The runtime. Cheap to clone.
+#[derive(Clone)]
+pub struct EmbeddedRuntime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    rootfs: Arc<dyn Rootfs>,
+    network: Arc<dyn Network>,
+    state: Mutex<State>,
+    events: broadcast::Sender<ContainerEventResponse>,
+    /// Counts ends of containers: wakes who waits for one.
+    ended: watch::Sender<u64>,
+    waiters: Mutex<JoinSet<()>>,
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+    let what = what.into();
+    move |e| Error::unknown(format!("cannot {what}: {e}"))
+}
+
+fn fresh_id() -> String {
+    let bytes: [u8; 32] = rand::random();
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl EmbeddedRuntime {
+    /// Reads the state and takes over what runs.
+    pub async fn open(options: Options, rootfs: Arc<dyn Rootfs>, network: Arc<dyn Network>) -> Result<Self> {
+        let state =
+            State::open(&options.state_dir).map_err(io_error(format!("read {}", options.state_dir.display())))?;
+        let alive: HashSet<String> =
+            state.sandboxes.values().filter(|s| !s.stopped && !s.host_network).map(|s| s.id.clone()).collect();
+        network.retain(&alive).await?;
+        let running: Vec<(String, String)> = state
+            .containers
+            .values()
+            .filter(|c| c.started.is_some() && c.exit.is_none())
+            .map(|c| (c.sandbox.clone(), c.id.clone()))
+            .collect();
+        let inner = Arc::new(Inner {
+            options,
+            rootfs,
+            network,
+            state: Mutex::new(state),
+            events: broadcast::Sender::new(EVENTS),
+            ended: watch::Sender::new(0),
+            waiters: Mutex::default(),
+        });
+        let runtime = Self { inner };
+        for (sandbox, id) in running {
+            runtime.follow(&sandbox, &id);
+        }
+        Ok(runtime)
+    }
+
+    fn link(&self, sandbox: &str) -> Link {
+        Link::new(&self.inner.state.lock().sandbox_dir(sandbox))
+    }
+
+    fn sandbox(&self, id: &str) -> Result<Sandbox> {
+        let state = self.inner.state.lock();
+        let found = state.sandboxes.get(id).or_else(|| by_prefix(&state.sandboxes, id));
+        found.cloned().ok_or_else(|| Error::not_found(format!("sandbox {id:?} does not exist")))
+    }
+
+    fn container(&self, id: &str) -> Result<Record> {
+        let mut state = self.inner.state.lock();
+        let full = match state.containers.contains_key(id) {
+            true => id.to_owned(),
+            false => by_prefix(&state.containers, id).map(|c| c.id.clone()).unwrap_or_default(),
+        };
+        state.refresh(&full);
+        state.containers.get(&full).cloned().ok_or_else(|| Error::not_found(format!("container {id:?} does not exist")))
+    }
+
+    /// Waits in the background for a container's end, and tells.
+    fn follow(&self, sandbox: &str, id: &str) {
+        let (runtime, link, id) = (self.clone(), self.link(sandbox), id.to_owned());
+        let mut waiters = self.inner.waiters.lock();
+        while waiters.try_join_next().is_some() {}
+        waiters.spawn(async move {
+            // Whatever the outcome: it has ended, or its shim has.
+            let _ = link.wait(&id).await;
+            runtime.note_end(&id).await;
+        });
+    }
+
+    async fn note_end(&self, id: &str) {
+        // The shim writes the file before it tells; a shim that died wrote none.
+        for _ in 0..50 {
+            if self.container(id).map_or(true, |c| c.exit.is_some()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if let Ok(container) = self.container(id)
+            && container.exit.is_none()
+        {
+            let exit = Exit { code: 255, oom: false, at: now(), error: None };
+            let dir = self.inner.state.lock().container_dir(&container.sandbox, id);
+            if let Err(error) = write_json(&dir.join(EXIT_FILE), &exit) {
+                tracing::warn!(id, %error, "cannot note that a container is lost");
+            }
+            self.inner.state.lock().refresh(id);
+        }
+        self.inner.ended.send_modify(|n| *n += 1);
+        self.emit(id, ContainerEventType::ContainerStoppedEvent);
+    }
+
+    /// Resolves once the container has ended.
+    async fn until_ended(&self, id: &str) {
+        let mut ended = self.inner.ended.subscribe();
+        while self.container(id).is_ok_and(|c| c.started.is_some() && c.exit.is_none()) {
+            // Looked at again now and then: an end may be noted by others.
+            let _ = tokio::time::timeout(Duration::from_secs(1), ended.changed()).await;
+        }
+    }
+
+    fn emit(&self, id: &str, kind: ContainerEventType) {
+        let state = self.inner.state.lock();
+        let Some(container) = state.containers.get(id) else { return };
+        let status = state.sandboxes.get(&container.sandbox).map(report::sandbox_status);
+        let event = ContainerEventResponse {
+            container_id: id.into(),
+            container_event_type: kind as i32,
+            created_at: now(),
+            pod_sandbox_status: status,
+            containers_statuses: vec![report::container_status(container)],
+        };
+        // Nobody listens: nobody misses it.
+        let _ = self.inner.events.send(event);
+    }
+
+    /// Starts a shim and waits until it serves.
+    async fn start_shim(&self, dir: &Path) -> Result<()> {
+        let mut command = tokio::process::Command::new(&self.inner.options.program);
+        let output = command.arg(OsString::from("shim")).arg(dir).stdin(std::process::Stdio::null()).output().await;
+        let output = output.map_err(io_error("start the sandbox's shim"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::unknown(format!("cannot start the sandbox's shim: {words}")))
+    }
+
+    async fn stop(&self, container: &Record, timeout: i64) -> Result<()> {
+        if container.started.is_none() || container.exit.is_some() {
+            return Ok(());
+        }
+        let link = self.link(&container.sandbox);
+        let signal = |signal| link.call(Ask::Signal { id: container.id.clone(), signal }, Vec::new());
+        if timeout > 0 {
+            signal(container.spec.stop_signal).await?;
+            let grace = Duration::from_secs(u64::try_from(timeout).unwrap_or(0));
+            if tokio::time::timeout(grace, self.until_ended(&container.id)).await.is_ok() {
+                return Ok(());
+            }
+        }
+        signal(libc::SIGKILL).await?;
+        self.until_ended(&container.id).await;
+        Ok(())
+    }
+
+    async fn remove(&self, container: &Record) -> Result<()> {
+        self.stop(container, 0).await?;
+        let mut errors = Vec::new();
+        let cgroup = linux::cgroup::Cgroup::new(&container.spec.cgroup);
+        let removed = tokio::task::spawn_blocking(move || cgroup.remove()).await;
+        if let Ok(Err(error)) = removed {
+            errors.push(format!("cannot remove its cgroup: {error}"));
+        }
+        if let Err(error) = self.inner.rootfs.remove(&container.id).await {
+            errors.push(error.to_string());
+        }
+        let ask = Ask::Forget { id: container.id.clone() };
+        // A shim that is gone has forgotten everything.
+        let _ = self.link(&container.sandbox).call(ask, Vec::new()).await;
+        self.emit(&container.id, ContainerEventType::ContainerDeletedEvent);
+        let dir = {
+            let mut state = self.inner.state.lock();
+            state.containers.remove(&container.id);
+            state.container_dir(&container.sandbox, &container.id)
+        };
+        if let Err(error) = fs::remove_dir_all(&dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            errors.push(format!("cannot remove {}: {error}", dir.display()));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(Error::unknown(errors.join("; "))) }
+    }
+
+    fn containers_of(&self, sandbox: &str) -> Vec<Record> {
+        let mut state = self.inner.state.lock();
+        let ids: Vec<String> =
+            state.containers.values().filter(|c| c.sandbox == sandbox).map(|c| c.id.clone()).collect();
+        for id in &ids {
+            state.refresh(id);
+        }
+        ids.iter().filter_map(|id| state.containers.get(id).cloned()).collect()
+    }
+
+    async fn stop_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
+        let mut errors = Vec::new();
+        for container in self.containers_of(&sandbox.id) {
+            if let Err(error) = self.stop(&container, 0).await {
+                errors.push(error.to_string());
+            }
+        }
+        if !sandbox.host_network
+            && let Err(error) = self.inner.network.detach(&sandbox.id).await
+        {
+            errors.push(error.to_string());
+        }
+        let dir = self.inner.state.lock().sandbox_dir(&sandbox.id);
+        let _ = self.link(&sandbox.id).call(Ask::Quit, Vec::new()).await;
+        kill_shim(&dir);
+        let _ = nix::mount::umount2(&dir.join(NETNS), nix::mount::MntFlags::MNT_DETACH);
+        let record = Sandbox { stopped: true, ..sandbox.clone() };
+        self.inner.state.lock().put_sandbox(record).map_err(io_error("note that the sandbox is stopped"))?;
+        if errors.is_empty() { Ok(()) } else { Err(Error::unknown(errors.join("; "))) }
+    }
+
+    /// Removes every sandbox and container, running or not. Goes on after errors; what failed.
+    pub async fn purge(&self) -> Vec<String> {
+        let all: Vec<String> = self.inner.state.lock().sandboxes.keys().cloned().collect();
+        let mut errors = Vec::new();
+        for pod_sandbox_id in all {
+            if let Err(error) = self.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await {
+                errors.push(error.to_string());
+            }
+        }
+        errors
+    }
+}
+
+/// A shim that did not quit by itself (nothing runs any more) is ended.
+fn kill_shim(dir: &Path) {
+    let pid = fs::read_to_string(dir.join(PID_FILE)).ok().and_then(|p| p.trim().parse::<i32>().ok());
+    let Some(pid) = pid else { return };
+    // The number may be another's by now: only a process that was started for this directory is meant.
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if command.split(|b| *b == 0).any(|arg| arg == dir.as_os_str().as_encoded_bytes()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// The one entry whose id begins so.
+fn by_prefix<'a, T>(all: &'a std::collections::BTreeMap<String, T>, id: &str) -> Option<&'a T> {
+    let mut found = all.range(id.to_owned()..).take_while(|(k, _)| !id.is_empty() && k.starts_with(id));
+    let first = found.next()?.1;
+    found.next().is_none().then_some(first)
+}
+
+#[async_trait]
+impl RuntimeService for EmbeddedRuntime {
+    async fn version(&self, _: VersionRequest) -> Result<VersionResponse> {
+        Ok(VersionResponse {
+            version: "0.1.0".into(),
+            runtime_name: "navarch".into(),
+            runtime_version: self.inner.options.version.clone(),
+            runtime_api_version: "v1".into(),
+        })
+    }
+
+    async fn status(&self, _: StatusRequest) -> Result<StatusResponse> {
+        let condition = |kind: &str| RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() };
+        let status = RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] };
+        Ok(StatusResponse { status: Some(status), ..Default::default() })
+    }
+
+    async fn run_pod_sandbox(&self, req: RunPodSandboxRequest) -> Result<RunPodSandboxResponse> {
+        let config = req.config.ok_or_else(|| Error::new(Code::InvalidArgument, "no sandbox config"))?;
+        let metadata = config.metadata.clone().unwrap_or_default();
+        let spec = convert::sandbox(&config);
+        let id = fresh_id();
+        let dir = self.inner.state.lock().sandbox_dir(&id);
+        fs::create_dir_all(dir.join("containers")).map_err(io_error(format!("create {}", dir.display())))?;
+        write_json(&dir.join(SPEC_FILE), &spec).map_err(io_error("write the sandbox's spec"))?;
+        let mut sandbox = Sandbox {
+            id: id.clone(),
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            attempt: metadata.attempt,
+            labels: config.labels,
+            annotations: config.annotations,
+            created_at: now(),
+            ips: Vec::new(),
+            host_network: spec.host_network,
+            cgroup_parent: spec.cgroup_parent.clone(),
+            log_directory: config.log_directory,
+            runtime_handler: req.runtime_handler,
+            stopped: false,
+        };
+        let started = async {
+            self.start_shim(&dir).await?;
+            if !spec.host_network {
+                let ips = self.inner.network.attach(&id, &dir.join(NETNS)).await?;
+                sandbox.ips = ips.iter().map(ToString::to_string).collect();
+            }
+            Ok(())
+        };
+        let started: Result<()> = started.await;
+        let recorded = self.inner.state.lock().put_sandbox(sandbox.clone()).map_err(io_error("record the sandbox"));
+        if let Err(error) = started.and(recorded) {
+            // The cause is what the caller hears; what cannot be undone now is undone at the next start.
+            let _ = self.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await;
+            return Err(error);
+        }
+        Ok(RunPodSandboxResponse { pod_sandbox_id: id })
+    }
+
+    async fn stop_pod_sandbox(&self, req: StopPodSandboxRequest) -> Result<StopPodSandboxResponse> {
+        match self.sandbox(&req.pod_sandbox_id) {
+            Ok(sandbox) if !sandbox.stopped => self.stop_sandbox(&sandbox).await?,
+            Ok(_) | Err(_) => {}
+        }
+        Ok(StopPodSandboxResponse {})
+    }
+
+    async fn remove_pod_sandbox(&self, req: RemovePodSandboxRequest) -> Result<RemovePodSandboxResponse> {
+        let Ok(sandbox) = self.sandbox(&req.pod_sandbox_id) else { return Ok(RemovePodSandboxResponse {}) };
+        let mut errors = Vec::new();
+        if let Err(error) = self.stop_sandbox(&sandbox).await {
+            errors.push(error.to_string());
+        }
+        for container in self.containers_of(&sandbox.id) {
+            if let Err(error) = self.remove(&container).await {
+                errors.push(error.to_string());
+            }
+        }
+        let dir = {
+            let mut state = self.inner.state.lock();
+            state.sandboxes.remove(&sandbox.id);
+            state.sandbox_dir(&sandbox.id)
+        };
+        if let Err(error) = fs::remove_dir_all(&dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            errors.push(format!("cannot remove {}: {error}", dir.display()));
+        }
+        if errors.is_empty() { Ok(RemovePodSandboxResponse {}) } else { Err(Error::unknown(errors.join("; "))) }
+    }
+
+    async fn pod_sandbox_status(&self, req: PodSandboxStatusRequest) -> Result<PodSandboxStatusResponse> {
+        let sandbox = self.sandbox(&req.pod_sandbox_id)?;
+        Ok(PodSandboxStatusResponse {
+            status: Some(report::sandbox_status(&sandbox)),
+            containers_statuses: self.containers_of(&sandbox.id).iter().map(report::container_status).collect(),
+            timestamp: now(),
+            ..Default::default()
+        })
+    }
+
+    async fn list_pod_sandbox(&self, req: ListPodSandboxRequest) -> Result<ListPodSandboxResponse> {
+        let filter = req.filter.unwrap_or_default();
+        let state = self.inner.state.lock();
+        let items = state.sandboxes.values().filter(|s| report::selects_sandbox(&filter, s)).map(report::sandbox);
+        Ok(ListPodSandboxResponse { items: items.collect() })
+    }
+
+    async fn create_container(&self, req: CreateContainerRequest) -> Result<CreateContainerResponse> {
+        let sandbox = self.sandbox(&req.pod_sandbox_id)?;
+        let config = req.config.ok_or_else(|| Error::new(Code::InvalidArgument, "no container config"))?;
+        if sandbox.stopped {
+            return Err(Error::new(Code::FailedPrecondition, "the sandbox is not running"));
+        }
+        let dir = self.inner.state.lock().sandbox_dir(&sandbox.id);
+        let sandbox_spec: SandboxSpec =
+            read_json(&dir.join(SPEC_FILE)).ok_or_else(|| Error::unknown("the sandbox has no readable spec"))?;
+        let id = fresh_id();
+        let image = config.image.clone().unwrap_or_default().image;
+        let prepared = self.inner.rootfs.prepare(&id, &image).await?;
+        let made = self.record_container(&id, &sandbox, &sandbox_spec, &config, &prepared, image);
+        if let Err(error) = made {
+            let _ = self.inner.rootfs.remove(&id).await;
+            return Err(error);
+        }
+        self.emit(&id, ContainerEventType::ContainerCreatedEvent);
+        Ok(CreateContainerResponse { container_id: id })
+    }
+
+    async fn start_container(&self, req: StartContainerRequest) -> Result<StartContainerResponse> {
+        let container = self.container(&req.container_id)?;
+        if container.started.is_some() || container.exit.is_some() {
+            return Err(Error::new(Code::FailedPrecondition, "the container was started before"));
+        }
+        let (spec, id) = (container.spec.clone(), container.id.clone());
+        let limited = tokio::task::spawn_blocking(move || {
+            let cgroup = linux::cgroup::Cgroup::new(&spec.cgroup);
+            cgroup.create()?;
+            cgroup.limit(&spec.limits)
+        });
+        let limited = limited.await.map_err(|e| Error::unknown(e.to_string()))?;
+        limited.map_err(io_error("set the container's limits"))?;
+        let started = self.link(&container.sandbox).call(Ask::Start { id: id.clone() }, Vec::new()).await;
+        self.inner.state.lock().refresh(&id);
+        if let Err(error) = started {
+            return Err(Error::unknown(format!("unable to start container process: {}", error.message)));
+        }
+        self.follow(&container.sandbox, &id);
+        self.emit(&id, ContainerEventType::ContainerStartedEvent);
+        Ok(StartContainerResponse {})
+    }
+
+    async fn stop_container(&self, req: StopContainerRequest) -> Result<StopContainerResponse> {
+        match self.container(&req.container_id) {
+            Ok(container) => self.stop(&container, req.timeout).await.map(|()| StopContainerResponse {}),
+            Err(_) => Ok(StopContainerResponse {}),
+        }
+    }
+
+    async fn remove_container(&self, req: RemoveContainerRequest) -> Result<RemoveContainerResponse> {
+        match self.container(&req.container_id) {
+            Ok(container) => self.remove(&container).await.map(|()| RemoveContainerResponse {}),
+            Err(_) => Ok(RemoveContainerResponse {}),
+        }
+    }
+
+    async fn list_containers(&self, req: ListContainersRequest) -> Result<ListContainersResponse> {
+        let filter = req.filter.unwrap_or_default();
+        let mut state = self.inner.state.lock();
+        let ids: Vec<String> = state.containers.keys().cloned().collect();
+        for id in &ids {
+            state.refresh(id);
+        }
+        let all = state.containers.values().filter(|c| report::selects_container(&filter, c)).map(report::container);
+        Ok(ListContainersResponse { containers: all.collect() })
+    }
+
+    async fn container_status(&self, req: ContainerStatusRequest) -> Result<ContainerStatusResponse> {
+        let status = report::container_status(&self.container(&req.container_id)?);
+        Ok(ContainerStatusResponse { status: Some(status), ..Default::default() })
+    }
+
+    async fn update_container_resources(
+        &self,
+        req: UpdateContainerResourcesRequest,
+    ) -> Result<UpdateContainerResourcesResponse> {
+        let container = self.container(&req.container_id)?;
+        let limits = convert::limits(&req.linux.unwrap_or_default());
+        let changed = linux::cgroup::Cgroup::new(&container.spec.cgroup).limit(&limits);
+        changed.map_err(io_error("change the container's limits"))?;
+        Ok(UpdateContainerResourcesResponse {})
+    }
+
+    async fn reopen_container_log(&self, req: ReopenContainerLogRequest) -> Result<ReopenContainerLogResponse> {
+        let container = self.container(&req.container_id)?;
+        self.link(&container.sandbox).call(Ask::ReopenLog { id: container.id }, Vec::new()).await?;
+        Ok(ReopenContainerLogResponse {})
+    }
+
+    async fn exec_sync(&self, req: ExecSyncRequest) -> Result<ExecSyncResponse> {
+        let container = self.container(&req.container_id)?;
+        let link = self.link(&container.sandbox);
+        let Session { stdout, stderr, exit, .. } =
+            streams::exec(&link, &container.id, req.cmd.clone(), false, (false, true, true)).await?;
+        let read = |stream: Option<Box<dyn tokio::io::AsyncRead + Send + Unpin>>| async move {
+            let mut bytes = Vec::new();
+            if let Some(stream) = stream {
+                // What was read until a failure counts.
+                let _ = stream.take(MOST_OUTPUT).read_to_end(&mut bytes).await;
+            }
+            bytes
+        };
+        let whole = async {
+            let (stdout, stderr, code) = tokio::join!(read(stdout), read(stderr), exit);
+            let exit_code = code.unwrap_or_else(|_| Err(Error::unknown("the command was lost")))?;
+            Ok(ExecSyncResponse { stdout, stderr, exit_code })
+        };
+        match u64::try_from(req.timeout).ok().filter(|t| *t > 0) {
+            None => whole.await,
+            Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), whole).await.unwrap_or_else(|_| {
+                Err(Error::new(Code::DeadlineExceeded, format!("command {:?} timed out", req.cmd.join(" "))))
+            }),
+        }
+    }
+
+    async fn exec(&self, req: ExecRequest) -> Result<Session> {
+        let container = self.container(&req.container_id)?;
+        let link = self.link(&container.sandbox);
+        streams::exec(&link, &container.id, req.cmd, req.tty, (req.stdin, req.stdout, req.stderr)).await
+    }
+
+    async fn attach(&self, req: AttachRequest) -> Result<Session> {
+        let container = self.container(&req.container_id)?;
+        let (sender, ended) = oneshot::channel();
+        let (runtime, id) = (self.clone(), container.id.clone());
+        self.inner.waiters.lock().spawn(async move {
+            runtime.until_ended(&id).await;
+            // The client may be gone.
+            let _ = sender.send(Ok(0));
+        });
+        streams::attach(&self.link(&container.sandbox), &container.id, container.spec.tty, req.stdin, ended).await
+    }
+
+    async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Box<dyn Duplex>> {
+        let sandbox = self.sandbox(sandbox_id)?;
+        let mut reply = self.link(&sandbox.id).call(Ask::Connect { port }, Vec::new()).await?;
+        let fd = reply.fds.pop().ok_or_else(|| Error::unknown("the shim passed no connection"))?;
+        let stream = std::net::TcpStream::from(fd);
+        stream.set_nonblocking(true).map_err(io_error("use a connection"))?;
+        Ok(Box::new(tokio::net::TcpStream::from_std(stream).map_err(io_error("use a connection"))?))
+    }
+
+    async fn container_stats(&self, req: ContainerStatsRequest) -> Result<ContainerStatsResponse> {
+        Ok(ContainerStatsResponse { stats: Some(report::container_stats(&self.container(&req.container_id)?)) })
+    }
+
+    async fn list_container_stats(&self, req: ListContainerStatsRequest) -> Result<ListContainerStatsResponse> {
+        let filter = req.filter.unwrap_or_default();
+        let state = self.inner.state.lock();
+        let running = state.containers.values().filter(|c| c.started.is_some() && c.exit.is_none());
+        let wanted = running.filter(|c| {
+            (filter.id.is_empty() || c.id == filter.id)
+                && (filter.pod_sandbox_id.is_empty() || c.sandbox == filter.pod_sandbox_id)
+                && filter.label_selector.iter().all(|(k, v)| c.labels.get(k) == Some(v))
+        });
+        Ok(ListContainerStatsResponse { stats: wanted.map(report::container_stats).collect() })
+    }
+
+    async fn list_pod_sandbox_stats(&self, _: ListPodSandboxStatsRequest) -> Result<ListPodSandboxStatsResponse> {
+        let state = self.inner.state.lock();
+        let stats = state.sandboxes.values().filter(|s| !s.stopped).map(|sandbox| {
+            let containers = state
+                .containers
+                .values()
+                .filter(|c| c.sandbox == sandbox.id && c.started.is_some() && c.exit.is_none());
+            report::sandbox_stats(sandbox, containers.map(report::container_stats).collect())
+        });
+        Ok(ListPodSandboxStatsResponse { stats: stats.collect() })
+    }
+
+    async fn update_runtime_config(&self, _: UpdateRuntimeConfigRequest) -> Result<UpdateRuntimeConfigResponse> {
+        Ok(UpdateRuntimeConfigResponse {})
+    }
+
+    async fn get_container_events(&self) -> Result<BoxStream<'static, ContainerEventResponse>> {
+        let events = tokio_stream::wrappers::BroadcastStream::new(self.inner.events.subscribe());
+        // Who falls behind relists, as kubelets do anyway.
+        Ok(events.filter_map(|event| async move { event.ok() }).boxed())
+    }
+}
+
+impl EmbeddedRuntime {
+    fn record_container(
+        &self,
+        id: &str,
+        sandbox: &Sandbox,
+        sandbox_spec: &SandboxSpec,
+        config: &ContainerConfig,
+        prepared: &Prepared,
+        image: String,
+    ) -> Result<()> {
+        let spec = convert::container(id, sandbox, sandbox_spec, config, prepared)?;
+        let metadata = config.metadata.clone().unwrap_or_default();
+        let record = Record {
+            id: id.into(),
+            sandbox: sandbox.id.clone(),
+            name: metadata.name,
+            attempt: metadata.attempt,
+            image,
+            image_id: prepared.image_id.clone(),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+            created_at: now(),
+            log_path: spec.log_path.to_string_lossy().into_owned(),
+            spec,
+            started: None,
+            exit: None,
+        };
+        self.inner.state.lock().put_container(record).map_err(io_error("record the container"))
+    }
+}
