@@ -78,9 +78,6 @@ impl<T> Hashing<T> {
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
-    pub(crate) fn get_ref(&self) -> &T {
-        &self.inner
-    }
     /// What was wrapped, the digest and the number of bytes.
     pub(crate) fn finish(self) -> (T, Digest, u64) {
         (self.inner, Digest::finish(self.hasher), self.count)
