@@ -6,21 +6,72 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Number, Value};
 
 /// Nesting deeper than this is refused. (serde_json's own limit, 128, is in force below it.)
-const MOST_DEPTH: usize = 120;
+pub(crate) const MOST_DEPTH: usize = 120;
 
 /// Parses a document. The second value lists duplicate keys by path (`spec.replicas`); the last one won, as in Go.
 pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), serde_json::Error> {
     let mut duplicates = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Tree { duplicates: &mut duplicates, path: String::new(), depth: 0 }.deserialize(&mut reader)?;
+    let value = Tree::new(&mut duplicates).deserialize(&mut reader)?;
     reader.end()?;
     Ok((value, duplicates))
 }
 
-struct Tree<'a> {
+/// Reads what kind of object a document says it is: (`apiVersion`, `kind`), empty where it does not say.
+/// `Err` has Go's words.
+pub fn type_meta(bytes: &[u8]) -> Result<(String, String), String> {
+    #[derive(serde::Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct TypeMeta {
+        api_version: Option<String>,
+        kind: Option<String>,
+    }
+    let meta: TypeMeta = serde_json::from_slice(bytes).map_err(|error| go_words(bytes, &error))?;
+    Ok((meta.api_version.unwrap_or_default(), meta.kind.unwrap_or_default()))
+}
+
+/// What Go says about text that is not JSON.
+pub fn go_words(bytes: &[u8], error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "unexpected end of JSON input".into();
+    }
+    let text = error.to_string();
+    let place = match text.split(" at line ").next().unwrap_or("") {
+        "expected value" | "trailing comma" => "looking for beginning of value",
+        "key must be a string" => "looking for beginning of object key string",
+        "expected `:`" => "after object key",
+        "expected `,` or `}`" => "after object key:value pair",
+        "expected `,` or `]`" => "after array element",
+        "trailing characters" => "after top-level value",
+        "control character (\\u0000-\\u001F) found while parsing a string" => "in string literal",
+        _ => return text,
+    };
+    let line = bytes.split(|b| *b == b'\n').nth(error.line().saturating_sub(1)).unwrap_or(&[]);
+    let at = line.get(error.column().saturating_sub(1)..).unwrap_or(&[]);
+    let found = String::from_utf8_lossy(&at[..at.len().min(4)]);
+    match found.chars().next() {
+        Some('}') if place.ends_with("of value") && text.starts_with("trailing") => {
+            "invalid character '}' looking for beginning of object key string".into()
+        }
+        Some('\'') => format!("invalid character '\\'' {place}"),
+        Some(c) if c.is_control() => format!("invalid character {:?} {place}", c),
+        Some(c) => format!("invalid character '{c}' {place}"),
+        None => text,
+    }
+}
+
+/// A tree that is about to be read.
+pub(crate) struct Tree<'a> {
     duplicates: &'a mut Vec<String>,
     path: String,
     depth: usize,
+}
+
+impl<'a> Tree<'a> {
+    /// Duplicate keys are added to `duplicates`.
+    pub(crate) fn new(duplicates: &'a mut Vec<String>) -> Self {
+        Self { duplicates, path: String::new(), depth: 0 }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Tree<'_> {
@@ -40,6 +91,9 @@ impl<'de> Visitor<'de> for Tree<'_> {
         f.write_str("a JSON value")
     }
     fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_none<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
     }
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {

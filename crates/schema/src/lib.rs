@@ -14,8 +14,9 @@ mod place;
 pub mod protobuf;
 mod strategic;
 mod types;
+pub mod yaml;
 
-pub use decode::{DecodeError, Problem, decode};
+pub use decode::{DecodeError, Decoded, Problem, decode, decode_json, decode_yaml, strict_error};
 pub use place::{Place, place};
 pub use strategic::{PatchError, strategic_merge};
 pub use types::{Field, ListType, Opaque, Scalar, Struct, Table, Type, table};

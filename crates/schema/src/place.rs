@@ -96,7 +96,7 @@ impl MergeInfo for Place<'_> {
     fn keys(&self) -> &[String] {
         match self.field {
             Some(field) if !field.keys.is_empty() => &field.keys,
-            Some(field) => field.merge_key.as_ref().map_or(&[], std::slice::from_ref),
+            Some(field) => field.merge_key.as_slice(),
             None => &[],
         }
     }
