@@ -2,10 +2,16 @@
 
 mod cli;
 mod kubeconfig;
+mod node;
 mod server;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // The shim must be alone in its process: nothing else is set up before it.
+    let args: Vec<_> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|a| a == "shim") {
+        return runtime::shim_main(&args[2..]);
+    }
     cli::main()
 }

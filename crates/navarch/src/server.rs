@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::kubeconfig;
+use crate::{kubeconfig, node};
 
 /// Flags as k3s has them.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +49,9 @@ pub(crate) struct Flags {
     /// Address of the cluster's DNS, within the service network.
     #[arg(long, env = "NAVARCH_CLUSTER_DNS", default_value = "10.43.0.10")]
     pub(crate) cluster_dns: Ipv4Addr,
+    /// Run the control plane only.
+    #[arg(long, env = "NAVARCH_DISABLE_AGENT")]
+    pub(crate) disable_agent: bool,
     /// Domain of the cluster's names.
     #[arg(long, env = "NAVARCH_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
@@ -75,7 +78,15 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let store = store::Embedded::open(&store_dir, options)
         .with_context(|| format!("cannot open the store in {}", store_dir.display()))?;
     let pki = Arc::new(pki::Pki::load_or_create(&flags.data_dir.join("server/tls"))?);
-    let node_ip = flags.node_ip.unwrap_or(Ipv4Addr::LOCALHOST);
+    let node_ip = match flags.node_ip {
+        Some(ip) => ip,
+        None => own_address().context("cannot find this machine's address: give it with --node-ip")?,
+    };
+    let node_name = match &flags.node_name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname().context("cannot read the host name")?.to_string_lossy().to_lowercase(),
+    };
+    let local = Arc::new(node::LocalNode::default());
     let config = apiserver::Config {
         store: Arc::new(store),
         pki: pki.clone(),
@@ -84,7 +95,7 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         names: flags.tls_san.clone(),
         service_cidr: flags.service_cidr.clone(),
         cluster_domain: flags.cluster_domain.clone(),
-        nodes: None,
+        nodes: Some(local.clone()),
     };
     let server = Arc::new(apiserver::Server::start(config, &mut tasks).await?);
     let admin = pki.client("admin", "system:admin", "system:masters")?;
@@ -98,12 +109,39 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     kubeconfig::write(&flags.write_kubeconfig, &kubeconfig::document("navarch", &access), mode)?;
     tracing::info!(address = %server.address(), took = ?started.elapsed(), "the API is ready");
     start_control_plane(&server, &pki, &mut tasks);
+    if !flags.disable_agent {
+        let config = node::Config {
+            data_dir: flags.data_dir.clone(),
+            run_dir: flags.data_dir.join("run"),
+            node_name,
+            node_ip,
+            cluster_cidr: flags.cluster_cidr.clone(),
+            service_cidr: flags.service_cidr.clone(),
+            cluster_dns: flags.cluster_dns,
+            cluster_domain: flags.cluster_domain.clone(),
+        };
+        node::start(config, &server, &pki, &local, &mut tasks).await?;
+        tracing::info!(took = ?started.elapsed(), "the node agent is started");
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tasks.shutdown().await;
     Ok(())
+}
+
+/// The address that packets to elsewhere would leave from; nothing is sent. The loopback address where there is no way out.
+fn own_address() -> std::io::Result<Ipv4Addr> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // An address of the documentation range: only the routing table is asked.
+    if socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).is_err() {
+        return Ok(Ipv4Addr::LOCALHOST);
+    }
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(ip) => Ok(ip),
+        IpAddr::V6(_) => Ok(Ipv4Addr::LOCALHOST),
+    }
 }
 
 /// Scheduler and controllers, each under the identity that upstream gives it.
@@ -115,9 +153,8 @@ fn start_control_plane(server: &Arc<apiserver::Server>, pki: &pki::Pki, tasks: &
     let user = apiserver::User::new("system:kube-controller-manager", &[]);
     let client = server.client(user, "kube-controller-manager");
     let for_identities = server.clone();
-    let identities: controllers::Identities = Arc::new(move |name| {
-        for_identities.client(apiserver::User::service_account("kube-system", name), name)
-    });
+    let identities: controllers::Identities =
+        Arc::new(move |name| for_identities.client(apiserver::User::service_account("kube-system", name), name));
     let options = controllers::Options { ca_pem: pki.server_ca.certificate_pem().into(), ..Default::default() };
     tasks.spawn("controllers", controllers::run(client, identities, options, stop));
 }

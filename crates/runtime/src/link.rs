@@ -1,6 +1,6 @@
 //! The agent's side of a shim's socket. A call takes a connection of its own and a blocking thread for its few microseconds.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::spec::{Answer, Ask, SOCKET};
 /// A shim, by its sandbox directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    socket: PathBuf,
+    dir: PathBuf,
 }
 
 /// An answer, what came beside it, and the connection (an exec's exit follows on it).
@@ -22,20 +22,28 @@ pub(crate) struct Reply {
     pub(crate) stream: UnixStream,
 }
 
+/// Connects by way of the open directory: the path of a socket has room for about a hundred bytes only.
+fn connect(dir: &Path) -> std::io::Result<UnixStream> {
+    let open = std::fs::File::open(dir)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd()))
+}
+
 impl Link {
     pub(crate) fn new(sandbox: &Path) -> Self {
-        Self { socket: sandbox.join(SOCKET) }
+        Self { dir: sandbox.to_owned() }
     }
 
     /// True when somebody answers.
     pub(crate) fn is_alive(&self) -> bool {
-        UnixStream::connect(&self.socket).is_ok()
+        connect(&self.dir).is_ok()
     }
 
     /// Returns when the container has ended, or the shim is gone.
     pub(crate) async fn wait(&self, id: &str) -> std::io::Result<()> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::UnixStream::connect(&self.socket).await?;
+        let stream = connect(&self.dir)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = tokio::net::UnixStream::from_std(stream)?;
         let mut ask = serde_json::to_vec(&Ask::Wait { id: id.into() })?;
         ask.push(b'\n');
         stream.write_all(&ask).await?;
@@ -45,9 +53,9 @@ impl Link {
 
     /// Asks, and waits for the answer. A refusal is an error.
     pub(crate) async fn call(&self, ask: Ask, fds: Vec<OwnedFd>) -> Result<Reply> {
-        let socket = self.socket.clone();
+        let dir = self.dir.clone();
         let asked = tokio::task::spawn_blocking(move || -> std::io::Result<Reply> {
-            let mut stream = UnixStream::connect(&socket)?;
+            let mut stream = connect(&dir)?;
             let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             wire::send(&mut stream, &ask, &borrowed)?;
             let (answer, fds) = wire::receive::<Answer>(&mut stream)?;

@@ -139,9 +139,10 @@ impl Shim {
             let path = Path::new("/proc/sys").join(name.replace('.', "/"));
             fs::write(&path, value).map_err(context(&format!("set {name}")))?;
         }
-        let socket = dir.join(SOCKET);
-        let _ = fs::remove_file(&socket);
-        let listener = UnixListener::bind(&socket).map_err(context("listen"))?;
+        // Bound by its short name: the path of a socket has room for about a hundred bytes only.
+        std::env::set_current_dir(dir)?;
+        let _ = fs::remove_file(SOCKET);
+        let listener = UnixListener::bind(SOCKET).map_err(context("listen"))?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         mask.thread_block().map_err(context("block signals"))?;

@@ -1,0 +1,204 @@
+//! The node agent: runtime, images, network, kubelet, service proxy, DNS, plugged into each other.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use base::Tasks;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use protos::cri::{Error, Result};
+
+/// How the node is set up.
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) node_name: String,
+    pub(crate) node_ip: Ipv4Addr,
+    pub(crate) cluster_cidr: String,
+    pub(crate) service_cidr: String,
+    pub(crate) cluster_dns: Ipv4Addr,
+    pub(crate) cluster_domain: String,
+}
+
+/// The way from the API server to this node's kubelet: in process.
+#[derive(Default)]
+pub(crate) struct LocalNode {
+    kubelet: OnceLock<kubelet::KubeletServer>,
+}
+
+#[async_trait]
+impl apiserver::NodeProxy for LocalNode {
+    async fn send(&self, node: &str, request: Request<apiserver::Body>) -> Response<apiserver::Body> {
+        match self.kubelet.get() {
+            Some(kubelet) => kubelet.handle(&kubelet::server::Peer::trusted(), request).await,
+            None => {
+                let text = format!("the kubelet of node {node:?} is not running");
+                let mut response = Response::new(Full::from(text).boxed_unsync());
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response
+            }
+        }
+    }
+}
+
+/// Root file systems out of the image store.
+struct Roots(images::Images);
+
+fn as_cri(error: &images::Error) -> Error {
+    let text = base::Chain(error).to_string();
+    if error.is_not_found() { Error::not_found(text) } else { Error::unknown(text) }
+}
+
+#[async_trait]
+impl runtime::Rootfs for Roots {
+    async fn prepare(&self, container_id: &str, image: &str) -> Result<runtime::Prepared> {
+        let prepared = self.0.prepare(container_id, image).await.map_err(|e| as_cri(&e))?;
+        let config = prepared.config;
+        Ok(runtime::Prepared {
+            path: prepared.rootfs,
+            image_id: prepared.image_id,
+            config: runtime::ImageConfig {
+                env: config.env,
+                entrypoint: config.entrypoint,
+                cmd: config.cmd,
+                user: config.user,
+                working_dir: config.working_dir,
+                stop_signal: config.stop_signal,
+            },
+        })
+    }
+
+    async fn remove(&self, container_id: &str) -> Result<()> {
+        self.0.remove(container_id).await.map_err(|e| as_cri(&e))
+    }
+}
+
+/// The built-in pod network.
+struct Pods(cni::Bridge);
+
+#[async_trait]
+impl runtime::Network for Pods {
+    async fn attach(&self, sandbox_id: &str, netns: &Path) -> Result<Vec<IpAddr>> {
+        let attached = self.0.attach(sandbox_id, netns).await;
+        attached
+            .map(|ip| vec![ip.into()])
+            .map_err(|e| Error::unknown(format!("cannot connect the sandbox: {}", base::Chain(&e))))
+    }
+
+    async fn detach(&self, sandbox_id: &str) -> Result<()> {
+        self.0.detach(sandbox_id).await.map_err(|e| Error::unknown(base::Chain(&e).to_string()))
+    }
+
+    async fn retain(&self, alive: &HashSet<String>) -> Result<()> {
+        self.0.retain(alive).await.map_err(|e| Error::unknown(base::Chain(&e).to_string()))
+    }
+}
+
+/// The bridge's name.
+const BRIDGE: &str = "navarch0";
+const MTU: u32 = 1500;
+/// Pods of the one node there is: the first /24 of the cluster's network.
+const POD_PREFIX: u8 = 24;
+const KUBELET_PORT: u16 = 10_250;
+const MAX_PODS: i64 = 110;
+
+/// Starts everything of a node; it ends with `tasks`.
+pub(crate) async fn start(
+    config: Config,
+    server: &apiserver::Server,
+    pki: &pki::Pki,
+    local: &LocalNode,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    let token = tasks.token().clone();
+    let cluster: cni::Cidr = config.cluster_cidr.parse()?;
+    let pod_cidr = cni::Cidr { network: cluster.network, prefix: POD_PREFIX.max(cluster.prefix) };
+    let bridge = cni::Bridge::open(cni::Config {
+        bridge: BRIDGE.into(),
+        pod_cidr,
+        service_cidr: config.service_cidr.parse()?,
+        addresses: vec![config.cluster_dns],
+        mtu: MTU,
+        state_dir: config.data_dir.join("agent/network"),
+    });
+    let bridge = bridge.await.context("cannot set up the pod network")?;
+    let store =
+        images::Store::open(config.data_dir.join("agent/images-store")).context("cannot open the image store")?;
+    let drop_in = config.data_dir.join("agent/images");
+    let importing = store.clone();
+    let imported = tokio::task::spawn_blocking(move || importing.import_dir(&drop_in)).await?;
+    for file in imported.context("cannot import images")? {
+        tracing::info!(?file, "an image archive was looked at");
+    }
+    let images = images::Images::new(images::Registry::new(store, images::Registries::default()));
+    let options = runtime::Options {
+        state_dir: config.run_dir.join("sandboxes"),
+        program: std::env::current_exe().context("cannot find this program")?,
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let runtime =
+        runtime::EmbeddedRuntime::open(options, Arc::new(Roots(images.clone())), Arc::new(Pods(bridge))).await?;
+
+    let node_client = |manager| server.client(apiserver::User::node(&config.node_name), manager);
+    let proxy = proxy::Config {
+        node_name: config.node_name.clone(),
+        cluster_cidr: config.cluster_cidr.clone(),
+        service_cidr: config.service_cidr.clone(),
+    };
+    let proxy_client = server.client(apiserver::User::new("system:kube-proxy", &[]), "kube-proxy");
+    let stop = token.clone();
+    tasks.spawn("service proxy", async move { report("service proxy", proxy::run(proxy_client, proxy, stop).await) });
+    let dns = dns::Config {
+        listen: SocketAddr::new(config.cluster_dns.into(), 53),
+        domain: config.cluster_domain.clone(),
+        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+    };
+    let (dns_client, stop) = (node_client("dns"), token.clone());
+    tasks.spawn("dns", async move { report("dns", dns::run(dns_client, dns, stop).await) });
+
+    let names = [config.node_name.clone(), config.node_ip.to_string()];
+    let serving = pki.server("kubelet", &format!("system:node:{}", config.node_name), &names)?;
+    let tls = pki::server_config(&serving, pki.client_ca.certificate_pem())?;
+    let root_dir = config.data_dir.join("agent/kubelet");
+    let labels = BTreeMap::from([("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned())]);
+    let kubelet = kubelet::Kubelet::new(kubelet::Config {
+        node_name: config.node_name.clone(),
+        client: node_client("kubelet"),
+        runtime: Arc::new(runtime),
+        images: Arc::new(images),
+        seccomp_dir: root_dir.join("seccomp"),
+        root_dir,
+        log_dir: config.data_dir.join("agent/logs/pods"),
+        links_dir: config.data_dir.join("agent/logs/containers"),
+        image_dir: config.data_dir.join("agent/images-store"),
+        node_ip: config.node_ip.to_string(),
+        cluster_dns: vec![config.cluster_dns.to_string()],
+        cluster_domain: config.cluster_domain.clone(),
+        resolv_conf: "/etc/resolv.conf".into(),
+        max_pods: MAX_PODS,
+        labels,
+        taints: Vec::new(),
+        cgroup_root: format!("/navarch-{}", config.node_name),
+        pod_cidr: Some(pod_cidr.to_string()),
+        listen: Some((SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), KUBELET_PORT), Arc::new(tls))),
+        port: KUBELET_PORT,
+        authorizer: Arc::new(kubelet::server::ApiServerOnly::default()),
+        streams: None,
+    });
+    let kubelet = kubelet.await?;
+    // A second start of the same process would be a fault of ours; the first kubelet stays.
+    let _ = local.kubelet.set(kubelet.server());
+    tasks.spawn("kubelet", kubelet.start(token));
+    Ok(())
+}
+
+/// A part that could not begin says so; the others go on.
+fn report<E: std::error::Error>(part: &str, outcome: std::result::Result<(), E>) {
+    if let Err(error) = outcome {
+        tracing::error!(part, error = %base::Chain(&error), "a part of the node ended");
+    }
+}
