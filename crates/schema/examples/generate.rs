@@ -242,6 +242,15 @@ impl Output {
     }
 }
 
+/// A JSON map with one entry on each line.
+fn lines<T: serde::Serialize>(map: &BTreeMap<String, T>) -> Result<String> {
+    let mut lines = Vec::with_capacity(map.len());
+    for (name, value) in map {
+        lines.push(format!("{}:{}", json!(name), serde_json::to_string(value)?));
+    }
+    Ok(format!("{{\n{}\n}}\n", lines.join(",\n")))
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     ensure!(arguments.len() == 2, "arguments: the file of marks, the folder to write to");
@@ -269,14 +278,9 @@ fn main() -> Result<()> {
     output.descriptions.insert(format!("{META}.WatchEvent"), described.into());
     output.types.insert(format!("{META}.WatchEvent"), event.as_object().cloned().unwrap_or_default());
 
-    let lines: Vec<String> = output
-        .types
-        .iter()
-        .map(|(name, fields)| Ok(format!("{}:{}", json!(name), serde_json::to_string(fields)?)))
-        .collect::<Result<_>>()?;
-    std::fs::write(folder.join("types.json"), format!("{{\n{}\n}}\n", lines.join(",\n")))?;
+    std::fs::write(folder.join("types.json"), lines(&output.types)?)?;
     let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-    packed.write_all(&serde_json::to_vec(&output.descriptions)?)?;
+    packed.write_all(lines(&output.descriptions)?.as_bytes())?;
     std::fs::write(folder.join("descriptions.json.z"), packed.finish()?)?;
     Ok(())
 }

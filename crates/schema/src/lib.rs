@@ -1,11 +1,18 @@
 //! Schemas: what fields each type of the API has, how its lists merge, and what follows from that: strict decoding,
-//! patch strategies, OpenAPI documents.
+//! patches, OpenAPI documents, protobuf.
 //!
-//! The table is data (`data/types.json`: facts read off upstream v1.36's protobuf definitions and OpenAPI marks), parsed at the first use. A
-//! CustomResourceDefinition adds types of the same form at run time.
+//! ```text
+//! data/types.json ----> types::table() --+--> decode: bytes or a tree -> a typed tree, in Go's words when it does not fit
+//! (made by examples/generate.rs          +--> place: how values merge, for object::patch (strategic merge, apply, owners)
+//!  out of k8s-openapi)                   +--> openapi: documents, with data/descriptions.json.z
+//! data/protobuf.json --------------------+--> protobuf: the binary form of objects
+//! ```
+//! The table is parsed at the first use. A CustomResourceDefinition makes types of the same form at run time, in a [`Table`] of its own.
 //!
 //! What belongs here: types and pure functions over them. What does not: which resources are served (`kinds`), defaults and
 //! validation beyond the shape.
+//!
+//! Start reading at [`types`](Struct), then `decode/walk.rs`.
 
 mod decode;
 pub mod json;

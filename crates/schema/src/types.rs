@@ -114,6 +114,21 @@ impl Opaque {
 }
 
 impl Field {
+    /// A field of this type, without marks.
+    pub fn new(kind: Type) -> Self {
+        Self {
+            kind,
+            list: None,
+            keys: Vec::new(),
+            merge_key: None,
+            strategy: None,
+            atomic: false,
+            default: None,
+            required: false,
+            allowed: Vec::new(),
+            opaque: Opaque::Json,
+        }
+    }
     /// True when strategic merge merges the list's elements instead of replacing the list.
     pub fn merges(&self) -> bool {
         self.strategy.as_deref().is_some_and(|s| s.split(',').any(|s| s == "merge"))
@@ -194,18 +209,7 @@ fn parse_type(text: &str) -> Type {
 
 impl From<RawField> for Field {
     fn from(raw: RawField) -> Self {
-        let field = |text: &str| Field {
-            kind: parse_type(text),
-            list: None,
-            keys: Vec::new(),
-            merge_key: None,
-            strategy: None,
-            atomic: false,
-            default: None,
-            required: false,
-            allowed: Vec::new(),
-            opaque: Opaque::of(text).unwrap_or_default(),
-        };
+        let field = |text: &str| Field { opaque: Opaque::of(text).unwrap_or_default(), ..Field::new(parse_type(text)) };
         match raw {
             RawField::Plain(kind) => field(&kind),
             RawField::Marked { kind, list, keys, merge_key, strategy, map, default, required, allowed } => Field {
@@ -234,6 +238,14 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         })
         .collect()
 });
+
+/// A number that changes with the built-in types.
+pub(crate) fn fingerprint() -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    TYPES.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// The built-in types.
 pub fn table() -> &'static Table {

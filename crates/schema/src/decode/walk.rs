@@ -284,7 +284,7 @@ impl<'de> Visitor<'de> for Node<'_, '_, '_> {
 impl Node<'_, '_, '_> {
     fn structure<'de, A: MapAccess<'de>>(self, declared: &crate::types::Struct, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        let mut seen: HashSet<String> = HashSet::new();
+        let mut seen: Vec<&Field> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             let Some(field) = declared.fields.get(&key) else {
                 if declared.open {
@@ -295,8 +295,10 @@ impl Node<'_, '_, '_> {
                 self.context.object_to(Problem::Unknown(self.place.path(&key)));
                 continue;
             };
-            if !seen.insert(key.clone()) {
+            if seen.iter().any(|s| std::ptr::eq(*s, field)) {
                 self.context.object_to(Problem::Duplicate(self.place.path(&key)));
+            } else {
+                seen.push(field);
             }
             let place = self.place.below(Step::Field(&key, declared.short_name()));
             let seed = Node { context: &mut *self.context, kind: &field.kind, place: &place };
