@@ -33,7 +33,6 @@ fn one(object: &Value, now: i64, cell: &str) -> Value {
     match at(object, path) {
         Value::Null => absent.into(),
         Value::String(text) if text.is_empty() => absent.into(),
-        Value::Bool(flag) => flag.to_string().into(),
         Value::Array(items) if items.is_empty() => absent.into(),
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",").into(),
         other => other.clone(),
@@ -65,107 +64,8 @@ pub(crate) fn selector(selector: &Value) -> String {
 /// Paths for kinds whose rows need no code, by `group/plural`.
 pub(crate) fn plain(kind: &str) -> Option<&'static [&'static str]> {
     Some(match kind {
-        "/persistentvolumeclaims" => &[
-            ".metadata.name",
-            ".status.phase",
-            ".spec.volumeName",
-            ".status.capacity.storage",
-            ".status.accessModes",
-            ".spec.storageClassName",
-            ".spec.volumeAttributesClassName|<unset>",
-            "@age",
-            ".spec.volumeMode",
-        ],
-        "/persistentvolumes" => &[
-            ".metadata.name",
-            ".spec.capacity.storage",
-            ".spec.accessModes",
-            ".spec.persistentVolumeReclaimPolicy",
-            ".status.phase",
-            ".spec.claimRef.name",
-            ".spec.storageClassName",
-            ".spec.volumeAttributesClassName|<unset>",
-            ".status.reason",
-            "@age",
-            ".spec.volumeMode",
-        ],
-        "/componentstatuses" => &[".metadata.name", ".status", ".message", ".error"],
-        "apiregistration.k8s.io/apiservices" => {
-            &[".metadata.name", ".spec.service.name|Local", ".status.conditions.0.status", "@age"]
-        }
-        "apps/controllerrevisions" => {
-            &[".metadata.name", ".metadata.ownerReferences.0.name|<none>", ".revision", "@age"]
-        }
-        "autoscaling/horizontalpodautoscalers" => &[
-            ".metadata.name",
-            ".spec.scaleTargetRef.name",
-            ".targets|<unknown>",
-            ".spec.minReplicas|<unset>",
-            ".spec.maxReplicas",
-            ".status.currentReplicas|0",
-            "@age",
-        ],
-        "batch/cronjobs" => &[
-            ".metadata.name",
-            ".spec.schedule",
-            ".spec.timeZone|<none>",
-            ".spec.suspend|False",
-            "#.status.active",
-            ".status.lastScheduleTime|<none>",
-            "@age",
-            ".spec.jobTemplate.spec.template.spec.containers.0.name",
-            ".spec.jobTemplate.spec.template.spec.containers.0.image",
-            ".selector|<none>",
-        ],
-        "certificates.k8s.io/certificatesigningrequests" => &[
-            ".metadata.name",
-            "@age",
-            ".spec.signerName",
-            ".spec.username",
-            ".spec.expirationSeconds|<none>",
-            ".status.conditions.0.type|Pending",
-        ],
-        "networking.k8s.io/ingressclasses" => {
-            &[".metadata.name", ".spec.controller", ".spec.parameters.name|<none>", "@age"]
-        }
-        "networking.k8s.io/ingresses" => &[
-            ".metadata.name",
-            ".spec.ingressClassName|<none>",
-            ".spec.rules.0.host|*",
-            ".status.loadBalancer.ingress.0.ip",
-            ".ports|80",
-            "@age",
-        ],
         "networking.k8s.io/servicecidrs" => &[".metadata.name", ".spec.cidrs", "@age"],
-        "policy/poddisruptionbudgets" => &[
-            ".metadata.name",
-            ".spec.minAvailable|N/A",
-            ".spec.maxUnavailable|N/A",
-            ".status.disruptionsAllowed|0",
-            "@age",
-        ],
-        "rbac.authorization.k8s.io/clusterrolebindings" | "rbac.authorization.k8s.io/rolebindings" => {
-            &[".metadata.name", ".roleRef.name", "@age", ".users", ".groups", ".serviceAccounts"]
-        }
-        "storage.k8s.io/csidrivers" => &[
-            ".metadata.name",
-            ".spec.attachRequired",
-            ".spec.podInfoOnMount",
-            ".spec.storageCapacity",
-            ".spec.tokenRequests.0.audience|<unset>",
-            ".spec.requiresRepublish",
-            ".spec.volumeLifecycleModes",
-            "@age",
-        ],
         "storage.k8s.io/csinodes" => &[".metadata.name", "#.spec.drivers", "@age"],
-        "storage.k8s.io/storageclasses" => &[
-            ".metadata.name",
-            ".provisioner",
-            ".reclaimPolicy|Delete",
-            ".volumeBindingMode|Immediate",
-            ".allowVolumeExpansion|false",
-            "@age",
-        ],
         "storage.k8s.io/volumeattachments" => &[
             ".metadata.name",
             ".spec.attacher",
@@ -182,28 +82,9 @@ pub(crate) fn plain(kind: &str) -> Option<&'static [&'static str]> {
         "node.k8s.io/runtimeclasses" => &[".metadata.name", ".handler", "@age"],
         "admissionregistration.k8s.io/mutatingwebhookconfigurations"
         | "admissionregistration.k8s.io/validatingwebhookconfigurations" => &[".metadata.name", "#.webhooks", "@age"],
-        "admissionregistration.k8s.io/validatingadmissionpolicies" => {
-            &[".metadata.name", "#.spec.validations", ".spec.paramKind.kind|<unset>", "@age"]
-        }
-        "admissionregistration.k8s.io/mutatingadmissionpolicies" => {
-            &[".metadata.name", "#.spec.mutations", ".spec.paramKind.kind|<unset>", "@age"]
-        }
-        "admissionregistration.k8s.io/validatingadmissionpolicybindings"
-        | "admissionregistration.k8s.io/mutatingadmissionpolicybindings" => {
-            &[".metadata.name", ".spec.policyName", ".spec.paramRef.name|<unset>", "@age"]
-        }
-        "resource.k8s.io/resourceclaims" => &[".metadata.name", ".state|pending", "@age"],
         "resource.k8s.io/resourceslices" => {
-            &[".metadata.name", ".spec.nodeName|<unset>", ".spec.driver", ".spec.pool.name", "@age"]
+            &[".metadata.name", ".spec.nodeName", ".spec.driver", ".spec.pool.name", "@age"]
         }
-        "flowcontrol.apiserver.k8s.io/flowschemas" => &[
-            ".metadata.name",
-            ".spec.priorityLevelConfiguration.name",
-            ".spec.matchingPrecedence",
-            ".spec.distinguisherMethod.type|<none>",
-            "@age",
-            ".missing|False",
-        ],
         "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations" => &[
             ".metadata.name",
             ".spec.type",
@@ -213,9 +94,6 @@ pub(crate) fn plain(kind: &str) -> Option<&'static [&'static str]> {
             ".spec.limited.limitResponse.queuing.queueLengthLimit|<none>",
             "@age",
         ],
-        "apiextensions.k8s.io/customresourcedefinitions"
-        | "rbac.authorization.k8s.io/clusterroles"
-        | "rbac.authorization.k8s.io/roles" => &[".metadata.name", ".metadata.creationTimestamp"],
         _ => return None,
     })
 }

@@ -1,10 +1,12 @@
 //! Rooms of the core group, and of what grew out of it.
 
+pub(crate) mod claim;
+pub(crate) mod componentstatus;
 pub(crate) mod configmap;
 pub(crate) mod endpoints;
 pub(crate) mod event;
+pub(crate) mod limitrange;
 pub(crate) mod namespace;
-pub(crate) mod networkpolicy;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod podspec;
@@ -12,3 +14,4 @@ pub(crate) mod podtemplate;
 pub(crate) mod resourcequota;
 pub(crate) mod secret;
 pub(crate) mod service;
+pub(crate) mod volume;

@@ -183,7 +183,14 @@ impl Kind {
             return cells;
         }
         let plain = cells::plain(&format!("{}/{}", self.group, self.plural));
-        cells::row(object, now, plain.unwrap_or(&[".metadata.name", "@age"]))
+        cells::row(
+            object,
+            now,
+            plain.unwrap_or_else(|| match self.columns.get(1) {
+                Some(column) if column.name == "Created At" => &[".metadata.name", ".metadata.creationTimestamp"],
+                _ => &[".metadata.name", "@age"],
+            }),
+        )
     }
     /// The subresource of that name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {

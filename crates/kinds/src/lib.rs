@@ -10,17 +10,34 @@
 //! Start reading at [`kind`](crate::Kind), then `core/configmap.rs` for the smallest room. A new room is one file and one line in
 //! `rooms.rs`.
 
+mod admissionregistration;
 pub mod age;
 mod apps;
+mod autoscaling;
 mod batch;
 mod cells;
+mod certificates;
+mod checks;
+mod convert;
 mod core;
+mod extensions;
+mod flowcontrol;
 pub mod kind;
 mod metadata;
 pub mod names;
+mod networking;
+mod policy;
+mod rbac;
+mod resource;
 mod rooms;
+mod scheduling;
+mod storage;
 mod table;
+#[cfg(test)]
+mod testing;
+mod tree;
 
+pub use convert::convert;
 pub use kind::{Column, Kind, NO_RULES, Rules, Scope, Subresource};
 pub use metadata::validate_metadata;
 pub use table::{Table, fields, table};

@@ -42,6 +42,15 @@ pub fn label_1035(name: &str) -> Option<String> {
     }
 }
 
+/// A subdomain behind `*.`: hosts of ingresses.
+pub fn wildcard(name: &str) -> Option<String> {
+    match name.strip_prefix("*.") {
+        Some(rest) if subdomain(rest).is_none() && name.len() <= 253 => None,
+        _ if name.len() > 253 => Some(too_long(253)),
+        _ => Some("a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".into()),
+    }
+}
+
 /// A name that only needs to fit into a path: RBAC objects.
 pub fn path_segment(name: &str) -> Option<String> {
     match name {

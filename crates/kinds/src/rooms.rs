@@ -1,33 +1,69 @@
 //! Which room has a kind's rules: one line per room.
 
 use crate::kind::{NO_RULES, Rules};
-use crate::{apps, batch, core, names};
+use crate::{
+    admissionregistration, apps, autoscaling, batch, certificates, core, extensions, flowcontrol, networking, policy,
+    rbac, resource, scheduling, storage,
+};
 
-/// The rules of a kind; kinds without a room have [`NO_RULES`] (RBAC objects with their looser names).
+/// The rules of a kind; kinds without a room have [`NO_RULES`].
 pub(crate) fn rules(group: &str, kind: &str) -> Rules {
     match (group, kind) {
+        ("", "ComponentStatus") => core::componentstatus::RULES,
         ("", "ConfigMap") => core::configmap::RULES,
         ("", "Endpoints") => core::endpoints::RULES,
         ("" | "events.k8s.io", "Event") => core::event::RULES,
+        ("", "LimitRange") => core::limitrange::RULES,
         ("", "Namespace") => core::namespace::RULES,
         ("", "Node") => core::node::RULES,
+        ("", "PersistentVolume") => core::volume::RULES,
+        ("", "PersistentVolumeClaim") => core::claim::RULES,
         ("", "Pod") => core::pod::RULES,
+        ("", "PodTemplate") => core::podtemplate::RULES,
         ("", "ReplicationController") => apps::replicaset::CONTROLLER_RULES,
         ("", "ResourceQuota") => core::resourcequota::RULES,
         ("", "Secret") => core::secret::RULES,
         ("", "Service") => core::service::RULES,
-        ("", "PodTemplate") => core::podtemplate::RULES,
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            admissionregistration::WEBHOOK_RULES
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy" | "ValidatingAdmissionPolicy") => {
+            admissionregistration::POLICY_RULES
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding") => {
+            admissionregistration::BINDING_RULES
+        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => extensions::definition::RULES,
+        ("apiregistration.k8s.io", "APIService") => extensions::SERVICE_RULES,
+        ("apps", "ControllerRevision") => apps::revision::RULES,
         ("apps", "DaemonSet") => apps::daemonset::RULES,
         ("apps", "Deployment") => apps::deployment::RULES,
         ("apps", "ReplicaSet") => apps::replicaset::RULES,
         ("apps", "StatefulSet") => apps::statefulset::RULES,
+        ("autoscaling", "HorizontalPodAutoscaler") => autoscaling::RULES,
         ("batch", "CronJob") => batch::cronjob::RULES,
         ("batch", "Job") => batch::job::RULES,
-        ("discovery.k8s.io", "EndpointSlice") => core::endpoints::SLICE_RULES,
-        ("networking.k8s.io", "NetworkPolicy") => core::networkpolicy::RULES,
-        ("rbac.authorization.k8s.io" | "flowcontrol.apiserver.k8s.io", _) => {
-            Rules { name: names::path_segment, ..NO_RULES }
-        }
+        ("certificates.k8s.io", "CertificateSigningRequest") => certificates::RULES,
+        ("coordination.k8s.io", "Lease") => scheduling::LEASE_RULES,
+        ("discovery.k8s.io", "EndpointSlice") => core::endpoints::slice::RULES,
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => flowcontrol::SCHEMA_RULES,
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => flowcontrol::LEVEL_RULES,
+        ("networking.k8s.io", "IPAddress") => networking::ADDRESS_RULES,
+        ("networking.k8s.io", "Ingress") => networking::ingress::RULES,
+        ("networking.k8s.io", "IngressClass") => networking::ingressclass::RULES,
+        ("networking.k8s.io", "NetworkPolicy") => networking::policy::RULES,
+        ("node.k8s.io", "RuntimeClass") => scheduling::RUNTIME_RULES,
+        ("policy", "PodDisruptionBudget") => policy::RULES,
+        ("rbac.authorization.k8s.io", "ClusterRole") => rbac::CLUSTER_ROLE_RULES,
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => rbac::CLUSTER_BINDING_RULES,
+        ("rbac.authorization.k8s.io", "Role") => rbac::ROLE_RULES,
+        ("rbac.authorization.k8s.io", "RoleBinding") => rbac::BINDING_RULES,
+        ("resource.k8s.io", "ResourceClaim") => resource::CLAIM_RULES,
+        ("resource.k8s.io", "ResourceClaimTemplate") => resource::TEMPLATE_RULES,
+        ("scheduling.k8s.io", "PriorityClass") => scheduling::PRIORITY_RULES,
+        ("storage.k8s.io", "CSIDriver") => storage::driver::RULES,
+        ("storage.k8s.io", "StorageClass") => storage::class::RULES,
+        ("storage.k8s.io", "VolumeAttachment") => storage::ATTACHMENT_RULES,
         _ => NO_RULES,
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::kind::{Column, Kind, Scope, Subresource};
-use crate::{cells, rooms};
+use crate::{cells, convert, rooms};
 
 const RESOURCES: &str = include_str!("../data/resources.json");
 
@@ -62,40 +62,65 @@ const STORAGE: &[(&str, &str, &str)] = &[
 
 /// Resources that PUT may create.
 const CREATED_BY_UPDATE: &[&str] = &[
+    "clusterrolebindings",
+    "clusterroles",
+    "endpoints",
     "events",
     "leases",
-    "endpoints",
     "limitranges",
-    "roles",
-    "clusterroles",
     "rolebindings",
-    "clusterrolebindings",
+    "roles",
+    "runtimeclasses",
+    "services",
+];
+
+/// Resources whose PUT must carry a resourceVersion.
+const CONDITIONAL: &[&str] = &[
+    "apiservices",
+    "csidrivers",
     "csinodes",
     "csistoragecapacities",
+    "customresourcedefinitions",
+    "leases",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "mutatingwebhookconfigurations",
+    "poddisruptionbudgets",
     "runtimeclasses",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "validatingwebhookconfigurations",
+    "volumeattachments",
 ];
 
 /// Kinds whose `metadata.generation` counts spec changes.
 const WITH_GENERATION: &[&str] = &[
-    "Deployment",
-    "ReplicaSet",
-    "StatefulSet",
-    "DaemonSet",
-    "ReplicationController",
-    "Job",
     "CronJob",
-    "Pod",
-    "PodDisruptionBudget",
-    "Ingress",
-    "NetworkPolicy",
     "CustomResourceDefinition",
+    "DaemonSet",
+    "Deployment",
+    "DeviceClass",
     "EndpointSlice",
     "FlowSchema",
-    "PriorityLevelConfiguration",
-    "ValidatingWebhookConfiguration",
-    "MutatingWebhookConfiguration",
-    "ValidatingAdmissionPolicy",
+    "Ingress",
+    "IngressClass",
+    "Job",
     "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "MutatingWebhookConfiguration",
+    "NetworkPolicy",
+    "Pod",
+    "PodDisruptionBudget",
+    "PodTemplate",
+    "PriorityClass",
+    "PriorityLevelConfiguration",
+    "ReplicaSet",
+    "ReplicationController",
+    "ResourceSlice",
+    "StatefulSet",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
 ];
 
 /// (`group/plural`, selectable fields).
@@ -141,13 +166,15 @@ const SELECTABLE: &[(&str, &[&str])] = &[
             "regarding.namespace",
             "regarding.name",
             "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
             "reason",
             "reportingController",
             "type",
         ],
     ),
     ("/replicationcontrollers", &["status.replicas"]),
-    ("apps/replicasets", &["status.replicas"]),
     ("batch/jobs", &["status.successful"]),
     ("certificates.k8s.io/certificatesigningrequests", &["spec.signerName"]),
 ];
@@ -187,10 +214,7 @@ impl From<Row> for Kind {
                 .unwrap_or_default(),
             generation: WITH_GENERATION.contains(&row.kind.as_str()),
             create_on_update: CREATED_BY_UPDATE.contains(&row.resource.as_str()),
-            unconditional_update: !matches!(
-                row.resource.as_str(),
-                "leases" | "customresourcedefinitions" | "apiservices"
-            ),
+            unconditional_update: !CONDITIONAL.contains(&row.resource.as_str()),
             rules: rooms::rules(&row.group, &row.kind),
             columns: columns.into_iter().map(column).collect(),
             scope: if row.namespaced { Scope::Namespaced } else { Scope::Cluster },
@@ -249,23 +273,34 @@ impl Table {
     }
 }
 
-/// The values of the kind's selectable fields.
+/// The values of the kind's selectable fields. Events have those of both their versions, whichever they came in: a selector of
+/// one finds what was written through the other.
 pub fn fields(kind: &Kind, object: &Value) -> BTreeMap<String, String> {
+    if kind.kind != "Event" {
+        return selected(kind, object);
+    }
+    let from = Gvk::from_api_version(object["apiVersion"].as_str().unwrap_or(""), "Event");
+    let from = if from.version.is_empty() { kind.gvk() } else { from };
+    let versions = table().kinds.iter().filter(|k| k.kind == "Event");
+    versions.flat_map(|k| selected(k, &convert(object.clone(), &from, &k.gvk()))).collect()
+}
+
+fn selected(kind: &Kind, object: &Value) -> BTreeMap<String, String> {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
         Value::Array(items) => items.first().and_then(|i| i["ip"].as_str()).unwrap_or("").to_owned(),
         other => other.to_string(),
     };
+    let or = |one: &str, other: &str| match text(cells::at(object, one)) {
+        empty if empty.is_empty() => text(cells::at(object, other)),
+        given => given,
+    };
     let value = |path: &str| match path {
         "spec.unschedulable" | "spec.hostNetwork" => (cells::at(object, path) == true).to_string(),
-        "source" => text(&object["source"]["component"]),
+        "source" => or("source.component", "reportingComponent"),
         "status.successful" => object["status"]["succeeded"].as_i64().unwrap_or(0).to_string(),
         "status.replicas" => object["status"]["replicas"].as_i64().unwrap_or(0).to_string(),
-        "reportingComponent" => match text(&object["reportingComponent"]) {
-            empty if empty.is_empty() => text(&object["source"]["component"]),
-            given => given,
-        },
         path => text(cells::at(object, path)),
     };
     kind.selectable.iter().map(|path| (path.clone(), value(path))).collect()
@@ -307,5 +342,13 @@ mod tests {
             (fields["spec.nodeName"].as_str(), fields["spec.hostNetwork"].as_str(), fields["status.podIPs"].as_str()),
             ("n1", "false", "10.0.0.1")
         );
+    }
+
+    #[test]
+    fn events_are_found_by_the_fields_of_both_versions() {
+        let event = serde_json::json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "regarding": {"name": "p"}, "reason": "r"});
+        let kind = table().by_gvr(&Gvr::new("events.k8s.io", "v1", "events")).unwrap();
+        let fields = fields(kind, &event);
+        assert_eq!((fields["regarding.name"].as_str(), fields["involvedObject.name"].as_str()), ("p", "p"));
     }
 }

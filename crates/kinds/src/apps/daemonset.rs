@@ -1,14 +1,15 @@
 //! `apps/v1 DaemonSet`.
 
+use object::Invalid;
 use serde_json::{Value, json};
 
 use crate::apps::validate_workload;
 use crate::core::podspec::set;
 use crate::core::podtemplate::default_template;
 use crate::kind::{NO_RULES, Rules};
-use crate::{age, cells};
+use crate::{age, cells, checks};
 
-pub(crate) const RULES: Rules = Rules { default, validate: validate_workload, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
 
 fn default(object: &mut Value) {
     let spec = &mut object["spec"];
@@ -28,6 +29,38 @@ fn default(object: &mut Value) {
         }
     }
     default_template(&mut spec["template"]);
+}
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    validate_workload(new, "daemonset", "DaemonSet", errors);
+    let spec = &new["spec"];
+    let (strategy, path) = (&spec["updateStrategy"], "spec.updateStrategy");
+    match strategy["type"].as_str() {
+        Some("OnDelete") => {}
+        Some("RollingUpdate") => rolling(&strategy["rollingUpdate"], &format!("{path}.rollingUpdate"), errors),
+        _ => checks::exactly_one_of(strategy, path, "type", &["OnDelete", "RollingUpdate"], errors),
+    }
+    checks::non_negative(spec, "spec", &["revisionHistoryLimit"], errors);
+    checks::immutable(new, old, &["spec.selector"], errors);
+}
+
+fn rolling(rolling: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    let fields = ["maxUnavailable", "maxSurge"];
+    for check in [checks::number_or_percent, checks::at_most_all] {
+        for field in fields {
+            check(&rolling[field], &format!("{path}.{field}"), errors);
+        }
+    }
+    match fields.map(|f| checks::amount(&rolling[f]) != 0) {
+        [true, true] => {
+            let detail = "may not be set when maxUnavailable is non-zero";
+            errors.push(Invalid::invalid(&format!("{path}.maxSurge"), &rolling["maxSurge"], detail));
+        }
+        [false, false] => {
+            errors.push(Invalid::required(&format!("{path}.maxUnavailable"), "cannot be 0 when maxSurge is 0"));
+        }
+        _ => {}
+    }
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {

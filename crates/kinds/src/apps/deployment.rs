@@ -7,7 +7,7 @@ use crate::apps::validate_workload;
 use crate::core::podspec::set;
 use crate::core::podtemplate::default_template;
 use crate::kind::{NO_RULES, Rules};
-use crate::{age, cells};
+use crate::{age, cells, checks};
 
 pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
 
@@ -34,8 +34,9 @@ fn default(deployment: &mut Value) {
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    validate_workload(new, old, errors);
-    let strategy = &new["spec"]["strategy"];
+    validate_workload(new, "deployment", "ReplicaSet", errors);
+    let spec = &new["spec"];
+    let strategy = &spec["strategy"];
     match strategy["type"].as_str() {
         Some("Recreate") if strategy["rollingUpdate"].is_object() => {
             let detail = "may not be specified when strategy `type` is 'Recreate'";
@@ -47,36 +48,26 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
             errors.push(Invalid::not_supported("spec.strategy.type", &strategy["type"], &["Recreate", "RollingUpdate"]))
         }
     }
+    checks::non_negative(spec, "spec", &["revisionHistoryLimit", "progressDeadlineSeconds"], errors);
+    let deadline = &spec["progressDeadlineSeconds"];
+    if deadline.as_i64().is_some_and(|d| d <= spec["minReadySeconds"].as_i64().unwrap_or(0)) {
+        let detail = "must be greater than minReadySeconds";
+        errors.push(Invalid::invalid("spec.progressDeadlineSeconds", deadline, detail));
+    }
+    checks::immutable(new, old, &["spec.selector"], errors);
 }
 
 fn rolling(rolling: &Value, errors: &mut Vec<Invalid>) {
-    let zero = |value: &Value| *value == 0 || *value == "0%" || *value == "0";
+    let path = "spec.strategy.rollingUpdate";
     for field in ["maxUnavailable", "maxSurge"] {
-        let value = &rolling[field];
-        let path = format!("spec.strategy.rollingUpdate.{field}");
-        match value.as_str() {
-            Some(text) => {
-                let percent = text.strip_suffix('%').and_then(|n| n.parse::<u32>().ok());
-                if percent.is_none() {
-                    let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
-                    errors.push(Invalid::invalid(&path, value, why));
-                } else if field == "maxUnavailable" && percent.is_some_and(|p| p > 100) {
-                    errors.push(Invalid::invalid(&path, value, "must not be greater than 100%"));
-                }
-            }
-            None if value.as_i64().is_some_and(|n| n < 0) => {
-                errors.push(Invalid::invalid(&path, value, "must be greater than or equal to 0"));
-            }
-            None => {}
-        }
+        checks::number_or_percent(&rolling[field], &format!("{path}.{field}"), errors);
     }
-    if zero(&rolling["maxUnavailable"]) && zero(&rolling["maxSurge"]) {
-        errors.push(Invalid::invalid(
-            "spec.strategy.rollingUpdate.maxUnavailable",
-            &rolling["maxUnavailable"],
-            "may not be 0 when `maxSurge` is 0",
-        ));
+    let least = &rolling["maxUnavailable"];
+    if checks::amount(least) == 0 && checks::amount(&rolling["maxSurge"]) == 0 {
+        let detail = "may not be 0 when `maxSurge` is 0";
+        errors.push(Invalid::invalid(&format!("{path}.maxUnavailable"), least, detail));
     }
+    checks::at_most_all(least, &format!("{path}.maxUnavailable"), errors);
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {

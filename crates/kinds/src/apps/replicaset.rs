@@ -3,12 +3,12 @@
 use object::Invalid;
 use serde_json::Value;
 
-use crate::apps::validate_workload;
-use crate::core::podtemplate::{default_template, validate_template};
+use crate::apps::{validate_template, validate_workload};
+use crate::core::podtemplate::default_template;
 use crate::kind::{NO_RULES, Rules};
-use crate::{age, cells};
+use crate::{age, cells, checks};
 
-pub(crate) const RULES: Rules = Rules { default, validate: validate_workload, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
 pub(crate) const CONTROLLER_RULES: Rules =
     Rules { default: default_controller, validate: validate_controller, row, ..NO_RULES };
 
@@ -22,17 +22,30 @@ fn default(set: &mut Value) {
 /// A replication controller selects, without a word, what its template makes.
 fn default_controller(controller: &mut Value) {
     default(controller);
-    let labels = controller["spec"]["template"]["metadata"]["labels"].clone();
-    if labels.is_object() && controller["spec"]["selector"].as_object().is_none_or(serde_json::Map::is_empty) {
-        controller["spec"]["selector"] = labels;
+    let labels = cells::at(controller, "spec.template.metadata.labels").clone();
+    if !labels.is_object() {
+        return;
+    }
+    for owner in ["spec", "metadata"] {
+        let field = if owner == "spec" { "selector" } else { "labels" };
+        if controller[owner].get(field).and_then(Value::as_object).is_none_or(serde_json::Map::is_empty) {
+            controller[owner][field] = labels.clone();
+        }
     }
 }
 
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    validate_workload(new, "deployment", "ReplicaSet", errors);
+    checks::immutable(new, old, &["spec.selector"], errors);
+}
+
 fn validate_controller(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
+    checks::non_negative(&new["spec"], "spec", &["minReadySeconds"], errors);
     let selector = &new["spec"]["selector"];
     if selector.as_object().is_none_or(serde_json::Map::is_empty) {
         errors.push(Invalid::required("spec.selector", ""));
     }
+    checks::non_negative(&new["spec"], "spec", &["replicas"], errors);
     if new["spec"]["template"].is_null() {
         errors.push(Invalid::required("spec.template", ""));
         return;
@@ -45,7 +58,7 @@ fn validate_controller(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>
             "`selector` does not match template `labels`",
         ));
     }
-    validate_template(&new["spec"]["template"], "spec.template", errors);
+    validate_template(&new["spec"]["template"], "spec.template", "ReplicationController", errors);
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {

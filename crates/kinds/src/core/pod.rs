@@ -7,9 +7,14 @@ use serde_json::{Value, json};
 
 use crate::core::podspec;
 use crate::kind::{NO_RULES, Rules, keep};
+use crate::tree::{child, entries, list, text};
 
 pub(crate) const RULES: Rules = Rules {
-    default: |pod| podspec::default(&mut pod["spec"]),
+    default: |pod| {
+        if let Some(spec) = child(pod, "spec") {
+            podspec::default_pod(spec);
+        }
+    },
     prepare_create,
     prepare_update,
     prepare_status,
@@ -60,35 +65,67 @@ pub(crate) fn qos(spec: &Value) -> &'static str {
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     podspec::validate(&new["spec"], "spec", errors);
-    let Some(old) = old else { return };
-    // What may change in a pod that exists; compare with these evened out.
-    let mut evened = new["spec"].clone();
-    for list in ["containers", "initContainers"] {
-        let count = old["spec"][list].as_array().map_or(0, Vec::len);
-        if new["spec"][list].as_array().map_or(0, Vec::len) != count {
-            errors.push(Invalid::forbidden(&format!("spec.{list}"), "pod updates may not add or remove containers"));
+    if let Some(old) = old {
+        validate_update(&new["spec"], &old["spec"], errors);
+    }
+}
+
+/// What may change in a pod that exists; what is left is compared with these evened out.
+fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
+    let mut evened = new.clone();
+    for containers in ["containers", "initContainers"] {
+        let count = list(&old[containers]).len();
+        if list(&new[containers]).len() != count {
+            let detail = "pod updates may not add or remove containers";
+            errors.push(Invalid::forbidden(&format!("spec.{containers}"), detail));
             return;
         }
         for index in 0..count {
-            let image = &new["spec"][list][index]["image"];
-            if image.as_str().is_none_or(str::is_empty) {
-                errors.push(Invalid::required(&format!("spec.{list}[{index}].image"), ""));
-            }
-            evened[list][index]["image"] = old["spec"][list][index]["image"].clone();
+            keep(&mut evened[containers][index], &old[containers][index], "image");
         }
     }
-    for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds"] {
-        keep(&mut evened, &old["spec"], field);
+    if !deadline(new, old, errors) {
+        return;
     }
-    let tolerations = |spec: &Value| spec["tolerations"].as_array().cloned().unwrap_or_default();
-    if tolerations(&old["spec"]).iter().all(|t| tolerations(&new["spec"]).contains(t)) {
-        keep(&mut evened, &old["spec"], "tolerations");
+    // For how long a taint is tolerated may change.
+    let same = |one: &Value, other: &Value| {
+        ["key", "operator", "value", "effect"].iter().all(|f| text(&one[*f]) == text(&other[*f]))
+    };
+    let kept = list(&old["tolerations"]).iter().all(|t| list(&new["tolerations"]).iter().any(|n| same(t, n)));
+    if !kept {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(Invalid::forbidden("spec.tolerations", detail));
     }
-    if old["spec"]["schedulingGates"].is_array() {
-        keep(&mut evened, &old["spec"], "schedulingGates");
-        keep(&mut evened, &old["spec"], "nodeSelector");
+    for gate in list(&new["schedulingGates"]).iter().filter(|g| !list(&old["schedulingGates"]).contains(g)) {
+        let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", text(&gate["name"]));
+        errors.push(Invalid::forbidden("spec.schedulingGates[0]", detail));
     }
-    if evened != old["spec"] {
+    if old["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0) && new["terminationGracePeriodSeconds"] == 1
+    {
+        keep(&mut evened, old, "terminationGracePeriodSeconds");
+    }
+    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        keep(&mut evened, old, field);
+    }
+    if !list(&old["schedulingGates"]).is_empty() {
+        // A pod that waits may be narrowed.
+        for (key, value) in entries(&old["nodeSelector"]) {
+            if new["nodeSelector"][key] != *value {
+                let detail = "only additions are allowed (no mutations or deletions)";
+                errors.push(Invalid::invalid("spec.nodeSelector", &new["nodeSelector"], detail));
+                break;
+            }
+        }
+        keep(&mut evened, old, "nodeSelector");
+        if evened["affinity"].is_object() && old["affinity"]["nodeAffinity"].is_null() {
+            let only = evened["affinity"].as_object().is_some_and(|a| a.len() == 1);
+            match old["affinity"].is_null() && only {
+                true => keep(&mut evened, old, "affinity"),
+                false => keep(&mut evened["affinity"], &old["affinity"], "nodeAffinity"),
+            }
+        }
+    }
+    if evened != *old {
         errors.push(Invalid::forbidden(
             "spec",
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
@@ -98,9 +135,32 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     }
 }
 
+/// A deadline may come, and come nearer. False when nothing else need be looked at.
+fn deadline(new: &Value, old: &Value, errors: &mut Vec<Invalid>) -> bool {
+    const FIELD: &str = "spec.activeDeadlineSeconds";
+    let value = &new["activeDeadlineSeconds"];
+    match (value.as_i64(), old["activeDeadlineSeconds"].as_i64()) {
+        (Some(now), _) if !(0..=i64::from(i32::MAX)).contains(&now) => {
+            errors.push(Invalid::invalid(FIELD, value, "must be between 0 and 2147483647, inclusive"));
+            false
+        }
+        (Some(now), Some(before)) if before < now => {
+            errors.push(Invalid::invalid(FIELD, value, "must be less than or equal to previous value"));
+            false
+        }
+        (None, Some(_)) => {
+            let detail = "must not update from a positive integer to nil value";
+            errors.push(Invalid::invalid(FIELD, value, detail));
+            true
+        }
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Case;
 
     #[test]
     fn quality_of_service() {
@@ -126,5 +186,26 @@ mod tests {
         };
         assert_eq!(errors(&pod("y", "run")), 0);
         assert_eq!(errors(&pod("x", "walk")), 1);
+    }
+
+    #[test]
+    fn what_may_change_is_narrow() {
+        let case = Case::new("v1", "Pod");
+        let pod = |extra: Value| {
+            let mut spec = json!({"containers": [{"name": "a", "image": "x"}]});
+            entries(&extra).for_each(|(k, v)| spec[k] = v.clone());
+            json!({"spec": spec})
+        };
+        let forbidden = "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+        case.update(pod(json!({})), pod(json!({"terminationGracePeriodSeconds": 5})), &[forbidden]);
+        case.update(pod(json!({})), pod(json!({"activeDeadlineSeconds": 5})), &[]);
+        case.update(
+            pod(json!({"activeDeadlineSeconds": 5})),
+            pod(json!({"activeDeadlineSeconds": 6})),
+            &["spec.activeDeadlineSeconds: Invalid value: 6: must be less than or equal to previous value"],
+        );
+        case.update(pod(json!({})), pod(json!({"tolerations": [{"key": "a", "operator": "Exists"}]})), &[]);
+        case.update(pod(json!({"schedulingGates": [{"name": "g"}]})), pod(json!({"nodeSelector": {"a": "b"}})), &[]);
+        case.update(pod(json!({})), pod(json!({"nodeSelector": {"a": "b"}})), &[forbidden]);
     }
 }

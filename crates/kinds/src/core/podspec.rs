@@ -1,22 +1,29 @@
 //! The pod spec, shared by pods and all workloads: defaults and checks.
 
 mod containers;
+mod placement;
+mod security;
 mod volumes;
 
 use object::Invalid;
 use serde_json::{Value, json};
 
 use crate::core::service::is_port;
-use crate::names;
+pub(crate) use crate::tree::set;
+use crate::tree::{each, list, text};
+use crate::{checks, names};
 
-/// Sets `object[key]` unless it is there.
-pub(crate) fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
-    if object.get(key).is_none_or(|v| v == "") {
-        object[key] = value.into();
+/// Defaults of a pod: those of every pod spec, and those that only a pod has, not the template that it came from.
+pub(crate) fn default_pod(spec: &mut Value) {
+    default(spec);
+    set(spec, "enableServiceLinks", true);
+    let host_network = spec["hostNetwork"] == true;
+    for list in ["initContainers", "containers"] {
+        each(spec, list, |container| containers::default_in_pod(container, host_network));
     }
 }
 
-/// Upstream's defaults of a pod spec.
+/// Defaults of any pod spec, in a pod or a template.
 pub(crate) fn default(spec: &mut Value) {
     if !spec.is_object() {
         return;
@@ -28,29 +35,17 @@ pub(crate) fn default(spec: &mut Value) {
     if !spec["securityContext"].is_object() {
         spec["securityContext"] = json!({});
     }
-    if spec.get("enableServiceLinks").is_none() {
-        spec["enableServiceLinks"] = true.into();
-    }
     // The deprecated alias follows the name.
     if let Some(account) = spec["serviceAccountName"].as_str().filter(|a| !a.is_empty()).map(str::to_owned) {
         spec["serviceAccount"] = account.into();
     } else if let Some(account) = spec["serviceAccount"].as_str().map(str::to_owned) {
         spec["serviceAccountName"] = account.into();
     }
-    let host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
-            containers::default(container, host_network);
-        }
-        remove_if_null(spec, list);
+        each(spec, list, containers::default);
     }
-    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
-        volumes::default(volume);
-    }
-    for constraint in spec["topologySpreadConstraints"].as_array_mut().into_iter().flatten() {
-        set(constraint, "whenUnsatisfiable", "DoNotSchedule");
-    }
-    for field in ["volumes", "topologySpreadConstraints", "serviceAccount", "serviceAccountName", "hostNetwork"] {
+    each(spec, "volumes", volumes::default);
+    for field in ["serviceAccount", "serviceAccountName"] {
         remove_if_null(spec, field);
     }
 }
@@ -114,7 +109,62 @@ pub(crate) fn validate(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
         }
     }
     crate::metadata::labels(&spec["nodeSelector"], &format!("{path}.nodeSelector"), errors);
-    tolerations(spec, path, errors);
+    placement::validate(spec, path, errors);
+    security::validate_pod(&spec["securityContext"], &format!("{path}.securityContext"), errors);
+    dns(spec, path, errors);
+    checks::one_of(spec, path, "preemptionPolicy", &["Never", "PreemptLowerPriority"], errors);
+    checks::named(spec, path, "priorityClassName", names::subdomain, errors);
+    checks::named(spec, path, "runtimeClassName", names::subdomain, errors);
+    for (index, alias) in list(&spec["hostAliases"]).iter().enumerate() {
+        if text(&alias["ip"]).parse::<std::net::IpAddr>().is_err() {
+            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            errors.push(Invalid::invalid(
+                &format!("{path}.hostAliases[{index}].ip"),
+                &text(&alias["ip"]).into(),
+                detail,
+            ));
+        }
+        for (place, name) in list(&alias["hostnames"]).iter().enumerate() {
+            if let Some(why) = names::subdomain(text(name)) {
+                errors.push(Invalid::invalid(&format!("{path}.hostAliases[{index}].hostnames[{place}]"), name, why));
+            }
+        }
+    }
+}
+
+/// Without a policy the pod must bring its own name servers.
+fn dns(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    let (config, at) = (&spec["dnsConfig"], format!("{path}.dnsConfig"));
+    let servers = list(&config["nameservers"]);
+    if spec["dnsPolicy"] == "None" {
+        if !config.is_object() {
+            let detail = "must provide `dnsConfig` when `dnsPolicy` is None";
+            errors.push(Invalid::required(&at, detail));
+        } else if servers.is_empty() {
+            let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            errors.push(Invalid::required(&format!("{at}.nameservers"), detail));
+        }
+    }
+    if servers.len() > 3 {
+        let detail = "must not have more than 3 nameservers";
+        errors.push(Invalid::invalid(&format!("{at}.nameservers"), &config["nameservers"], detail));
+    }
+    for (index, server) in servers.iter().enumerate() {
+        if text(server).parse::<std::net::IpAddr>().is_err() {
+            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            errors.push(Invalid::invalid(&format!("{at}.nameservers[{index}]"), server, detail));
+        }
+    }
+    let searches = list(&config["searches"]);
+    if searches.len() > 32 {
+        let detail = "must not have more than 32 search paths";
+        errors.push(Invalid::invalid(&format!("{at}.searches"), &config["searches"], detail));
+    }
+    for (index, option) in list(&config["options"]).iter().enumerate() {
+        if text(&option["name"]).is_empty() {
+            errors.push(Invalid::required(&format!("{at}.options[{index}]"), "must not be empty"));
+        }
+    }
 }
 
 /// An enumeration that must be set.
@@ -148,45 +198,6 @@ fn host_ports(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
                 errors.push(Invalid::duplicate(&field, host));
             }
             taken.push(key);
-        }
-    }
-}
-
-fn tolerations(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    for (index, toleration) in spec["tolerations"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.tolerations[{index}]");
-        let text = |field: &str| toleration[field].as_str().unwrap_or("");
-        if !text("key").is_empty() {
-            if let Some(why) = names::qualified(text("key")) {
-                errors.push(Invalid::invalid(&format!("{at}.key"), &toleration["key"], why));
-            }
-        } else if text("operator") != "Exists" {
-            errors.push(Invalid::invalid(
-                &format!("{at}.operator"),
-                &text("operator").into(),
-                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
-            ));
-        }
-        if text("operator") == "Exists" && !text("value").is_empty() {
-            errors.push(Invalid::invalid(
-                &format!("{at}.operator"),
-                &toleration["operator"],
-                "value must be empty when `operator` is 'Exists'",
-            ));
-        }
-        if !["", "Equal", "Exists", "Lt", "Gt"].contains(&text("operator")) {
-            errors.push(Invalid::not_supported(
-                &format!("{at}.operator"),
-                &toleration["operator"],
-                &["Equal", "Exists"],
-            ));
-        }
-        if !["", "NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&text("effect")) {
-            errors.push(Invalid::not_supported(
-                &format!("{at}.effect"),
-                &toleration["effect"],
-                &["NoExecute", "NoSchedule", "PreferNoSchedule"],
-            ));
         }
     }
 }

@@ -1,89 +1,79 @@
 //! Containers: defaults and checks.
 
 use object::{Invalid, Quantity};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{one_of, remove_if_null, set};
+use super::{one_of, security};
 use crate::core::service::is_port;
-use crate::names;
+use crate::tree::{child, each, made, set};
+use crate::{checks, names};
 
-pub(super) fn default(container: &mut Value, host_network: bool) {
+/// Defaults of a container in a pod or a template.
+pub(super) fn default(container: &mut Value) {
     let latest = container["image"].as_str().is_some_and(is_latest);
     set(container, "imagePullPolicy", if latest { "Always" } else { "IfNotPresent" });
     set(container, "terminationMessagePath", "/dev/termination-log");
     set(container, "terminationMessagePolicy", "File");
-    if !container["resources"].is_object() {
-        container["resources"] = Value::Object(Map::new());
-    }
-    // What is limited and not requested is requested as limited.
-    if let Some(limits) = container["resources"]["limits"].as_object().cloned() {
-        for (resource, limit) in limits {
-            if container["resources"]["requests"].get(&resource).is_none() {
-                container["resources"]["requests"][resource] = limit;
-            }
-        }
-    }
-    for field in ["limits", "requests"] {
-        remove_if_null(&mut container["resources"], field);
-    }
-    for port in container["ports"].as_array_mut().into_iter().flatten() {
-        set(port, "protocol", "TCP");
-        if host_network && port.get("hostPort").is_none_or(|p| p == 0) {
-            port["hostPort"] = port["containerPort"].clone();
-        }
-    }
-    remove_if_null(container, "ports");
+    made(container, "resources");
+    each(container, "ports", |port| set(port, "protocol", "TCP"));
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if container[probe].is_object() {
-            let probe = &mut container[probe];
-            for (field, value) in
-                [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
-            {
-                if probe.get(field).is_none_or(|v| v == 0) {
-                    probe[field] = value.into();
-                }
+        let Some(probe) = child(container, probe) else { continue };
+        for (field, value) in
+            [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+        {
+            if probe.get(field).is_none_or(|v| v.is_null() || v == 0) {
+                probe[field] = value.into();
             }
-            default_http(&mut probe["httpGet"]);
-            if probe["grpc"].is_object() && probe["grpc"].get("service").is_none() {
-                probe["grpc"]["service"] = "".into();
-            }
-            remove_if_null(probe, "httpGet");
-            remove_if_null(probe, "grpc");
         }
-        remove_if_null(container, probe);
-    }
-    if container["lifecycle"].is_object() {
-        for hook in ["postStart", "preStop"] {
-            if container["lifecycle"][hook].is_object() {
-                default_http(&mut container["lifecycle"][hook]["httpGet"]);
-                remove_if_null(&mut container["lifecycle"][hook], "httpGet");
-            }
-            remove_if_null(&mut container["lifecycle"], hook);
+        default_http(probe);
+        if let Some(grpc) = child(probe, "grpc")
+            && grpc["service"].is_null()
+        {
+            grpc["service"] = "".into();
         }
     }
-    remove_if_null(container, "lifecycle");
-    remove_if_null(container, "image");
-    for env in container["env"].as_array_mut().into_iter().flatten() {
-        if env["valueFrom"]["fieldRef"].is_object() {
-            set(&mut env["valueFrom"]["fieldRef"], "apiVersion", "v1");
+    for hook in ["lifecycle.postStart", "lifecycle.preStop"] {
+        if let Some(hook) = child(container, hook) {
+            default_http(hook);
         }
-        if env["valueFrom"].is_object() {
-            remove_if_null(&mut env["valueFrom"], "fieldRef");
-        }
-        remove_if_null(env, "valueFrom");
     }
-    remove_if_null(container, "env");
+    each(container, "env", |variable| {
+        if let Some(reference) = child(variable, "valueFrom.fieldRef") {
+            set(reference, "apiVersion", "v1");
+        }
+        if let Some(reference) = child(variable, "valueFrom.fileKeyRef") {
+            set(reference, "optional", false);
+        }
+    });
 }
 
-fn default_http(action: &mut Value) {
-    if action.is_object() {
+/// Defaults that a container has only in a pod, not in a template: what is limited and not requested is requested as limited,
+/// and on the host's network every port is a port of the host.
+pub(super) fn default_in_pod(container: &mut Value, host_network: bool) {
+    if let Some(resources) = child(container, "resources")
+        && let Some(limits) = resources["limits"].as_object().cloned()
+        && let Some(requests) = made(resources, "requests")
+    {
+        for (resource, limit) in limits {
+            set(requests, &resource, limit);
+        }
+    }
+    each(container, "ports", |port| {
+        if host_network && port.get("hostPort").is_none_or(|p| p.is_null() || p == 0) {
+            port["hostPort"] = port["containerPort"].clone();
+        }
+    });
+}
+
+fn default_http(handler: &mut Value) {
+    if let Some(action) = child(handler, "httpGet") {
         set(action, "path", "/");
         set(action, "scheme", "HTTP");
     }
 }
 
 /// True for an image without a tag or digest, and for the tag `latest`.
-fn is_latest(image: &str) -> bool {
+pub(super) fn is_latest(image: &str) -> bool {
     if image.contains('@') {
         return false;
     }
@@ -144,6 +134,7 @@ pub(super) fn validate<'a>(
         }
     }
     resources(&container["resources"], &format!("{path}.resources"), errors);
+    security::validate_container(&container["securityContext"], &format!("{path}.securityContext"), errors);
 }
 
 fn ports(container: &Value, path: &str, errors: &mut Vec<Invalid>) {
@@ -260,23 +251,8 @@ fn handler(action: &Value, path: &str, kinds: &[&str], errors: &mut Vec<Invalid>
     if action["exec"].is_object() && action["exec"]["command"].as_array().is_none_or(Vec::is_empty) {
         errors.push(Invalid::required(&format!("{path}.exec.command"), ""));
     }
-    for kind in ["httpGet", "tcpSocket"] {
-        let port = &action[kind]["port"];
-        if action[kind].is_object() {
-            let at = format!("{path}.{kind}.port");
-            match port.as_str() {
-                Some(name) => {
-                    if let Some(why) = names::port_name(name) {
-                        errors.push(Invalid::invalid(&at, port, why));
-                    }
-                }
-                None if !is_port(port) => {
-                    let shown = if port.is_null() { 0.into() } else { port.clone() };
-                    errors.push(Invalid::invalid(&at, &shown, "must be between 1 and 65535, inclusive"));
-                }
-                None => {}
-            }
-        }
+    for kind in ["httpGet", "tcpSocket", "grpc"].into_iter().filter(|k| action[*k].is_object()) {
+        checks::port(&action[kind]["port"], &format!("{path}.{kind}.port"), errors);
     }
     if action["httpGet"].is_object() {
         one_of(&action["httpGet"], &format!("{path}.httpGet"), "scheme", &["HTTP", "HTTPS"], errors);
@@ -294,9 +270,18 @@ fn validate_probe(probe: &Value, path: &str, once: bool, errors: &mut Vec<Invali
             ));
         }
     }
+    if probe["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s <= 0) {
+        let at = format!("{path}.terminationGracePeriodSeconds");
+        errors.push(Invalid::invalid(&at, &probe["terminationGracePeriodSeconds"], "must be greater than 0"));
+    }
     if once && probe["successThreshold"].as_i64().is_some_and(|s| s != 1) {
         errors.push(Invalid::invalid(&format!("{path}.successThreshold"), &probe["successThreshold"], "must be 1"));
     }
+}
+
+/// Resources that may be promised more often than they are there.
+fn overcommits(resource: &str) -> bool {
+    !resource.contains('/') && !resource.starts_with("hugepages-")
 }
 
 fn resources(resources: &Value, path: &str, errors: &mut Vec<Invalid>) {
@@ -306,21 +291,36 @@ fn resources(resources: &Value, path: &str, errors: &mut Vec<Invalid>) {
             let at = format!("{path}.{kind}[{name}]");
             if let Some(why) = names::qualified(name) {
                 errors.push(Invalid::invalid(&at, &name.as_str().into(), why));
+            } else if !name.contains('/')
+                && !["cpu", "memory", "ephemeral-storage"].contains(&name.as_str())
+                && !name.starts_with("hugepages-")
+            {
+                let detail = "must be a standard resource type or fully qualified";
+                errors.push(Invalid::invalid(&at, &name.as_str().into(), detail));
+                let detail = "must be a standard resource for containers";
+                errors.push(Invalid::invalid(&at, &name.as_str().into(), detail));
             }
             if amount(kind, name).is_some_and(Quantity::is_negative) {
                 errors.push(Invalid::invalid(&at, value, "must be greater than or equal to 0"));
+            } else if name.contains('/') && amount(kind, name).is_some_and(|q| q != Quantity::from_units(q.units())) {
+                errors.push(Invalid::invalid(&at, value, "must be an integer"));
             }
         }
     }
     for (name, value) in resources["requests"].as_object().into_iter().flatten() {
-        if let (Some(request), Some(limit)) = (amount("requests", name), amount("limits", name))
-            && request > limit
-        {
-            let detail = format!(
-                "must be less than or equal to {name} limit of {}",
-                resources["limits"][name].as_str().unwrap_or("")
-            );
-            errors.push(Invalid::invalid(&format!("{path}.requests"), value, detail));
-        }
+        let Some(request) = amount("requests", name) else { continue };
+        let limited = resources["limits"][name].as_str().unwrap_or("");
+        let relation = match amount("limits", name) {
+            Some(limit) if request != limit && !overcommits(name) => "equal to",
+            Some(limit) if request > limit => "less than or equal to",
+            None if !overcommits(name) => {
+                let detail = "Limit must be set for non overcommitable resources";
+                errors.push(Invalid::required(&format!("{path}.limits"), detail));
+                continue;
+            }
+            _ => continue,
+        };
+        let detail = format!("must be {relation} {name} limit of {limited}");
+        errors.push(Invalid::invalid(&format!("{path}.requests"), value, detail));
     }
 }

@@ -13,9 +13,9 @@ fn defaults_of_a_small_pod() {
     let mut spec = json!({"containers": [{"name": "a", "image": "nginx:1.22", "ports": [{"containerPort": 80}],
         "resources": {"limits": {"memory": "128Mi"}}, "livenessProbe": {"httpGet": {"port": 80}}}],
         "volumes": [{"name": "v"}, {"name": "c", "configMap": {"name": "x"}}]});
-    default(&mut spec);
+    default_pod(&mut spec);
     let again = spec.clone();
-    default(&mut spec);
+    default_pod(&mut spec);
     assert_eq!(spec, again, "defaulting twice changes nothing");
     assert_eq!(
         spec,
@@ -86,5 +86,75 @@ fn errors_in_upstreams_words() {
         &[
             "spec.volumes[0].hostPath.type: Unsupported value: \"Sock\": supported values: \"\", \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \"FileOrCreate\", \"Socket\"",
         ],
+    );
+}
+
+#[test]
+fn a_template_has_not_what_only_a_pod_has() {
+    let mut spec = json!({"hostNetwork": true, "containers": [{"name": "a", "image": "i:1", "ports": [{"containerPort": 80}],
+        "resources": {"limits": {"cpu": "1"}}}]});
+    default(&mut spec);
+    assert!(spec.get("enableServiceLinks").is_none(), "{spec}");
+    assert!(spec["containers"][0]["ports"][0].get("hostPort").is_none());
+    assert!(spec["containers"][0]["resources"].get("requests").is_none());
+    default_pod(&mut spec);
+    assert_eq!(spec["containers"][0]["ports"][0]["hostPort"], 80);
+    assert_eq!(spec["containers"][0]["resources"]["requests"]["cpu"], "1");
+}
+
+#[test]
+fn placement() {
+    let container = json!([{"name": "a", "image": "x"}]);
+    check(
+        json!({"containers": container, "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}},
+            "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 200, "podAffinityTerm": {}}]}}}),
+        &[
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term",
+            "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 200: must be in the range 1-100",
+            "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey: Required value: can not be empty",
+        ],
+    );
+    check(
+        json!({"containers": container, "topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "zone"}]}),
+        &[
+            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+            "spec.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value: \"\": supported values: \"DoNotSchedule\", \"ScheduleAnyway\"",
+        ],
+    );
+    check(
+        json!({"containers": container, "tolerations": [{"operator": "Exists", "key": "a", "value": "b"}]}),
+        &["spec.tolerations[0].operator: Invalid value: \"Exists\": value must be empty when `operator` is 'Exists'"],
+    );
+}
+
+#[test]
+fn security() {
+    check(
+        json!({"securityContext": {"runAsUser": -1}, "containers": [{"name": "a", "image": "x", "securityContext":
+            {"privileged": true, "allowPrivilegeEscalation": false}}]}),
+        &[
+            "spec.containers[0].securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+        ],
+    );
+}
+
+#[test]
+fn resources_and_names_of_resources() {
+    check(
+        json!({"containers": [{"name": "a", "image": "x", "resources": {"requests": {"gpu": "1", "e.com/gpu": "2"}, "limits": {"e.com/gpu": "1"}}}]}),
+        &[
+            "spec.containers[0].resources.requests[gpu]: Invalid value: \"gpu\": must be a standard resource type or fully qualified",
+            "spec.containers[0].resources.requests[gpu]: Invalid value: \"gpu\": must be a standard resource for containers",
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be equal to e.com/gpu limit of 1",
+        ],
+    );
+}
+
+#[test]
+fn own_name_servers() {
+    check(
+        json!({"dnsPolicy": "None", "containers": [{"name": "a", "image": "x"}]}),
+        &["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"],
     );
 }

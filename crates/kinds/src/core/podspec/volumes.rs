@@ -1,10 +1,11 @@
 //! Volumes: defaults and checks.
 
-use object::Invalid;
+use object::{Invalid, Quantity};
 use serde_json::{Value, json};
 
-use super::{remove_if_null, set};
+use crate::core::claim;
 use crate::names;
+use crate::tree::{child, each, list, set, text};
 
 /// All volume sources of the API.
 const SOURCES: &[&str] = &[
@@ -48,37 +49,49 @@ pub(super) fn default(volume: &mut Value) {
         volume["emptyDir"] = json!({});
     }
     for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if volume[source].is_object() && volume[source].get("defaultMode").is_none() {
-            volume[source]["defaultMode"] = FILE_MODE.into();
+        if let Some(source) = child(volume, source) {
+            set(source, "defaultMode", FILE_MODE);
         }
-        remove_if_null(volume, source);
     }
-    if volume.get("hostPath").is_some_and(Value::is_object) && volume["hostPath"].get("type").is_none() {
-        volume["hostPath"]["type"] = "".into();
+    if let Some(path) = child(volume, "hostPath")
+        && path["type"].is_null()
+    {
+        path["type"] = "".into();
     }
-    let field = |items: &mut Value| {
-        for item in items.as_array_mut().into_iter().flatten() {
-            if item.get("fieldRef").is_some_and(Value::is_object) {
-                set(&mut item["fieldRef"], "apiVersion", "v1");
-            }
+    for (source, field, value) in [
+        ("iscsi", "iscsiInterface", "default"),
+        ("rbd", "pool", "rbd"),
+        ("rbd", "user", "admin"),
+        ("rbd", "keyring", "/etc/ceph/keyring"),
+        ("azureDisk", "cachingMode", "ReadWrite"),
+        ("azureDisk", "fsType", "ext4"),
+        ("azureDisk", "kind", "Shared"),
+        ("scaleIO", "storageMode", "ThinProvisioned"),
+        ("scaleIO", "fsType", "xfs"),
+    ] {
+        if let Some(source) = child(volume, source) {
+            set(source, field, value);
+        }
+    }
+    if let Some(image) = child(volume, "image") {
+        let latest = super::containers::is_latest(image["reference"].as_str().unwrap_or(""));
+        set(image, "pullPolicy", if latest { "Always" } else { "IfNotPresent" });
+    }
+    if let Some(spec) = child(volume, "ephemeral.volumeClaimTemplate.spec") {
+        claim::default_spec(spec);
+    }
+    let field = |item: &mut Value| {
+        if let Some(reference) = child(item, "fieldRef") {
+            set(reference, "apiVersion", "v1");
         }
     };
-    if volume["downwardAPI"]["items"].is_array() {
-        field(&mut volume["downwardAPI"]["items"]);
-    }
-    remove_if_null(volume, "downwardAPI");
-    if let Some(sources) = volume.get_mut("projected").and_then(|p| p["sources"].as_array_mut()) {
-        for source in sources {
-            if source.get("downwardAPI").is_some_and(Value::is_object) {
-                field(&mut source["downwardAPI"]["items"]);
-            }
-            if source.get("serviceAccountToken").is_some_and(Value::is_object)
-                && source["serviceAccountToken"].get("expirationSeconds").is_none()
-            {
-                source["serviceAccountToken"]["expirationSeconds"] = 3600.into();
-            }
+    each(volume, "downwardAPI.items", field);
+    each(volume, "projected.sources", |source| {
+        each(source, "downwardAPI.items", field);
+        if let Some(token) = child(source, "serviceAccountToken") {
+            set(token, "expirationSeconds", 3600);
         }
-    }
+    });
 }
 
 /// Adds the field errors; the names of the volumes.
@@ -139,5 +152,92 @@ fn required(volume: &Value, at: &str, errors: &mut Vec<Invalid>) {
             let detail = "must be a number between 0 and 0777 (octal), both inclusive";
             errors.push(Invalid::invalid(&format!("{at}.{source}.defaultMode"), &mode.into(), detail));
         }
+    }
+    items(volume, at, errors);
+    projected(&volume["projected"], &format!("{at}.projected"), errors);
+    let size = &volume["emptyDir"]["sizeLimit"];
+    if size.as_str().and_then(Quantity::parse).is_some_and(Quantity::is_negative) {
+        errors.push(Invalid::forbidden(
+            &format!("{at}.emptyDir.sizeLimit"),
+            "SizeLimit field must be a valid resource quantity",
+        ));
+    }
+    let template = &volume["ephemeral"]["volumeClaimTemplate"];
+    if volume["ephemeral"].is_object() {
+        match template.is_object() {
+            true => {
+                claim::validate_spec(&template["spec"], &format!("{at}.ephemeral.volumeClaimTemplate.spec"), errors)
+            }
+            false => errors.push(Invalid::required(&format!("{at}.ephemeral.volumeClaimTemplate"), "")),
+        }
+    }
+}
+
+/// A file of a volume has a relative path inside it.
+fn relative(path: &Value, at: &str, errors: &mut Vec<Invalid>) {
+    if text(path).starts_with('/') {
+        errors.push(Invalid::invalid(at, path, "must be a relative path"));
+    } else if text(path).split('/').any(|part| part == "..") {
+        errors.push(Invalid::invalid(at, path, "must not contain '..'"));
+    } else if text(path).starts_with("..") {
+        errors.push(Invalid::invalid(at, path, "must not start with '..'"));
+    }
+}
+
+fn items(volume: &Value, at: &str, errors: &mut Vec<Invalid>) {
+    for source in ["secret", "configMap", "downwardAPI"] {
+        for (index, item) in list(&volume[source]["items"]).iter().enumerate() {
+            let at = format!("{at}.{source}.items[{index}]");
+            if source != "downwardAPI" && text(&item["key"]).is_empty() {
+                errors.push(Invalid::required(&format!("{at}.key"), ""));
+            }
+            if text(&item["path"]).is_empty() {
+                errors.push(Invalid::required(&format!("{at}.path"), ""));
+            }
+            relative(&item["path"], &format!("{at}.path"), errors);
+            if let Some(mode) = item["mode"].as_i64().filter(|m| !(0..=0o777).contains(m)) {
+                let detail = "must be a number between 0 and 0777 (octal), both inclusive";
+                errors.push(Invalid::invalid(&format!("{at}.mode"), &mode.into(), detail));
+            }
+            if source == "downwardAPI" && !item["fieldRef"].is_object() && !item["resourceFieldRef"].is_object() {
+                errors.push(Invalid::required(&at, "one of fieldRef and resourceFieldRef is required"));
+            }
+        }
+    }
+}
+
+fn projected(projected: &Value, at: &str, errors: &mut Vec<Invalid>) {
+    let kinds = ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+    for (index, source) in list(&projected["sources"]).iter().enumerate() {
+        let at = format!("{at}.sources[{index}]");
+        let set: Vec<&&str> = kinds.iter().filter(|k| source[**k].is_object()).collect();
+        for extra in set.iter().skip(1) {
+            errors.push(Invalid::forbidden(
+                &format!("{at}.{extra}"),
+                "may not specify more than 1 volume type per source",
+            ));
+        }
+        for named in ["secret", "configMap"] {
+            if source[named].is_object() && text(&source[named]["name"]).is_empty() {
+                errors.push(Invalid::required(&format!("{at}.{named}.name"), ""));
+            }
+        }
+        let token = &source["serviceAccountToken"];
+        if token.is_object() {
+            let seconds = token["expirationSeconds"].as_i64().unwrap_or(0);
+            if seconds < 600 {
+                let detail = "may not specify a duration less than 10 minutes";
+                errors.push(Invalid::invalid(
+                    &format!("{at}.serviceAccountToken.expirationSeconds"),
+                    &seconds.into(),
+                    detail,
+                ));
+            }
+            if text(&token["path"]).is_empty() {
+                errors.push(Invalid::required(&format!("{at}.serviceAccountToken.path"), ""));
+            }
+            relative(&token["path"], &format!("{at}.serviceAccountToken.path"), errors);
+        }
+        items(source, &at, errors);
     }
 }

@@ -1,0 +1,109 @@
+//! `certificates.k8s.io/v1 CertificateSigningRequest`.
+
+use object::Invalid;
+use serde_json::Value;
+
+use crate::kind::{NO_RULES, Rules};
+use crate::tree::{list, text};
+use crate::{age, names};
+
+pub(crate) const RULES: Rules = Rules { name: |_| None, prepare_update, validate, row, ..NO_RULES };
+
+/// The request never changes; approvals and certificates come through subresources.
+fn prepare_update(new: &mut Value, old: &Value) {
+    for field in ["spec", "status"] {
+        crate::kind::keep(new, old, field);
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    if old.is_some() {
+        return;
+    }
+    let spec = &new["spec"];
+    if text(&spec["request"]).is_empty() {
+        errors.push(Invalid::invalid("spec.request", &"".into(), "PEM block type must be CERTIFICATE REQUEST"));
+    }
+    let usages = list(&spec["usages"]);
+    if usages.is_empty() {
+        errors.push(Invalid::required("spec.usages", "usages must be provided"));
+    }
+    for (index, usage) in usages.iter().enumerate() {
+        if usages[..index].contains(usage) {
+            errors.push(Invalid::duplicate(&format!("spec.usages[{index}]"), usage));
+        }
+    }
+    let signer = text(&spec["signerName"]);
+    if signer == "kubernetes.io/legacy-unknown" {
+        let detail = "the legacy signerName is not allowed via this API version";
+        errors.push(Invalid::invalid("spec.signerName", &signer.into(), detail));
+    } else if signer.is_empty() {
+        errors.push(Invalid::required("spec.signerName", ""));
+    } else {
+        match signer.split_once('/') {
+            None => {
+                let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+                errors.push(Invalid::invalid("spec.signerName", &signer.into(), detail));
+            }
+            Some((domain, _)) => {
+                if let Some(why) = names::subdomain(domain) {
+                    errors.push(Invalid::invalid("spec.signerName", &domain.into(), why));
+                }
+            }
+        }
+    }
+    if spec["expirationSeconds"].as_i64().is_some_and(|s| s < 600) {
+        let detail = "may not specify a duration less than 600 seconds (10 minutes)";
+        errors.push(Invalid::invalid("spec.expirationSeconds", &spec["expirationSeconds"], detail));
+    }
+}
+
+fn row(request: &Value, now: i64) -> Vec<Value> {
+    let (spec, status) = (&request["spec"], &request["status"]);
+    let has = |kind: &str| list(&status["conditions"]).iter().any(|c| c["type"] == kind);
+    let mut state = match (has("Denied"), has("Approved")) {
+        (true, _) => "Denied",
+        (_, true) => "Approved",
+        _ => "Pending",
+    }
+    .to_owned();
+    if has("Failed") {
+        state.push_str(",Failed");
+    }
+    if !text(&status["certificate"]).is_empty() {
+        state.push_str(",Issued");
+    }
+    let signer = Some(text(&spec["signerName"])).filter(|s| !s.is_empty());
+    vec![
+        request["metadata"]["name"].clone(),
+        age::since(&request["metadata"]["creationTimestamp"], now).into(),
+        signer.unwrap_or("<none>").into(),
+        text(&spec["username"]).into(),
+        spec["expirationSeconds"].as_i64().map_or("<none>".to_owned(), age::human).into(),
+        state.into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::Case;
+
+    #[test]
+    fn request() {
+        let case = Case::new("certificates.k8s.io/v1", "CertificateSigningRequest");
+        case.invalid(
+            json!({"spec": {"request": "eA==", "signerName": "x", "expirationSeconds": 5}}),
+            &[
+                "spec.usages: Required value: usages must be provided",
+                "spec.signerName: Invalid value: \"x\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+                "spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 600 seconds (10 minutes)",
+            ],
+        );
+        case.row(
+            json!({"spec": {"signerName": "a/b", "username": "u", "expirationSeconds": 3600}, "status": {"certificate": "eA==", "conditions": [{"type": "Approved"}]}}),
+            json!(["x", "10s", "a/b", "u", "60m", "Approved,Issued"]),
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Checks that many rooms share, with upstream's words (`apimachinery` and `pkg/apis/core/validation`).
+
+use object::Invalid;
+use serde_json::Value;
+
+use crate::tree::{list, text};
+use crate::{cells, metadata, names};
+
+const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+const PORT: &str = "must be between 1 and 65535, inclusive";
+
+/// `path.field`, or `field` at the top.
+pub(crate) fn join(path: &str, field: &str) -> String {
+    if path.is_empty() { field.into() } else { format!("{path}.{field}") }
+}
+
+/// Numbers that must not be negative.
+pub(crate) fn non_negative(object: &Value, path: &str, fields: &[&str], errors: &mut Vec<Invalid>) {
+    for field in fields {
+        let value = cells::at(object, field);
+        if value.as_i64().is_some_and(|n| n < 0) {
+            errors.push(Invalid::invalid(&join(path, field), value, "must be greater than or equal to 0"));
+        }
+    }
+}
+
+/// A text that must be there.
+pub(crate) fn required(object: &Value, path: &str, field: &str, errors: &mut Vec<Invalid>) {
+    if text(cells::at(object, field)).is_empty() {
+        errors.push(Invalid::required(&join(path, field), ""));
+    }
+}
+
+/// A text that, where it is there, is one of these.
+pub(crate) fn one_of(object: &Value, path: &str, field: &str, allowed: &[&str], errors: &mut Vec<Invalid>) {
+    let value = cells::at(object, field);
+    if value.as_str().is_some_and(|v| !allowed.contains(&v)) {
+        errors.push(Invalid::not_supported(&join(path, field), value, allowed));
+    }
+}
+
+/// A text that must be one of these; `Unsupported value: ""` when it is absent.
+pub(crate) fn exactly_one_of(object: &Value, path: &str, field: &str, allowed: &[&str], errors: &mut Vec<Invalid>) {
+    let value = text(cells::at(object, field));
+    if !allowed.contains(&value) {
+        errors.push(Invalid::not_supported(&join(path, field), &value.into(), allowed));
+    }
+}
+
+/// A name that, where it is there, follows a rule of [`names`].
+pub(crate) fn named(
+    object: &Value,
+    path: &str,
+    field: &str,
+    rule: fn(&str) -> Option<String>,
+    errors: &mut Vec<Invalid>,
+) {
+    let value = cells::at(object, field);
+    if let Some(why) = value.as_str().filter(|v| !v.is_empty()).and_then(rule) {
+        errors.push(Invalid::invalid(&join(path, field), value, why));
+    }
+}
+
+/// Dotted fields that an update may not change.
+pub(crate) fn immutable(new: &Value, old: Option<&Value>, fields: &[&str], errors: &mut Vec<Invalid>) {
+    let Some(old) = old else { return };
+    for field in fields {
+        let value = cells::at(new, field);
+        if value != cells::at(old, field) {
+            errors.push(Invalid::invalid(field, value, "field is immutable"));
+        }
+    }
+}
+
+/// A number of at least 0, or a percentage.
+pub(crate) fn number_or_percent(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    match value {
+        Value::String(text) => {
+            let digits = text.strip_suffix('%').filter(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
+            if digits.is_none() {
+                errors.push(Invalid::invalid(path, value, PERCENT));
+            }
+        }
+        value if value.as_i64().is_some_and(|n| n < 0) => {
+            errors.push(Invalid::invalid(path, value, "must be greater than or equal to 0"));
+        }
+        _ => {}
+    }
+}
+
+/// A percentage, where it is one, of at most a hundred.
+pub(crate) fn at_most_all(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    let percent = value.as_str().and_then(|t| t.strip_suffix('%')).and_then(|d| d.parse::<u64>().ok());
+    if percent.is_some_and(|p| p > 100) {
+        errors.push(Invalid::invalid(path, value, "must not be greater than 100%"));
+    }
+}
+
+/// The number in a number or percentage; 0 for none.
+pub(crate) fn amount(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_else(|| text(value).trim_end_matches('%').parse().unwrap_or(0))
+}
+
+/// A port number, or the name of a port.
+pub(crate) fn port(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    match value.as_str() {
+        Some(name) => {
+            if let Some(why) = names::port_name(name) {
+                errors.push(Invalid::invalid(path, value, why));
+            }
+        }
+        None if !value.as_i64().is_some_and(|p| (1..=65_535).contains(&p)) => {
+            let shown = if value.is_null() { 0.into() } else { value.clone() };
+            errors.push(Invalid::invalid(path, &shown, PORT));
+        }
+        None => {}
+    }
+}
+
+/// A `metav1.LabelSelector`.
+pub(crate) fn selector(selector: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    metadata::labels(&selector["matchLabels"], &format!("{path}.matchLabels"), errors);
+    for (index, expression) in list(&selector["matchExpressions"]).iter().enumerate() {
+        let at = format!("{path}.matchExpressions[{index}]");
+        let values = list(&expression["values"]);
+        match text(&expression["operator"]) {
+            "In" | "NotIn" if values.is_empty() => {
+                let detail = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(Invalid::required(&format!("{at}.values"), detail));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(Invalid::forbidden(&format!("{at}.values"), detail));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => {
+                let detail = "not a valid selector operator";
+                errors.push(Invalid::invalid(&format!("{at}.operator"), &other.into(), detail));
+            }
+        }
+        if let Some(why) = names::qualified(text(&expression["key"])) {
+            errors.push(Invalid::invalid(&format!("{at}.key"), &text(&expression["key"]).into(), why));
+        }
+        for (place, value) in values.iter().enumerate() {
+            if let Some(why) = names::label_value(text(value)) {
+                errors.push(Invalid::invalid(&format!("{at}.values[{place}]"), value, why));
+            }
+        }
+    }
+}
+
+/// True for a selector that selects everything.
+pub(crate) fn is_empty_selector(selector: &Value) -> bool {
+    selector["matchLabels"].as_object().is_none_or(serde_json::Map::is_empty)
+        && list(&selector["matchExpressions"]).is_empty()
+}

@@ -1,0 +1,98 @@
+//! `scheduling.k8s.io/v1 PriorityClass`, `coordination.k8s.io/v1 Lease`, `node.k8s.io/v1 RuntimeClass`: small kinds that say who comes first, who
+//! leads, and what runs.
+
+use object::Invalid;
+use serde_json::Value;
+
+use crate::kind::{NO_RULES, Rules};
+use crate::tree::{set, text};
+use crate::{checks, names};
+
+pub(crate) const PRIORITY_RULES: Rules = Rules { default, validate: validate_priority, ..NO_RULES };
+pub(crate) const LEASE_RULES: Rules = Rules { validate: validate_lease, ..NO_RULES };
+pub(crate) const RUNTIME_RULES: Rules = Rules { validate: validate_runtime, ..NO_RULES };
+
+/// Larger values belong to the system.
+const HIGHEST: i64 = 1_000_000_000;
+const SYSTEM: &[(&str, i64)] = &[("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+
+fn default(class: &mut Value) {
+    set(class, "preemptionPolicy", "PreemptLowerPriority");
+}
+
+fn validate_priority(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    let (name, value) = (text(&new["metadata"]["name"]), new["value"].as_i64().unwrap_or(0));
+    match SYSTEM.iter().find(|(known, _)| *known == name) {
+        None if name.starts_with("system-") => {
+            let detail = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
+            );
+            errors.push(Invalid::forbidden("metadata.name", detail));
+        }
+        Some((_, wanted)) if *wanted != value => {
+            let detail = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: value of {name} PriorityClass must be {wanted}"
+            );
+            errors.push(Invalid::forbidden("metadata.name", detail));
+        }
+        None if value > HIGHEST => {
+            let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
+            errors.push(Invalid::forbidden("value", detail));
+        }
+        _ => {}
+    }
+    checks::one_of(new, "", "preemptionPolicy", &["Never", "PreemptLowerPriority"], errors);
+    if old.is_some_and(|old| old["value"].as_i64().unwrap_or(0) != value) {
+        errors.push(Invalid::forbidden("value", "may not be changed in an update."));
+    }
+    checks::immutable(new, old, &["preemptionPolicy"], errors);
+}
+
+fn validate_lease(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
+    let spec = &new["spec"];
+    if let Some(seconds) = spec["leaseDurationSeconds"].as_i64().filter(|s| *s <= 0) {
+        errors.push(Invalid::invalid("spec.leaseDurationSeconds", &seconds.into(), "must be greater than 0"));
+    }
+    if spec["holderIdentity"] == "" {
+        errors.push(Invalid::invalid("spec.holderIdentity", &"".into(), "must not be empty"));
+    }
+    checks::non_negative(spec, "spec", &["leaseTransitions"], errors);
+}
+
+fn validate_runtime(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    match text(&new["handler"]) {
+        "" => errors.push(Invalid::invalid("handler", &"".into(), names::label("").unwrap_or_default())),
+        _ => checks::named(new, "", "handler", names::label, errors),
+    }
+    checks::immutable(new, old, &["handler"], errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::Case;
+
+    #[test]
+    fn priorities() {
+        let case = Case::new("scheduling.k8s.io/v1", "PriorityClass");
+        case.defaulted(json!({"value": 5}), json!({"value": 5, "preemptionPolicy": "PreemptLowerPriority"}));
+        case.invalid(
+            json!({"value": 2_000_000_000}),
+            &["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"],
+        );
+        case.invalid(json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}), &[]);
+        case.update(json!({"value": 1}), json!({"value": 2}), &["value: Forbidden: may not be changed in an update."]);
+        case.row(json!({"value": 7}), json!(["x", 7, "false", "10s", ""]));
+    }
+
+    #[test]
+    fn leases() {
+        let case = Case::new("coordination.k8s.io/v1", "Lease");
+        case.invalid(
+            json!({"spec": {"leaseDurationSeconds": 0}}),
+            &["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"],
+        );
+        case.row(json!({"spec": {"holderIdentity": "n"}}), json!(["x", "n", "10s"]));
+    }
+}
