@@ -98,6 +98,33 @@ impl runtime::Network for Pods {
     }
 }
 
+/// exec and attach over WebSocket channels.
+#[derive(Default)]
+struct Streams(streaming::Channels);
+
+#[async_trait]
+impl kubelet::server::StreamServer for Streams {
+    async fn serve_session(
+        &self,
+        request: Request<kubelet::server::Body>,
+        options: kubelet::server::StreamOptions,
+        open: kubelet::server::OpenSession,
+    ) -> Response<kubelet::server::Body> {
+        let options = streaming::Options { stdin: options.stdin, tty: options.tty };
+        self.0.serve(request, options, async move { open().await })
+    }
+
+    async fn serve_port_forward(
+        &self,
+        _: Request<kubelet::server::Body>,
+        _: kubelet::server::OpenPort,
+    ) -> Response<kubelet::server::Body> {
+        let mut response = Response::new(Full::from("port-forward is not served yet").boxed_unsync());
+        *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+        response
+    }
+}
+
 /// The bridge's name.
 const BRIDGE: &str = "navarch0";
 const MTU: u32 = 1500;
@@ -187,7 +214,7 @@ pub(crate) async fn start(
         listen: Some((SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), KUBELET_PORT), Arc::new(tls))),
         port: KUBELET_PORT,
         authorizer: Arc::new(kubelet::server::ApiServerOnly::default()),
-        streams: None,
+        streams: Some(Arc::new(Streams::default())),
     });
     let kubelet = kubelet.await?;
     // A second start of the same process would be a fault of ours; the first kubelet stays.

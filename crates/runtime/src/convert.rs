@@ -129,6 +129,44 @@ pub(crate) fn container(
     })
 }
 
+/// Files of the sandbox that its containers see in `/etc`.
+const NAMES: [&str; 2] = ["resolv.conf", "hostname"];
+
+/// Writes the sandbox's `resolv.conf` (the host's, if the pod has none of its own) and `hostname`.
+pub(crate) fn write_names(dir: &Path, config: &PodSandboxConfig) -> std::io::Result<()> {
+    let resolver = match &config.dns_config {
+        None => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        Some(dns) => {
+            let mut text = String::new();
+            if !dns.searches.is_empty() {
+                text.push_str(&format!("search {}\n", dns.searches.join(" ")));
+            }
+            dns.servers.iter().for_each(|server| text.push_str(&format!("nameserver {server}\n")));
+            if !dns.options.is_empty() {
+                text.push_str(&format!("options {}\n", dns.options.join(" ")));
+            }
+            text
+        }
+    };
+    std::fs::write(dir.join("resolv.conf"), resolver)?;
+    let hostname = if config.hostname.is_empty() {
+        nix::unistd::gethostname()?.to_string_lossy().into_owned()
+    } else {
+        config.hostname.clone()
+    };
+    std::fs::write(dir.join("hostname"), hostname + "\n")
+}
+
+/// Mounts those files, unless the container has its own in their place.
+pub(crate) fn add_names(dir: &Path, spec: &mut ContainerSpec) {
+    for name in NAMES {
+        let target = Path::new("/etc").join(name);
+        if !spec.mounts.iter().any(|m| m.target == target) {
+            spec.mounts.push(Mount { source: dir.join(name), target, readonly: spec.readonly_rootfs, propagation: 0 });
+        }
+    }
+}
+
 fn mounts(config: &ContainerConfig) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = config
         .mounts

@@ -370,6 +370,7 @@ impl RuntimeService for EmbeddedRuntime {
         let dir = self.inner.state.lock().sandbox_dir(&id);
         fs::create_dir_all(dir.join("containers")).map_err(io_error(format!("create {}", dir.display())))?;
         write_json(&dir.join(SPEC_FILE), &spec).map_err(io_error("write the sandbox's spec"))?;
+        convert::write_names(&dir, &config).map_err(io_error("write the sandbox's resolver configuration"))?;
         let mut sandbox = Sandbox {
             id: id.clone(),
             name: metadata.name,
@@ -646,7 +647,9 @@ impl EmbeddedRuntime {
         prepared: &Prepared,
         image: String,
     ) -> Result<()> {
-        let spec = convert::container(id, sandbox, sandbox_spec, config, prepared)?;
+        let dir = self.inner.state.lock().sandbox_dir(&sandbox.id);
+        let mut spec = convert::container(id, sandbox, sandbox_spec, config, prepared)?;
+        convert::add_names(&dir, &mut spec);
         let metadata = config.metadata.clone().unwrap_or_default();
         let record = Record {
             id: id.into(),

@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -32,8 +32,11 @@ pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> std::io::
     let mut buffer = vec![0u8; 16 * 1024];
     let mut control = nix::cmsg_space!([RawFd; 4]);
     loop {
+        // A message's line only: the next one may be there already.
+        let seen = recv(stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_PEEK)?;
+        let take = buffer[..seen].iter().position(|b| *b == b'\n').map_or(seen, |at| at + 1);
         let received = {
-            let mut slices = [IoSliceMut::new(&mut buffer)];
+            let mut slices = [IoSliceMut::new(&mut buffer[..take.max(1)])];
             let message =
                 recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
             for part in message.cmsgs()? {
