@@ -24,7 +24,7 @@ pub(super) fn apply<T: MergeInfo>(
     let (present, patch) = (list(target.get(name))?, list(patch)?);
     let key = place.as_ref().and_then(|p| p.strategy().merge_key.map(str::to_owned));
     check(patch.as_deref().unwrap_or(&[]), wanted, key.as_deref())?;
-    let before = present.clone().unwrap_or_default();
+    let before = standing(present.as_deref().unwrap_or(&[]), patch.as_deref().unwrap_or(&[]), key.as_deref());
     let merged = match (present, patch) {
         (None, None) => return Ok(()),
         (Some(present), None) => present,
@@ -33,6 +33,21 @@ pub(super) fn apply<T: MergeInfo>(
     };
     target.insert(name.into(), Value::Array(enforce(merged, wanted, &before, key.as_deref())));
     Ok(())
+}
+
+/// The order that the present list counts for. As upstream, new items stand in the places of deleted ones.
+fn standing(present: &[Value], patch: &[Value], key: Option<&str>) -> Vec<Value> {
+    let is = |item: &Value, directive: &str| item.get("$patch").is_some_and(|d| d == directive);
+    if key.is_none() || patch.iter().any(|item| is(item, "replace")) {
+        return present.to_vec();
+    }
+    let gone = |item: &&Value| patch.iter().any(|p| is(p, "delete") && same(p, item, key));
+    let mut standing: Vec<Value> = present.iter().filter(|item| !gone(item)).cloned().collect();
+    let free = present.len() - standing.len();
+    let new = patch.iter().filter(|p| p.get("$patch").is_none() && !standing.iter().any(|s| same(s, p, key)));
+    let new: Vec<Value> = new.take(free).cloned().collect();
+    standing.extend(new);
+    standing
 }
 
 /// The patch's items must be among the wanted ones, in the same order.

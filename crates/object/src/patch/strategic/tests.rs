@@ -56,6 +56,12 @@ fn the_order_that_is_asked_for() {
         json!({"$setElementOrder/containers": named("ba")}),
         json!({"containers": named("xybaz")}),
     );
+    // A new item stands where a deleted one stood.
+    check(
+        json!({"containers": named("abd")}),
+        json!({"$setElementOrder/containers": named("bc"), "containers": [{"name": "c"}, {"name": "a", "$patch": "delete"}]}),
+        json!({"containers": named("bdc")}),
+    );
     refuse(
         json!({}),
         json!({"$setElementOrder/containers": named("b"), "containers": named("c")}),
