@@ -7,7 +7,7 @@ mod mount;
 mod tests;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,9 @@ impl Store {
         let text = serde_json::to_vec(&rootfs)
             .map_err(|source| Error::Document { what: "the container's layers".into(), source })?;
         let temp = dir.join("rootfs.json.tmp");
-        fs::write(&temp, text).at("write", &temp)?;
+        // A description that a loss of power emptied would keep the container from coming back.
+        let mut file = fs::File::create(&temp).at("create", &temp)?;
+        file.write_all(&text).and_then(|()| file.sync_all()).at("write", &temp)?;
         fs::rename(&temp, dir.join("rootfs.json")).at("rename", &temp)?;
         Ok(rootfs)
     }

@@ -69,8 +69,7 @@ impl Store {
             return Ok(());
         }
         let (blob, _) = self.open_blob(&layer.digest)?;
-        let temp = self.root().join("snapshots").join(format!(".{}-{}", &own.hex()[..16], std::process::id()));
-        crate::store::remove(&temp)?; // left by a crash, if at all
+        let temp = self.root().join("snapshots").join(format!(".{}-{}", &own.hex()[..16], crate::store::unique()));
         let below: Vec<PathBuf> = below.iter().rev().map(|c| self.snapshot_fs(c)).collect();
         let done = unpack_into(&temp, blob, diff_id, &below).and_then(|()| place_snapshot(&temp, &place));
         if done.is_err() {

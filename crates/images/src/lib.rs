@@ -1,5 +1,27 @@
-//! Images on this node: an OCI content store, a registry client, layers for overlayfs, root file systems of containers,
-//! archives in and out, a builder.
+//! Images on this node: what the kubelet pulls and containers run on.
+//!
+//! ```text
+//! registry, archive, builder --> blobs --> register --> snapshots --> container's root file system
+//!     (bytes come in)        (by digest)  (names)      (unpacked)       (overlay mount)
+//! ```
+//!
+//! - [`Store`] owns a directory: `blobs/sha256/<hex>` (content by digest), `images.json` (names and images),
+//!   `snapshots/<chain id>/fs` (layers, unpacked once), `containers/<id>/` (overlay mounts). It blocks on the disk and
+//!   may be open in several processes.
+//! - [`Registry`] pulls into a store and pushes from it, by `registries.yaml` ([`Registries`]).
+//! - [`Images`] is CRI's image service over both, and the asynchronous door for the runtime.
+//! - [`Builder`] makes images of files; [`Store::import`] and [`Store::export`] read and write archives; [`ctr()`] is the
+//!   command line.
+//!
+//! What never happens in here: content gets a name before it is verified and durable; a path of an image or archive
+//! leads out of the directory that it is unpacked to; an image is shown before all of it is unpacked; a collection of
+//! garbage runs while content is being added ([`Lease`]); a call goes to a host that neither the reference nor
+//! `registries.yaml` nor those hosts' own redirects name.
+//!
+//! In-use images are not protected here: that is the kubelet's garbage collection. A container keeps the layers that it
+//! stands on, whatever becomes of its image.
+//!
+//! Start reading at `store.rs`, then `layer/unpack.rs` and `registry/pull.rs`.
 
 mod archive;
 mod builder;

@@ -39,7 +39,6 @@ struct Inner {
     table: table::TableFile,
     /// Garbage that could not be collected because somebody was adding content.
     garbage_waits: AtomicBool,
-    next_temp: AtomicU64,
     /// One unpacking at a time per process: layers of different images share the disk anyway.
     unpacking: parking_lot::Mutex<()>,
 }
@@ -76,11 +75,11 @@ impl Store {
     /// Opens the store in this directory, making it when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for dir in ["", "blobs/sha256", "ingest", "snapshots", "containers", "l", "empty"] {
+        for dir in ["", "containers", "blobs/sha256", "ingest", "snapshots", "l", "empty"] {
             let path = root.join(dir);
-            // The images' files keep their owners and setuid bits: nobody else may walk in.
-            let mode = if dir.is_empty() { 0o711 } else { 0o755 };
-            let mode = if dir == "snapshots" || dir == "containers" { 0o711 } else { mode };
+            // Images' files keep their owners and setuid bits: nobody else may walk in. A container whose root is
+            // another user must get to its own root file system, though.
+            let mode = if matches!(dir, "" | "containers") { 0o711 } else { 0o700 };
             fs::DirBuilder::new().recursive(true).mode(mode).create(&path).at("create", &path)?;
         }
         let root = root.canonicalize().at("resolve", &root)?;
@@ -88,7 +87,6 @@ impl Store {
             table: table::TableFile::new(&root),
             root,
             garbage_waits: AtomicBool::new(false),
-            next_temp: AtomicU64::new(0),
             unpacking: parking_lot::Mutex::new(()),
         };
         let store = Self { inner: Arc::new(inner) };
@@ -188,7 +186,7 @@ impl Store {
     pub fn untag(&self, name: &str) -> Result<String, Error> {
         let gone = self.update(|table| {
             let full = Reference::parse(name).map(|r| r.to_string()).unwrap_or_else(|_| name.to_owned());
-            let Some(record) = table.names.remove(&full) else { return None };
+            let record = table.names.remove(&full)?;
             if !table.names.values().any(|r| r.image == record.image) {
                 table.images.remove(&record.image);
             }
@@ -211,8 +209,7 @@ impl Store {
 
     /// A path in `ingest/` that nobody else uses.
     pub(crate) fn temp_path(&self) -> PathBuf {
-        let number = self.inner.next_temp.fetch_add(1, Ordering::Relaxed);
-        self.inner.root.join(format!("ingest/tmp-{}-{number}", std::process::id()))
+        self.inner.root.join("ingest").join(format!("tmp-{}", unique()))
     }
 
     pub(crate) fn snapshot_dir(&self, chain: &Digest) -> PathBuf {
@@ -222,6 +219,13 @@ impl Store {
     pub(crate) fn unpacking(&self) -> &parking_lot::Mutex<()> {
         &self.inner.unpacking
     }
+}
+
+/// A word that no other store, process or earlier life of this process id uses.
+pub(crate) fn unique() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{number}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond())
 }
 
 fn listed(table: &Table, image: &Image) -> Listed {

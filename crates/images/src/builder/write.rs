@@ -59,7 +59,10 @@ pub(super) fn layer(store: &Store, layer: &Layer, compression: Compression) -> R
     let write = || -> io::Result<(Hashing<File>, Digest)> {
         let file = File::options().write(true).create_new(true).open(&temp)?;
         let mut out = tar::Builder::new(Hashing::new(Encoder::new(Hashing::new(file), compression)?));
-        for (path, entry) in &layer.entries {
+        // A hard link comes after what it links to.
+        let is_link = |entry: &Entry| matches!(entry.content, Content::HardLink(_));
+        let files = layer.entries.iter().filter(|(_, entry)| !is_link(entry));
+        for (path, entry) in files.chain(layer.entries.iter().filter(|(_, entry)| is_link(entry))) {
             append(&mut out, path, entry)?;
         }
         let (encoder, diff_id, _) = out.into_inner()?.finish();

@@ -23,7 +23,7 @@ use crate::store::{DOCUMENT_LIMIT, verify};
 use crate::{Descriptor, Digest, Error, Store};
 
 /// Attempts in a row that bring nothing.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 4;
 /// Between reports of progress.
 const REPORT_BYTES: u64 = 1 << 20;
 

@@ -61,7 +61,7 @@ impl Registry {
             missing = self.select(target, platform).await;
         }
         let manifest = missing?;
-        Ok(self.document(sessions, &manifest).await?)
+        self.document(sessions, &manifest).await
     }
 
     async fn select(&self, target: &Descriptor, platform: &Platform) -> Result<Descriptor, Error> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Store, referenced};
 use crate::error::IoContext as _;
-use crate::{Digest, Error, Index, layer, media};
+use crate::{Error, Index, layer, media};
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,18 +37,18 @@ impl Store {
             Err(TryLockError::Error(e)) => return Err(e).at("lock", self.root().join("collect.lock")),
         }
         let table = self.table()?;
-        let mut blobs: BTreeSet<Digest> = referenced(&table).into_iter().cloned().collect();
+        let mut blobs: BTreeSet<String> = referenced(&table).into_iter().map(|d| d.hex().to_owned()).collect();
         // A manifest list keeps those of its members that are here.
         for record in table.names.values().filter(|r| media::is_index(&r.target.media_type)) {
             let index: Result<Index, _> = self.document(&record.target.digest, "index");
-            blobs.extend(index.into_iter().flat_map(|i| i.manifests).map(|m| m.digest));
+            blobs.extend(index.into_iter().flat_map(|i| i.manifests).map(|m| m.digest.hex().to_owned()));
         }
         let chains = table.images.values().flat_map(|image| layer::chain_ids(&image.diff_ids));
         let mut snapshots: BTreeSet<String> = chains.map(|chain| chain.hex().to_owned()).collect();
         snapshots.extend(self.snapshots_of_containers()?);
         let mut freed = Freed::default();
         for (name, size) in entries(&self.root().join("blobs/sha256"))? {
-            if !blobs.iter().any(|d| *d.hex() == *name) {
+            if !name.to_str().is_some_and(|name| blobs.contains(name)) {
                 remove(&self.root().join("blobs/sha256").join(&name))?;
                 freed.blobs += 1;
                 freed.bytes += size;
