@@ -142,6 +142,28 @@ fn is_required(name: &str, field: &str, said: bool) -> bool {
     }
 }
 
+/// True for structures that Go's types hold by value: they stand, empty, in every object, so that nobody comes to own them.
+fn is_inline(name: &str, field: &str, required: bool) -> bool {
+    let short = name.rsplit('.').next().unwrap_or(name);
+    match (short, field) {
+        ("ContainerStatus" | "PodSpec" | "PodStatus", "resources") => false,
+        ("ReplicationControllerSpec", "template") | ("CustomResourceSubresources", "status") => false,
+        ("ScaleIOPersistentVolumeSource" | "ScaleIOVolumeSource", "secretRef") | ("IPAddressSpec", "parentRef") => {
+            false
+        }
+        (
+            _,
+            "spec" | "status" | "metadata" | "template" | "jobTemplate" | "strategy" | "updateStrategy" | "resources"
+            | "loadBalancer" | "nodeInfo" | "daemonEndpoints" | "kubeletEndpoint" | "lastState" | "deprecatedSource"
+            | "regarding" | "acceptedNames" | "limitResponse",
+        ) => true,
+        ("ContainerStatus", "state") | ("Event", "source") | ("Endpoint", "conditions") => true,
+        ("NetworkPolicySpec", "podSelector") | ("IngressServiceBackend", "port") => true,
+        ("AllocationResult" | "ResourceClaimSpec", "devices") => true,
+        _ => required,
+    }
+}
+
 /// A schema's type in the form of `types.json`.
 fn type_of(schema: &Value) -> Result<String> {
     if let Some(target) = schema["$ref"].as_str() {
@@ -204,6 +226,9 @@ impl Output {
                 entry.insert(key.into(), value.clone());
             }
             let kind = type_of(property).with_context(|| format!("{name}.{field}"))?;
+            if kind.starts_with("io.k8s.") && is_inline(name, field, entry.contains_key("required")) {
+                entry.insert("inline".into(), true.into());
+            }
             let entry = if entry.is_empty() {
                 kind.into()
             } else {

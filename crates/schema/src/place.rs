@@ -1,7 +1,9 @@
 //! Places in the table of types, for patches: `object::patch` asks them how values merge.
 
+use std::sync::LazyLock;
+
 use object::patch::{MergeInfo, PatchStrategy, Shape};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::types::{Field, ListType, Opaque, Scalar, Struct, Table, Type};
 
@@ -24,6 +26,8 @@ enum At<'a> {
     /// Anything, replaced whole.
     Raw,
 }
+
+static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
 
 /// The place of a whole object of the type `name`. A type that the table does not have is taken as anything.
 pub fn place<'a>(table: &'a Table, name: &str) -> Place<'a> {
@@ -104,6 +108,15 @@ impl MergeInfo for Place<'_> {
     fn key_default(self, key: &str) -> Option<Value> {
         match self.at {
             At::Struct(declared) => declared.fields.get(key)?.default.clone(),
+            _ => None,
+        }
+    }
+
+    fn blank(self) -> Option<&'static Value> {
+        let field = self.field?;
+        match self.at {
+            At::Struct(_) if field.inline => Some(&EMPTY),
+            At::List(_) | At::Map(_) if field.required => Some(&Value::Null),
             _ => None,
         }
     }

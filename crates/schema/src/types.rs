@@ -72,6 +72,8 @@ pub struct Field {
     pub default: Option<Value>,
     /// Objects without it are refused by validation (documents list it as required).
     pub required: bool,
+    /// A structure that Go holds by value: every object has it, if only empty, and nobody owns it as such.
+    pub inline: bool,
     /// The values allowed, if they are enumerated.
     pub allowed: Vec<Value>,
     /// What stands at [`Type::Any`] in the field's type.
@@ -125,6 +127,7 @@ impl Field {
             atomic: false,
             default: None,
             required: false,
+            inline: false,
             allowed: Vec::new(),
             opaque: Opaque::Json,
         }
@@ -178,6 +181,8 @@ enum RawField {
         default: Option<Value>,
         #[serde(default)]
         required: bool,
+        #[serde(default)]
+        inline: bool,
         #[serde(default, rename = "enum")]
         allowed: Vec<Value>,
     },
@@ -212,17 +217,20 @@ impl From<RawField> for Field {
         let field = |text: &str| Field { opaque: Opaque::of(text).unwrap_or_default(), ..Field::new(parse_type(text)) };
         match raw {
             RawField::Plain(kind) => field(&kind),
-            RawField::Marked { kind, list, keys, merge_key, strategy, map, default, required, allowed } => Field {
-                list,
-                keys,
-                merge_key,
-                strategy,
-                atomic: map.as_deref() == Some("atomic"),
-                default,
-                required,
-                allowed,
-                ..field(&kind)
-            },
+            RawField::Marked { kind, list, keys, merge_key, strategy, map, default, required, inline, allowed } => {
+                Field {
+                    list,
+                    keys,
+                    merge_key,
+                    strategy,
+                    atomic: map.as_deref() == Some("atomic"),
+                    default,
+                    required,
+                    inline,
+                    allowed,
+                    ..field(&kind)
+                }
+            }
         }
     }
 }

@@ -250,12 +250,13 @@ impl Walk {
     }
 
     fn entries<T: MergeInfo>(&mut self, place: T, old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) {
+        let (had, has) = (old.is_some(), new.is_some());
         let olds = old.into_iter().flatten().map(|(key, value)| (key, Some(value), new.and_then(|n| n.get(key))));
         let news = new.into_iter().flatten().filter(|(key, _)| old.is_none_or(|o| !o.contains_key(*key)));
         for (key, old, new) in olds.chain(news.map(|(key, value)| (key, None, Some(value)))) {
             let Some(below) = place.field(key) else { continue };
             self.path.push(PathElement::field(key));
-            self.values(below, old, new);
+            self.values(below, old.or(below.blank().filter(|_| had)), new.or(below.blank().filter(|_| has)));
             self.path.pop();
         }
     }

@@ -40,6 +40,11 @@ pub trait MergeInfo: Copy {
     fn keys(&self) -> &[String];
     /// What a key field is when an item leaves it out.
     fn key_default(self, key: &str) -> Option<Value>;
+    /// What stands here in every object, said or not: Go has structures by value, which no writer adds and so nobody owns as
+    /// such, and lists that are `null` until they are set.
+    fn blank(self) -> Option<&'static Value> {
+        None
+    }
     /// Why the value cannot stand here (only its own type, not what is below).
     fn check(self, value: &Value) -> Result<(), String>;
     /// How strategic merge treats what stands here.

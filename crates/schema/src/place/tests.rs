@@ -95,3 +95,45 @@ fn free_form_data() {
     let unknown = place(table(), "no.such.Type");
     assert_eq!(paths(unknown, &json!({"a": {"b": [1]}})), [".a", ".a.b"]);
 }
+
+/// What `kubectl create deployment` leaves in `managedFields` of an upstream cluster.
+#[test]
+fn a_created_deployment_is_owned_as_upstream_has_it() {
+    let mut new = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+    "metadata": {"name": "d", "namespace": "default", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1,
+        "labels": {"app": "d"}},
+    "spec": {
+        "progressDeadlineSeconds": 600, "replicas": 1, "revisionHistoryLimit": 10, "selector": {"matchLabels": {"app": "d"}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
+        "template": {"metadata": {"labels": {"app": "d"}}, "spec": {
+            "containers": [{"name": "nginx", "image": "nginx", "imagePullPolicy": "Always", "resources": {},
+                "ports": [{"containerPort": 80, "protocol": "TCP"}]}],
+            "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "securityContext": {}}}},
+    "status": {}});
+    let ignored = FieldSet::of(&[&["status"]]);
+    let write = Write {
+        manager: "kubectl-create",
+        api_version: "apps/v1",
+        subresource: "",
+        time: "2026-01-01T00:00:00Z",
+        ignored: &ignored,
+    };
+    patch::track(deployment(), None, &mut new, &write);
+    assert_eq!(
+        new["metadata"]["managedFields"],
+        json!([{"apiVersion": "apps/v1", "fieldsType": "FieldsV1", "manager": "kubectl-create", "operation": "Update",
+        "time": "2026-01-01T00:00:00Z",
+        "fieldsV1": {
+            "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {
+                "f:progressDeadlineSeconds": {}, "f:replicas": {}, "f:revisionHistoryLimit": {}, "f:selector": {},
+                "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}}, "f:type": {}},
+                "f:template": {
+                    "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                    "f:spec": {
+                        "f:containers": {"k:{\"name\":\"nginx\"}": {
+                            ".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
+                            "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}}},
+                        "f:dnsPolicy": {}, "f:restartPolicy": {}, "f:securityContext": {}}}}}}])
+    );
+}
