@@ -9,7 +9,7 @@ use super::download::blocking;
 use super::session::Resolved;
 use super::{Options, Registry, RegistryError, Session, Stage};
 use crate::layer::chain_ids;
-use crate::{Descriptor, Error, Image, ImageFile, Manifest, Platform, Reference};
+use crate::{Descriptor, Error, Image, ImageFile, Manifest, Platform, Reference, media};
 
 /// Layers of one image that are downloaded at once, as containerd has it.
 const PARALLEL: usize = 3;
@@ -73,7 +73,11 @@ impl Registry {
     async fn member(&self, target: &Descriptor, digest: &crate::Digest) -> Result<Descriptor, Error> {
         let (store, at, wanted) = (self.store().clone(), target.digest.clone(), digest.clone());
         let index: crate::Index = blocking(move || store.document(&at, "index")).await?;
-        let found = index.manifests.into_iter().find(|m| m.digest == wanted);
+        let mut found = index.manifests.into_iter().find(|m| m.digest == wanted);
+        // Members are manifests, even where the index forgets to say so.
+        if let Some(member) = found.as_mut().filter(|m| !media::is_index(&m.media_type)) {
+            member.media_type = media::OCI_MANIFEST.to_owned();
+        }
         found.ok_or(Error::MissingBlob { digest: digest.clone() })
     }
 

@@ -159,7 +159,7 @@ impl Inner {
 
     fn manifest(&self, seen: &Seen, selector: &str) -> Response<Body> {
         let name = if selector.starts_with("sha256:") { None } else { Some(format!("a:{selector}")) };
-        let found = name.map(|n| self.store.find(&n).unwrap().map(|l| l.image.manifest.digest));
+        let found = name.map(|n| target_of(&self.store, &n));
         let digest = found.unwrap_or_else(|| Digest::parse(selector).ok());
         let Some(bytes) = digest.and_then(|d| self.store.read_blob(&d).ok()) else {
             return status(StatusCode::NOT_FOUND);
@@ -199,6 +199,11 @@ impl Inner {
         });
         reply.body(cut.map_or_else(|| full(rest.clone()), |after| broken(&rest, after))).unwrap()
     }
+}
+
+fn target_of(store: &Store, name: &str) -> Option<Digest> {
+    let full = crate::Reference::parse(name).unwrap().to_string();
+    store.names().unwrap().into_iter().find(|(known, _)| *known == full).map(|(_, record)| record.target.digest)
 }
 
 fn status(code: StatusCode) -> Response<Body> {

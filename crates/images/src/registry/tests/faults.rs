@@ -6,7 +6,7 @@ use super::fake::{Fake, Faults};
 use super::{client, listener, pull_error, reference};
 use crate::registry::Stage;
 use crate::testing::{TestStore, content};
-use crate::{Builder, Compression, Credentials, Image, Layer, Options, Store};
+use crate::{Builder, Compression, Credentials, Image, Layer, Options, Store, media};
 
 /// One incompressible layer of 3 MB.
 fn large(store: &Store) -> Image {
@@ -210,4 +210,43 @@ async fn a_busy_registry_is_asked_again() {
     let (_store, registry) = client("{}");
     let (text, _) = pull_error(&registry, &fake.name("a:1"), &Options::default()).await;
     assert!(text.contains("503 Service Unavailable"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_member_for_this_machine_is_pulled() {
+    let from = TestStore::new();
+    let image = large(&from);
+    let fake = Fake::start(&from, Faults::default()).await;
+    let put = |media_type: Option<&str>, tag: &str, kind: &str| {
+        let host = serde_json::to_value(crate::Platform::host()).unwrap();
+        let mut own =
+            serde_json::json!({"digest": image.manifest.digest, "size": image.manifest.size, "platform": host});
+        if let Some(media_type) = media_type {
+            own["mediaType"] = media_type.into();
+        }
+        let absent = crate::Digest::of(b"of another platform");
+        let other = serde_json::json!({"mediaType": media::OCI_MANIFEST, "digest": absent, "size": 3,
+            "platform": {"os": "linux", "architecture": "s390x"}});
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": [other, own]}).to_string();
+        let target = crate::Descriptor::new(kind, from.put_blob(index.as_bytes()).unwrap(), index.len() as u64);
+        from.register(&[format!("docker.io/library/a:{tag}")], &target, &crate::Platform::host()).unwrap();
+        target.digest
+    };
+    for (media_type, tag, kind) in [
+        (Some(media::OCI_MANIFEST), "oci", media::OCI_INDEX),
+        (Some(media::OCI_MANIFEST), "docker", media::DOCKER_LIST),
+        (None, "silent", media::OCI_INDEX),
+    ] {
+        let digest = put(media_type, tag, kind);
+        let (store, registry) = client("{}");
+        let name = fake.name(&format!("a:{tag}"));
+        assert_eq!(registry.pull(&reference(&name), &Options::default()).await.unwrap().id, image.id);
+        assert_eq!(store.get(&name).unwrap().repo_digests, [format!("{}@{digest}", fake.name("a"))]);
+        store.prune().unwrap();
+        assert_eq!(content(&store), (4, 1), "the index is kept");
+    }
+    let (_store, registry) = client("{}");
+    let options = Options { platform: crate::Platform::parse("linux/riscv64"), ..Options::default() };
+    let (text, _) = pull_error(&registry, &fake.name("a:oci"), &options).await;
+    assert!(text.contains("no match for platform in manifest: linux/riscv64"), "{text}");
 }
