@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use client::Resource;
 use kinds::{Kind, Scope};
-use object::{Gvr, Status};
+use object::{Gvk, Gvr, Object, Status};
 use store::{Backend, StoreError};
 
 use crate::admission::addresses::Addresses;
@@ -60,6 +60,23 @@ pub(crate) fn not_allowed() -> Status {
     Status::new(object::Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
 }
 
+/// The object in the version that the kind serves. In a storage that versions share (autoscaling v1 and v2, events) objects keep the form
+/// that they were last written in.
+pub(crate) fn served(kind: &Kind, object: Arc<Object>) -> Arc<Object> {
+    if !kind.is_converted() || object.head.api_version == kind.api_version() {
+        return object;
+    }
+    let Ok(value) = object.value() else { return object };
+    let from = Gvk::from_api_version(&object.head.api_version, &object.head.kind);
+    match Object::from_value(&kinds::convert(value, &from, &kind.gvk())) {
+        Ok(mut converted) => {
+            converted.head.fields = object.head.fields.clone();
+            Arc::new(converted)
+        }
+        Err(_) => object,
+    }
+}
+
 /// The namespace that a request is about, checked against the kind's scope.
 pub(crate) fn namespace_of<'a>(kind: &Kind, at: &'a Resource) -> Result<Option<&'a str>, Status> {
     match (kind.scope, at.namespace.as_deref()) {
@@ -93,5 +110,24 @@ pub(crate) fn store_status(error: &StoreError) -> Status {
         }
         StoreError::Closed => Status::new(object::Reason::ServiceUnavailable, "the server is shutting down"),
         other => Status::internal(base::Chain(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_served_in_the_version_that_was_asked_for() {
+        let hpa = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h", "resourceVersion": "7"},
+            "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}});
+        let object = Arc::new(Object::from_value(&hpa).unwrap());
+        let of = |version: &str| kind_of(&Gvr::new("autoscaling", version, "horizontalpodautoscalers")).unwrap();
+        let newer = served(of("v2"), object.clone());
+        assert_eq!(newer.value().unwrap()["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
+        assert_eq!((newer.head.resource_version, newer.head.api_version.as_str()), (7, "autoscaling/v2"));
+        assert!(Arc::ptr_eq(&served(of("v1"), object.clone()), &object), "its own version costs nothing");
     }
 }

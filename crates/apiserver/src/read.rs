@@ -11,7 +11,7 @@ use object::{FieldSelector, Invalid, LabelSelector, Object, Reason, Status};
 use serde_json::{Value, json};
 use store::StoreError;
 
-use crate::api::{Api, key, namespace_of, prefix, store_status, stored_kind_of};
+use crate::api::{Api, key, namespace_of, prefix, served, store_status, stored_kind_of};
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,8 @@ impl Api {
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
         let found = self.store.get(&key(kind, namespace, name));
-        Ok(found.ok_or_else(|| Status::not_found(&kind.group, &kind.plural, name))?.object)
+        let found = found.ok_or_else(|| Status::not_found(&kind.group, &kind.plural, name))?;
+        Ok(served(kind, found.object))
     }
 
     /// LIST of a collection: one page.
@@ -114,7 +115,7 @@ impl Api {
             for (index, value) in page.items.into_iter().enumerate() {
                 after = Some(value.key.to_string());
                 if query.selects(&value.object) {
-                    items.push(value.object);
+                    items.push(served(kind, value.object));
                     if query.limit > 0 && items.len() == query.limit && (more || index + 1 < count) {
                         let token = encode_token(at_revision, after.as_deref().unwrap_or(""));
                         let remaining = (!selective).then_some(remaining + count - index - 1);

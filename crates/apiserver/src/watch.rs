@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use client::{Resource, WatchEvent};
 use futures::stream::{self, BoxStream, StreamExt};
+use kinds::Kind;
 use object::Status;
 use store::{Event, EventKind};
 
-use crate::api::{Api, namespace_of, prefix, store_status, stored_kind_of};
+use crate::api::{Api, namespace_of, prefix, served, store_status, stored_kind_of};
 use crate::read::ListQuery;
 
 /// Upstream sends a bookmark about every minute.
@@ -55,6 +56,16 @@ fn seen(query: &ListQuery, event: &Event) -> Option<WatchEvent> {
     }
 }
 
+/// The event with its object in the version that the kind serves.
+fn in_version(kind: &Kind, event: WatchEvent) -> WatchEvent {
+    match event {
+        WatchEvent::Added(object) => WatchEvent::Added(served(kind, object)),
+        WatchEvent::Modified(object) => WatchEvent::Modified(served(kind, object)),
+        WatchEvent::Deleted(object) => WatchEvent::Deleted(served(kind, object)),
+        other => other,
+    }
+}
+
 impl Api {
     /// Begins a watch.
     pub(crate) fn watch(&self, at: &Resource, query: &WatchQuery) -> Result<Events, Status> {
@@ -78,7 +89,9 @@ impl Api {
         let selection = query.list.clone();
         let live = events.flat_map(move |batch| {
             let delivered: Vec<Result<Delivered, Status>> = match batch {
-                Ok(batch) => batch.iter().filter_map(|e| seen(&selection, e)).map(plain).collect(),
+                Ok(batch) => {
+                    batch.iter().filter_map(|e| seen(&selection, e)).map(|e| plain(in_version(kind, e))).collect()
+                }
                 Err(error) => vec![Err(store_status(&error))],
             };
             stream::iter(delivered)

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
 use crate::admission;
-use crate::api::{Api, key, namespace_of, not_allowed, store_status, stored_kind_of};
+use crate::api::{Api, key, namespace_of, not_allowed, served, store_status, stored_kind_of};
 use crate::decode::{self, FieldValidation, Parsed};
 use crate::user::User;
 
@@ -212,7 +212,7 @@ impl Api {
         let not_found = || Status::not_found(&kind.group, &kind.plural, name);
         let mut current = self.store.get(&key).ok_or_else(not_found)?;
         for attempt in 1.. {
-            let old = current.object.value().map_err(Status::internal)?;
+            let old = served(kind, current.object.clone()).value().map_err(Status::internal)?;
             let mut new = compute(&old)?;
             let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
             // A patch starts from the present tree and carries its version along; that names no expectation.
@@ -271,7 +271,7 @@ impl Api {
         self.check(kind, new, Some(old), part)?;
         let warnings = (kind.rules.warnings)(new, Some(old));
         if same(new, old) {
-            return Ok(Committed::Done(current.object.clone(), warnings));
+            return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }
         let draft = self.draft(kind, new)?;
         if query.dry_run {

@@ -196,6 +196,13 @@ impl Kind {
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }
+    /// True when objects of the kind's storage may be in the form of another version; see [`crate::convert`].
+    pub fn is_converted(&self) -> bool {
+        matches!(
+            (self.group.as_str(), self.kind.as_str()),
+            ("autoscaling", "HorizontalPodAutoscaler") | ("" | "events.k8s.io", "Event")
+        )
+    }
     /// True when writes to the main resource leave `status` alone.
     pub fn has_status(&self) -> bool {
         self.subresource("status").is_some()

@@ -53,9 +53,6 @@ fn validate_lease(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
     if let Some(seconds) = spec["leaseDurationSeconds"].as_i64().filter(|s| *s <= 0) {
         errors.push(Invalid::invalid("spec.leaseDurationSeconds", &seconds.into(), "must be greater than 0"));
     }
-    if spec["holderIdentity"] == "" {
-        errors.push(Invalid::invalid("spec.holderIdentity", &"".into(), "must not be empty"));
-    }
     checks::non_negative(spec, "spec", &["leaseTransitions"], errors);
 }
 
