@@ -16,6 +16,8 @@ use protos::cri::{Error, Result};
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) run_dir: PathBuf,
+    /// `registries.yaml`: mirrors and credentials.
+    pub(crate) registries: PathBuf,
     pub(crate) node_name: String,
     pub(crate) node_ip: Ipv4Addr,
     pub(crate) cluster_cidr: String,
@@ -161,7 +163,8 @@ pub(crate) async fn start(
     for file in imported.context("cannot import images")? {
         tracing::info!(?file, "an image archive was looked at");
     }
-    let images = images::Images::new(images::Registry::new(store, images::Registries::default()));
+    let registries = images::Registries::load(&config.registries).context("cannot use the registries file")?;
+    let images = images::Images::new(images::Registry::new(store, registries));
     let options = runtime::Options {
         state_dir: config.run_dir.join("sandboxes"),
         program: std::env::current_exe().context("cannot find this program")?,

@@ -49,6 +49,9 @@ pub(crate) struct Flags {
     /// Address of the cluster's DNS, within the service network.
     #[arg(long, env = "NAVARCH_CLUSTER_DNS", default_value = "10.43.0.10")]
     pub(crate) cluster_dns: Ipv4Addr,
+    /// Mirrors and credentials of registries, in k3s's form.
+    #[arg(long, env = "NAVARCH_PRIVATE_REGISTRY", default_value = "/etc/navarch/registries.yaml")]
+    pub(crate) private_registry: PathBuf,
     /// Run the control plane only.
     #[arg(long, env = "NAVARCH_DISABLE_AGENT")]
     pub(crate) disable_agent: bool,
@@ -113,6 +116,7 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         let config = node::Config {
             data_dir: flags.data_dir.clone(),
             run_dir: flags.data_dir.join("run"),
+            registries: flags.private_registry.clone(),
             node_name,
             node_ip,
             cluster_cidr: flags.cluster_cidr.clone(),

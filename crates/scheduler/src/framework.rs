@@ -8,6 +8,9 @@ use crate::snapshot::{Node, Pod, Snapshot};
 /// The best score that a plugin gives a node.
 pub(crate) const MOST: i64 = 100;
 
+/// Scores nodes for a pod: one number per node.
+pub(crate) type Score = fn(&Pod, &[&Node], &Snapshot) -> Vec<i64>;
+
 /// A rule about pods and nodes.
 pub(crate) struct Plugin {
     /// Upstream's name.
@@ -16,7 +19,7 @@ pub(crate) struct Plugin {
     /// Reasons why the pod cannot run on the node; none when it can.
     pub(crate) filter: fn(&Pod, &Node, &Snapshot) -> Vec<String>,
     /// Raw scores, higher is better, one per node.
-    pub(crate) score: Option<fn(&Pod, &[&Node], &Snapshot) -> Vec<i64>>,
+    pub(crate) score: Option<Score>,
     /// Raw scores are scaled so that the best is 100 (otherwise they are 0 to 100 already).
     pub(crate) normalize: bool,
     /// Weight of the score.
