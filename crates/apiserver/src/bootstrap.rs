@@ -28,6 +28,13 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
     ensure(api, json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {"clusterIP": api.addresses.first().to_string(), "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": api.port}]}}))
         .await?;
+    if api.advertise.is_loopback() {
+        // No endpoint may be a loopback address: nothing but this host could reach it.
+        tracing::warn!(
+            "the server has no address that pods could reach: the service `kubernetes` stays without endpoints"
+        );
+        return Ok(());
+    }
     let metadata = json!({"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
     replace(api, json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
         "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": api.port, "protocol": "TCP"}]}]}))
@@ -94,4 +101,24 @@ async fn aggregate(api: &Api) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_cluster_begins_with_is_valid() {
+        let rest: Vec<Value> = serde_json::from_str(OBJECTS).unwrap();
+        for mut object in rbac::bootstrap_objects().into_iter().chain(rest) {
+            let at = place(&object).unwrap();
+            let kind = crate::api::kind_of(&at.gvr).unwrap();
+            (kind.rules.default)(&mut object);
+            (kind.rules.prepare_create)(&mut object);
+            let mut errors = Vec::new();
+            kinds::validate_metadata(kind, &object, None, &mut errors);
+            (kind.rules.validate)(&object, None, &mut errors);
+            assert!(errors.is_empty(), "{}: {errors:?}", object["metadata"]["name"]);
+        }
+    }
 }
