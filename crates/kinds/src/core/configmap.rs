@@ -30,7 +30,8 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         }
     }
     if bytes > MOST_BYTES {
-        errors.push(Invalid::too_long("", MOST_BYTES));
+        // Upstream names the whole object so.
+        errors.push(Invalid::too_long("[]", MOST_BYTES));
     }
     frozen(new, old, &["data", "binaryData"], errors);
 }
@@ -50,4 +51,27 @@ fn row(object: &Value, now: i64) -> Vec<Value> {
     let mut row = cells::row(object, now, &[".metadata.name", "@age"]);
     row.insert(1, (count("data") + count("binaryData")).into());
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::Case;
+
+    #[test]
+    fn config_map() {
+        let case = Case::new("v1", "ConfigMap");
+        case.invalid(json!({"data": {"a": "x".repeat(1 << 20)}}), &[]);
+        case.invalid(
+            json!({"data": {"a": "x".repeat(1 << 20), "b": "y"}}),
+            &["[]: Too long: may not be more than 1048576 bytes"],
+        );
+        case.update(
+            json!({"immutable": true, "data": {"a": "b"}}),
+            json!({"immutable": true, "data": {"a": "c"}}),
+            &["data: Forbidden: field is immutable when `immutable` is set"],
+        );
+        case.row(json!({"data": {"a": "b"}, "binaryData": {"c": "ZA=="}}), json!(["x", 2, "10s"]));
+    }
 }

@@ -48,6 +48,21 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
             errors.push(Invalid::required(&format!("data[{key}]"), ""));
         }
     }
+    let given = |key: &str| new["data"].get(key).is_some();
+    match kind {
+        "kubernetes.io/service-account-token" => {
+            let account = &new["metadata"]["annotations"]["kubernetes.io/service-account.name"];
+            if account.as_str().is_none_or(str::is_empty) {
+                let at = "metadata.annotations[kubernetes.io/service-account.name]";
+                errors.push(Invalid::required(at, ""));
+            }
+        }
+        "kubernetes.io/basic-auth" if !given("username") && !given("password") => {
+            errors.push(Invalid::required("data[username]", ""));
+            errors.push(Invalid::required("data[password]", ""));
+        }
+        _ => {}
+    }
     if let Some(old) = old
         && old["type"] != new["type"]
     {
@@ -58,4 +73,27 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
 
 fn row(object: &Value, now: i64) -> Vec<Value> {
     cells::row(object, now, &[".metadata.name", ".type", "#.data", "@age"])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::Case;
+
+    #[test]
+    fn secret() {
+        let case = Case::new("v1", "Secret");
+        case.defaulted(json!({"stringData": {"a": "b"}}), json!({"type": "Opaque", "data": {"a": "Yg=="}}));
+        case.invalid(
+            json!({"type": "kubernetes.io/tls", "data": {"tls.crt": "YQ=="}}),
+            &["data[tls.key]: Required value"],
+        );
+        case.invalid(
+            json!({"type": "kubernetes.io/service-account-token"}),
+            &["metadata.annotations[kubernetes.io/service-account.name]: Required value"],
+        );
+        case.update(json!({"type": "a"}), json!({"type": "b"}), &["type: Invalid value: \"b\": field is immutable"]);
+        case.row(json!({"type": "Opaque", "data": {"a": "YQ=="}}), json!(["x", "Opaque", 1, "10s"]));
+    }
 }

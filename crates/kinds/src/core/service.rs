@@ -4,9 +4,11 @@ use object::Invalid;
 use serde_json::{Value, json};
 
 use crate::kind::{NO_RULES, Rules};
-use crate::{age, cells, metadata, names};
+use crate::tree::{self, text};
+use crate::{age, cells, checks, metadata, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, name: names::label_1035, row, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default, prepare_create, prepare_update, validate, name: names::label_1035, row, ..NO_RULES };
 
 fn set(object: &mut Value, key: &str, value: Value) {
     if object.get(key).is_none_or(|v| v == "") {
@@ -30,7 +32,8 @@ fn default(service: &mut Value) {
         }
     }
     let kind = spec["type"].as_str().unwrap_or("").to_owned();
-    if kind == "NodePort" || kind == "LoadBalancer" {
+    let exposed = kind == "ClusterIP" && !tree::list(&spec["externalIPs"]).is_empty();
+    if kind == "NodePort" || kind == "LoadBalancer" || exposed {
         set(spec, "externalTrafficPolicy", "Cluster".into());
     }
     if kind != "ExternalName" {
@@ -43,6 +46,69 @@ fn default(service: &mut Value) {
 
 fn prepare_create(new: &mut Value) {
     new["status"] = json!({"loadBalancer": {}});
+}
+
+/// Takes away what only the former type had a use for, unless the user set it anew.
+fn prepare_update(new: &mut Value, old: &Value) {
+    crate::kind::keep_status(new, old);
+    let (was, is) = (text(&old["spec"]["type"]).to_owned(), text(&new["spec"]["type"]).to_owned());
+    let outside = |kind: &str| kind == "NodePort" || kind == "LoadBalancer";
+    if was == "LoadBalancer" && is != was {
+        new["status"]["loadBalancer"] = json!({});
+    }
+    let Some(spec) = new.get_mut("spec").filter(|s| s.is_object()) else { return };
+    let before = &old["spec"];
+    let mut forget = |field: &str| {
+        if spec[field] == before[field] {
+            tree::remove(spec, field);
+        }
+    };
+    if was == "LoadBalancer" && is != was {
+        ["allocateLoadBalancerNodePorts", "loadBalancerClass"].into_iter().for_each(&mut forget);
+    }
+    if outside(&was) && !outside(&is) {
+        ["externalTrafficPolicy", "healthCheckNodePort"].into_iter().for_each(&mut forget);
+    }
+    if was != "ExternalName" && is == "ExternalName" {
+        let fields = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"];
+        fields.into_iter().for_each(&mut forget);
+    }
+    if was == "ExternalName" && is != was {
+        forget("externalName");
+    }
+    let ports =
+        |spec: &Value| -> Vec<Value> { tree::list(&spec["ports"]).iter().map(|p| p["nodePort"].clone()).collect() };
+    if outside(&was) && !outside(&is) && ports(spec) == ports(before) {
+        tree::each(spec, "ports", |port| drop(tree::remove(port, "nodePort")));
+    }
+}
+
+/// What goes with which type.
+fn validate_type(spec: &Value, kind: &str, errors: &mut Vec<Invalid>) {
+    let outside = kind == "NodePort" || kind == "LoadBalancer";
+    if spec["clusterIP"] == "None" && outside {
+        let detail = format!("may not be set to 'None' for {kind} services");
+        errors.push(Invalid::invalid("spec.clusterIPs[0]", &spec["clusterIP"], detail));
+    }
+    for (index, port) in tree::list(&spec["ports"]).iter().enumerate() {
+        if !outside && port["nodePort"].as_i64().is_some_and(|n| n != 0) {
+            let detail = format!("may not be used when `type` is '{kind}'");
+            errors.push(Invalid::forbidden(&format!("spec.ports[{index}].nodePort"), detail));
+        }
+    }
+    let policy = &spec["externalTrafficPolicy"];
+    if outside {
+        checks::one_of(spec, "spec", "externalTrafficPolicy", &["Cluster", "Local"], errors);
+    } else if !text(policy).is_empty() && tree::list(&spec["externalIPs"]).is_empty() {
+        let detail = "may only be set for externally-accessible services";
+        errors.push(Invalid::invalid("spec.externalTrafficPolicy", policy, detail));
+    }
+    checks::one_of(spec, "spec", "internalTrafficPolicy", &["Cluster", "Local"], errors);
+    let timeout = &spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"];
+    if timeout.as_i64().is_some_and(|t| !(1..=86_400).contains(&t)) {
+        let detail = "must be greater than 0 and less than 86400";
+        errors.push(Invalid::invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout, detail));
+    }
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
@@ -73,6 +139,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         errors.push(Invalid::required("spec.ports", ""));
     }
     validate_ports(ports, errors);
+    validate_type(spec, kind, errors);
     metadata::labels(&spec["selector"], "spec.selector", errors);
     if let Some(ip) = spec["clusterIP"].as_str().filter(|ip| !ip.is_empty() && *ip != "None")
         && ip.parse::<std::net::IpAddr>().is_err()
@@ -192,4 +259,51 @@ fn row(service: &Value, now: i64) -> Vec<Value> {
         age::since(&service["metadata"]["creationTimestamp"], now).into(),
         cells::selector(&spec["selector"]).into(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::Case;
+
+    #[test]
+    fn service() {
+        let case = Case::new("v1", "Service");
+        case.defaulted(
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80}]}}),
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}], "sessionAffinity": "None",
+                "externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster"}}),
+        );
+        case.invalid(
+            json!({"spec": {"clusterIP": "None", "type": "NodePort", "ports": [{"port": 0}]}}),
+            &[
+                "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive",
+                "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+            ],
+        );
+        case.invalid(
+            json!({"spec": {"ports": [{"port": 80, "nodePort": 30000}]}}),
+            &["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"],
+        );
+        case.row(
+            json!({"spec": {"type": "NodePort", "clusterIP": "10.43.0.1", "ports": [{"port": 80, "nodePort": 30008, "protocol": "TCP"}], "selector": {"a": "b"}}}),
+            json!(["x", "NodePort", "10.43.0.1", "<none>", "80:30008/TCP", "10s", "a=b"]),
+        );
+    }
+
+    #[test]
+    fn another_type_drops_what_the_former_one_had() {
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.43.0.1", "externalTrafficPolicy": "Cluster",
+            "ports": [{"port": 80, "nodePort": 30008}]}, "status": {"loadBalancer": {}}});
+        let mut new = old.clone();
+        new["spec"]["type"] = "ClusterIP".into();
+        prepare_update(&mut new, &old);
+        assert_eq!(new["spec"], json!({"type": "ClusterIP", "clusterIP": "10.43.0.1", "ports": [{"port": 80}]}));
+        new["spec"]["type"] = "ExternalName".into();
+        prepare_update(&mut new, &json!({"spec": {"type": "ClusterIP", "clusterIP": "10.43.0.1"}}));
+        assert!(new["spec"].get("clusterIP").is_none(), "{new}");
+    }
 }
