@@ -174,7 +174,8 @@ impl Service {
         reads: Reads,
     ) -> Handled {
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("");
-        let write = write_query(query)?;
+        let mut write = write_query(query)?;
+        write.agent = headers.get(header::USER_AGENT).and_then(|a| a.to_str().ok()).unwrap_or("").to_owned();
         let content = WriteBody { bytes: &body, content_type };
         match verb {
             "create" if reads.kind.storage_prefix.is_none() && reads.kind.kind != "Binding" => {
@@ -438,6 +439,7 @@ fn write_query(query: &Query) -> Result<WriteQuery, Status> {
         validation: FieldValidation::parse(&query.get("fieldValidation").unwrap_or_default())?,
         manager: query.get("fieldManager"),
         force: query.flag("force"),
+        ..WriteQuery::default()
     })
 }
 

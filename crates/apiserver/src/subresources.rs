@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use client::Resource;
+use kinds::Kind;
+use object::patch;
 use object::{Gvr, Object, Reason, Status};
 use serde_json::{Value, json};
 
@@ -98,15 +100,7 @@ impl Api {
                 return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
             }
             decode::check_kind(config, kind)?;
-            let name = at.name.as_deref().unwrap_or("");
-            let exists = self.get(&Resource { subresource: None, ..at.clone() }).is_ok();
-            if !exists && part == Part::Main {
-                let mut warnings = Vec::new();
-                let mut config = config.clone();
-                config["metadata"]["name"] = name.into();
-                let value = decode::typed(parsed(config), kind, query.validation, &mut warnings)?;
-                return self.create_value(user, kind, at, value, query, warnings).await;
-            }
+            return self.apply(user, at, kind, part, config, query).await;
         }
         let warnings = parking_lot::Mutex::new(Vec::new());
         let compute = |old: &Value| {
@@ -118,6 +112,44 @@ impl Api {
         };
         let mut written = self.change(user, kind, at, part, query, compute).await?;
         written.warnings.splice(0..0, warnings.into_inner());
+        Ok(written)
+    }
+
+    /// Server-side apply: merges the configuration, settles who owns what, creates what is not there.
+    async fn apply(
+        &self,
+        user: &User,
+        at: &Resource,
+        kind: &Kind,
+        part: Part,
+        config: &Value,
+        query: &WriteQuery,
+    ) -> Result<Written, Status> {
+        let schema = kind.schema.as_deref().unwrap_or("");
+        let name = at.name.as_deref().unwrap_or("");
+        let given = config["metadata"]["name"].as_str().unwrap_or("");
+        if !given.is_empty() && given != name {
+            let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
+            return Err(Status::bad_request(text));
+        }
+        let mut warnings = Vec::new();
+        // What the type does not know is reported as for any other write; the merge passes it over.
+        decode::typed(parsed(config.clone()), kind, query.validation, &mut warnings)?;
+        let query = WriteQuery { applied: true, ..query.clone() };
+        let merge = |live: Option<&Value>| -> Result<Value, Status> {
+            let place = schema::place(schema::table(), schema);
+            let merged = query.recorded(kind, part, |write| patch::apply(place, live, config, write, query.force));
+            let ignored = &mut Vec::new();
+            decode::typed(parsed(merged.map_err(Status::from)?), kind, decode::FieldValidation::Ignore, ignored)
+        };
+        let exists = self.get(&Resource { subresource: None, ..at.clone() }).is_ok();
+        if !exists && part == Part::Main {
+            let mut value = merge(None)?;
+            value["metadata"]["name"] = name.into();
+            return self.create_value(user, kind, at, value, &query, warnings).await;
+        }
+        let mut written = self.change(user, kind, at, part, &query, |old| merge(Some(old))).await?;
+        written.warnings.splice(0..0, warnings);
         Ok(written)
     }
 

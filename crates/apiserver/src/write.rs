@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use client::Resource;
 use kinds::Kind;
+use object::patch::{self, FieldSet};
 use object::{Draft, Invalid, Object, Status};
 use serde_json::{Map, Value};
 use store::{Compare, Op, StoreError, Txn, Versioned};
@@ -23,7 +24,38 @@ pub(crate) struct WriteQuery {
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
     pub(crate) manager: Option<String>,
+    /// The client's name for itself: who writes when `manager` is not given.
+    pub(crate) agent: String,
     pub(crate) force: bool,
+    /// The tree comes out of server-side apply, which has done the managed fields.
+    pub(crate) applied: bool,
+}
+
+impl WriteQuery {
+    /// Runs `work` with the record of this write for the managed fields.
+    pub(crate) fn recorded<T>(&self, kind: &Kind, part: Part, work: impl FnOnce(&patch::Write<'_>) -> T) -> T {
+        let ignored = match part {
+            Part::Main if kind.has_status() => FieldSet::of(&[&["status"]]),
+            Part::Status => FieldSet::of(&[&["spec"]]),
+            _ => FieldSet::default(),
+        };
+        let subresource = if part == Part::Status { "status" } else { "" };
+        let manager = patch::manager_of(self.manager.as_deref().unwrap_or(""), &self.agent);
+        let (api_version, time) = (kind.api_version(), base::time::now());
+        work(&patch::Write {
+            manager: &manager,
+            api_version: &api_version,
+            subresource,
+            time: &time,
+            ignored: &ignored,
+        })
+    }
+
+    /// Notes in `new` who owns what after this write.
+    fn track(&self, kind: &Kind, part: Part, old: Option<&Value>, new: &mut Value) {
+        let Some(schema) = kind.schema.as_deref().filter(|_| !self.applied) else { return };
+        self.recorded(kind, part, |write| patch::track(schema::place(schema::table(), schema), old, new, write));
+    }
 }
 
 /// The outcome of a write.
@@ -114,8 +146,11 @@ impl Api {
             let stem: String = stem.chars().take(58).collect();
             metadata.insert("name".into(), format!("{stem}{}", suffix()).into());
         }
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             metadata.remove(field);
+        }
+        if !query.applied {
+            metadata.remove("managedFields");
         }
         metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
         metadata.insert("creationTimestamp".into(), base::time::now().into());
@@ -128,6 +163,7 @@ impl Api {
         let reserved = admission::create(self, user, kind, &mut value).await?;
         (kind.rules.default)(&mut value);
         tidy(&mut value);
+        query.track(kind, Part::Main, None, &mut value);
         let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
         self.check(kind, &value, None, Part::Main)?;
         admission::created(self, user, kind, &value)?;
@@ -269,6 +305,8 @@ impl Api {
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         self.check(kind, new, Some(old), part)?;
+        query.track(kind, part, Some(old), new);
+        patch::keep_times(old, new);
         let warnings = (kind.rules.warnings)(new, Some(old));
         if same(new, old) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));

@@ -1,0 +1,98 @@
+//! Who may do what, and who is who.
+
+use std::time::Duration;
+
+use apiserver::User;
+use client::{Client, ListOptions, Resource};
+use object::{Gvr, Reason};
+use serde_json::json;
+
+use crate::world::{World, config_map, config_maps, default_account, map_of, pods};
+
+/// Waits until `client` may read the ConfigMap: policy follows its objects with a delay.
+async fn until_allowed(client: &Client) {
+    let allowed = async {
+        while client.get(&config_map("a")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), allowed).await.expect("the policy is followed");
+}
+
+#[tokio::test]
+async fn nothing_is_allowed_until_a_role_says_so() {
+    let world = World::new().await;
+    world.create(map_of("a", "1")).await.unwrap();
+    let jane = world.as_user(User::new("jane", &[]));
+    let refused = jane.get(&config_map("a")).await.unwrap_err();
+    assert_eq!((refused.code, refused.reason), (403, Some(Reason::Forbidden)));
+    assert_eq!(
+        refused.message,
+        "configmaps \"a\" is forbidden: User \"jane\" cannot get resource \"configmaps\" in API group \"\" in the namespace \"default\""
+    );
+    let everywhere = Resource::collection(&config_maps(), None);
+    assert_eq!(
+        jane.list(&everywhere, &ListOptions::default()).await.unwrap_err().message,
+        "configmaps is forbidden: User \"jane\" cannot list resource \"configmaps\" in API group \"\" at the cluster scope"
+    );
+    world
+        .create(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "jane"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]}))
+        .await
+        .unwrap();
+    until_allowed(&jane).await;
+    assert_eq!(jane.delete(&config_map("a"), &Default::default()).await.unwrap_err().code, 403);
+    assert_eq!(jane.list(&everywhere, &ListOptions::default()).await.unwrap_err().code, 403);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn reviews_answer() {
+    let world = World::new().await;
+    let at = |resource: &str| Resource::collection(&Gvr::new("authorization.k8s.io", "v1", resource), None);
+    let review = |kind: &str, spec: serde_json::Value| json!({"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec});
+    let wanted = json!({"verb": "get", "resource": "pods", "namespace": "default"});
+    let jane = world.as_user(User::new("jane", &[]));
+    let own = review("SelfSubjectAccessReview", json!({"resourceAttributes": wanted}));
+    let answer = jane.create(&at("selfsubjectaccessreviews"), &own).await.unwrap().value().unwrap();
+    assert_eq!(answer["status"]["allowed"], false);
+    let of = review("SubjectAccessReview", json!({"user": "root", "groups": ["system:masters"], "resourceAttributes": wanted}));
+    let answer = world.client.create(&at("subjectaccessreviews"), &of).await.unwrap().value().unwrap();
+    assert_eq!(answer["status"]["allowed"], true);
+    assert_eq!(jane.create(&at("subjectaccessreviews"), &of).await.unwrap_err().code, 403);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_good_while_its_account_lives() {
+    let world = World::new().await;
+    default_account(&world).await;
+    let account = Resource::object(&Gvr::new("", "v1", "serviceaccounts"), Some("default"), "default");
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
+    let issued = world.client.create(&account.clone().sub("token"), &request).await.unwrap().value().unwrap();
+    let token = issued["status"]["token"].as_str().unwrap().to_owned();
+    let reviews = Resource::collection(&Gvr::new("authentication.k8s.io", "v1", "tokenreviews"), None);
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
+    let answer = world.client.create(&reviews, &review).await.unwrap().value().unwrap();
+    assert_eq!(answer["status"]["authenticated"], true);
+    assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:default");
+    world.client.delete(&account, &Default::default()).await.unwrap();
+    let answer = world.client.create(&reviews, &review).await.unwrap().value().unwrap();
+    assert_ne!(answer["status"]["authenticated"], true, "{answer}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_reads_pods_and_writes_no_other_node() {
+    let world = World::new().await;
+    let node = world.as_user(User::node("n1"));
+    node.list(&Resource::collection(&pods(), None), &ListOptions::default()).await.unwrap();
+    let nodes = Gvr::new("", "v1", "nodes");
+    let made = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+    node.create(&Resource::collection(&nodes, None), &made).await.unwrap();
+    let other = Resource::object(&nodes, None, "n2");
+    assert_eq!(node.update(&other, &made).await.unwrap_err().code, 403);
+    assert_eq!(node.get(&config_map("kube-root-ca.crt")).await.unwrap_err().code, 404);
+    world.stop().await;
+}

@@ -1,0 +1,10 @@
+//! The API server over a real store, without sockets where none are needed: one server per test, on a free loopback port.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod access;
+mod deletion;
+mod objects;
+mod over_tls;
+mod reads;
+mod world;

@@ -1,0 +1,113 @@
+//! Over a socket: certificates, tokens, nobody; and writes of clients that go away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Credential, Https, ListOptions, Resource};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::{World, config_map, config_maps, default_account, map_of};
+
+fn connect(world: &World, credential: Credential) -> Client {
+    let server = client::Server {
+        url: format!("https://{}", world.server.address()),
+        ca_pem: Some(world.pki.server_ca.certificate_pem().as_bytes().to_vec()),
+        ..Default::default()
+    };
+    Client::new(Arc::new(Https::open(&server, credential, "test").unwrap()), "test")
+}
+
+fn admin(world: &World) -> Credential {
+    let pair = world.pki.client("admin", "kubernetes-admin", "system:masters").unwrap();
+    Credential::Certificate { cert_pem: pair.certificate.into_bytes(), key_pem: pair.key.into_bytes() }
+}
+
+#[tokio::test]
+async fn a_certificate_writes_and_reads() {
+    let world = World::new().await;
+    let client = connect(&world, admin(&world));
+    let maps = Resource::collection(&config_maps(), Some("default"));
+    let made = client.create(&maps, &map_of("a", "1")).await.unwrap();
+    assert_eq!(client.get(&config_map("a")).await.unwrap().body, made.body);
+    let listed = client.list(&maps, &ListOptions::default()).await.unwrap();
+    assert_eq!(listed.items.len(), 1);
+    assert_eq!(client.create(&maps, &map_of("a", "1")).await.unwrap_err().code, 409);
+    let version: serde_json::Value = serde_json::from_slice(&client.raw_get("/version").await.unwrap()).unwrap();
+    assert_eq!(version["major"], "1");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_and_nobody() {
+    let world = World::new().await;
+    default_account(&world).await;
+    let account = config_map("default");
+    let account = Resource { gvr: object::Gvr::new("", "v1", "serviceaccounts"), ..account }.sub("token");
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let issued = world.client.create(&account, &request).await.unwrap().value().unwrap();
+    let token = issued["status"]["token"].as_str().unwrap().to_owned();
+
+    let known = connect(&world, Credential::Token(token.clone()));
+    let refused = known.get(&config_map("a")).await.unwrap_err();
+    assert_eq!(refused.code, 403);
+    assert!(refused.message.contains("User \"system:serviceaccount:default:default\" cannot get"), "{refused}");
+    let forged = connect(&world, Credential::Token(format!("{token}x")));
+    assert_eq!(forged.get(&config_map("a")).await.unwrap_err().code, 401);
+    let nobody = connect(&world, Credential::None);
+    let refused = nobody.get(&config_map("a")).await.unwrap_err();
+    assert_eq!(refused.code, 403);
+    assert!(refused.message.contains("User \"system:anonymous\" cannot get"), "{refused}");
+    assert_eq!(&nobody.raw_get("/readyz").await.unwrap()[..], b"ok");
+    world.stop().await;
+}
+
+/// A request over a connection of its own, whose reply nobody reads.
+async fn ask(world: &World, request: &str) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let pair = world.pki.client("admin", "kubernetes-admin", "system:masters").unwrap();
+    let mut config = pki::client_config(world.pki.server_ca.certificate_pem(), Some(&pair)).unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(world.server.address()).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    stream
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_stop_its_write() {
+    let world = World::new().await;
+    let request = post("/api/v1/namespaces/default/configmaps", &map_of("left", "1").to_string());
+    drop(ask(&world, &request).await);
+    let written = async {
+        while world.client.get(&config_map("left")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), written).await.expect("the write goes on");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let world = World::new().await;
+    let request = "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut stream = ask(&world, request).await;
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    for _ in 0..64 {
+        if stream.write_all(chunk.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    let mut reply = vec![0; 4096];
+    let count = stream.read(&mut reply).await.unwrap_or(0);
+    let reply = String::from_utf8_lossy(&reply[..count]).into_owned();
+    assert!(reply.starts_with("HTTP/1.1 413"), "{reply}");
+    world.stop().await;
+}
