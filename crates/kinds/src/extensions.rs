@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
 use crate::tree::{child, list, set, text};
-use crate::{age, checks};
+use crate::{age, checks, names};
 
 /// `apiregistration.k8s.io/v1 APIService`: named after its group and version.
-pub(crate) const SERVICE_RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const SERVICE_RULES: Rules = Rules { default, validate, name: names::path_segment, row, ..NO_RULES };
 
 fn default(service: &mut Value) {
     if let Some(reference) = child(service, "spec.service") {

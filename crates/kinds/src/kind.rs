@@ -101,7 +101,7 @@ pub struct Rules {
     pub validate: fn(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>),
     /// Field errors of an update through `status`.
     pub validate_status: fn(new: &Value, old: &Value, errors: &mut Vec<Invalid>),
-    /// Why a name is wrong (`None`: it is fine). Most kinds: DNS subdomain; services: DNS-1035 label; namespaces: DNS-1123 label.
+    /// Why a name is wrong (`None`: it is fine). Most kinds: DNS subdomain; services and namespaces: DNS-1123 label.
     pub name: fn(&str) -> Option<String>,
     /// Cells of the table row, one per column; none when they are plain paths (`cells.rs`). See [`Kind::row`].
     pub row: fn(object: &Value, now: i64) -> Vec<Value>,

@@ -76,28 +76,32 @@ fn annotations(annotations: &Value, path: &str, errors: &mut Vec<Invalid>) {
 }
 
 fn owners(owners: &Value, errors: &mut Vec<Invalid>) {
-    let mut controllers = Vec::new();
-    for (index, owner) in owners.as_array().into_iter().flatten().enumerate() {
-        let path = format!("metadata.ownerReferences[{index}]");
-        for (field, what) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
-            if owner[field].as_str().unwrap_or("").is_empty() {
-                let detail = if field == "apiVersion" {
-                    "version must not be empty".into()
-                } else {
-                    format!("{what} must not be empty")
-                };
-                errors.push(Invalid::invalid(&format!("{path}.{field}"), &"".into(), detail));
+    // Upstream names the list, not the place in it.
+    const PATH: &str = "metadata.ownerReferences";
+    let mut controller: Option<String> = None;
+    for owner in owners.as_array().into_iter().flatten() {
+        let text = |field: &str| owner[field].as_str().unwrap_or("");
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if text(field).is_empty() {
+                let detail = if field == "apiVersion" { "version must not be empty" } else { "must not be empty" };
+                errors.push(Invalid::invalid(&format!("{PATH}.{field}"), &"".into(), detail));
             }
         }
-        if owner["controller"] == true {
-            controllers.push(owner["name"].as_str().unwrap_or(""));
+        if text("apiVersion") == "v1" && text("kind") == "Event" {
+            errors.push(Invalid::invalid(PATH, owner, "/v1, Kind=Event is disallowed from being an owner"));
         }
-    }
-    if let [first, second, ..] = controllers[..] {
-        let detail = format!(
-            "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {second}"
-        );
-        errors.push(Invalid::invalid("metadata.ownerReferences", owners, detail));
+        if owner["controller"] == true {
+            let this = format!("{}/{}", text("kind"), text("name"));
+            match &controller {
+                None => controller = Some(this),
+                Some(first) => {
+                    let detail = format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                    );
+                    errors.push(Invalid::invalid(PATH, owners, detail));
+                }
+            }
+        }
     }
 }
 
@@ -118,5 +122,54 @@ fn unchanged(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
             );
             errors.push(Invalid::forbidden("metadata.finalizers", detail));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(metadata: Value, old: Option<Value>, wanted: &[&str]) {
+        let kind = crate::table().by_gvk(&object::Gvk::new("", "v1", "ConfigMap")).unwrap();
+        let mut errors = Vec::new();
+        let whole = |metadata: Value| json!({"metadata": metadata});
+        validate_metadata(kind, &whole(metadata), old.map(whole).as_ref(), &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn metadata() {
+        check(json!({"name": "a", "namespace": "n"}), None, &[]);
+        check(
+            json!({"namespace": "n", "labels": {"a": "b c"}}),
+            None,
+            &[
+                "metadata.name: Required value: name or generateName is required",
+                &format!("metadata.labels: Invalid value: \"b c\": {}", names::label_value("b c").unwrap()),
+            ],
+        );
+        check(
+            json!({"name": "a", "namespace": "n", "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Pod", "name": "p", "controller": true, "uid": "1"},
+                {"apiVersion": "v1", "kind": "Pod", "name": "q", "uid": ""}]}),
+            None,
+            &["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"],
+        );
+        check(
+            json!({"name": "a", "namespace": "n", "uid": "1"}),
+            Some(json!({"name": "a", "namespace": "n", "uid": "2"})),
+            &["metadata.uid: Invalid value: \"1\": field is immutable"],
+        );
+    }
+
+    #[test]
+    fn two_owners_cannot_both_control() {
+        let owner =
+            |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": "1", "controller": true});
+        let mut errors = Vec::new();
+        owners(&json!([owner("a"), owner("b")]), &mut errors);
+        assert!(errors[0].to_string().ends_with("references for Pod/a and Pod/b"), "{errors:?}");
     }
 }

@@ -10,7 +10,7 @@ use crate::kind::{NO_RULES, Rules, keep};
 use crate::tree::{each, list, made, set, text};
 use crate::{age, cells, checks, names};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, name: names::label, row, ..NO_RULES };
 
 fn default(object: &mut Value) {
     let Some(spec) = made(object, "spec") else { return };

@@ -8,7 +8,7 @@ use crate::tree::{self, text};
 use crate::{age, cells, checks, metadata, names};
 
 pub(crate) const RULES: Rules =
-    Rules { default, prepare_create, prepare_update, validate, name: names::label_1035, row, ..NO_RULES };
+    Rules { default, prepare_create, prepare_update, validate, name: names::label, row, ..NO_RULES };
 
 fn set(object: &mut Value, key: &str, value: Value) {
     if object.get(key).is_none_or(|v| v == "") {

@@ -114,7 +114,7 @@ fn validate_backend(backend: &Value, path: &str, errors: &mut Vec<Invalid>) {
         }
         (true, false) => {
             checks::required(service, &format!("{path}.service"), "name", errors);
-            checks::named(service, &format!("{path}.service"), "name", names::label_1035, errors);
+            checks::named(service, &format!("{path}.service"), "name", names::label, errors);
             let number = service["port"]["number"].as_i64().filter(|n| *n != 0);
             match (text(&service["port"]["name"]).is_empty(), number) {
                 (false, Some(_)) => {
