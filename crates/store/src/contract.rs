@@ -139,9 +139,31 @@ async fn a_snapshot_is_a_store() {
     let (_dir, store) = open();
     let last = store.commit(create("a")).await.unwrap().revision;
     let copy = tempfile::tempdir().unwrap();
-    store.snapshot(&copy.path().join("state.redb")).unwrap();
+    let path = copy.path().join("state.redb");
+    for _ in 0..2 {
+        store.snapshot(&path).unwrap();
+        assert!(store.snapshot(&path).is_err(), "nothing is overwritten");
+        let files = std::fs::read_dir(copy.path()).unwrap().count();
+        assert_eq!(files, 1, "nothing else is left");
+        std::fs::remove_file(&path).unwrap();
+    }
+    store.snapshot(&path).unwrap();
     let copy = Embedded::open(copy.path(), Options::default()).unwrap();
     assert_eq!((copy.revision(), copy.count(PREFIX)), (last, 1));
+}
+
+#[tokio::test]
+async fn watches_end_with_the_store() {
+    let (_dir, store) = open();
+    let start = store.revision();
+    store.commit(create("a")).await.unwrap();
+    let mut watch = store.watch(PREFIX, start).unwrap();
+    assert_eq!(watch.next().await.unwrap().unwrap().len(), 1);
+    let waiting = async {
+        drop(store);
+        watch.next().await
+    };
+    assert!(waiting.await.is_none());
 }
 
 #[derive(Clone, Debug)]
@@ -204,6 +226,18 @@ proptest! {
                 let found: BTreeMap<String, u64> =
                     page.items.iter().map(|v| (v.object.head.name.clone(), v.mod_revision)).collect();
                 assert_eq!(found, then, "at {revision}");
+                let mut after: Option<Arc<str>> = None;
+                let mut paged = Vec::new();
+                loop {
+                    let page = store.range(PREFIX, after.as_deref(), 2, revision).unwrap();
+                    paged.extend(names(&page));
+                    assert_eq!(paged.len() + page.remaining, then.len(), "at {revision}");
+                    after = page.items.last().map(|v| v.key.clone());
+                    if !page.more {
+                        break;
+                    }
+                }
+                assert_eq!(paged, then.into_keys().collect::<Vec<_>>(), "in pages at {revision}");
             }
         });
     }

@@ -26,7 +26,11 @@ const CACHE_BYTES: usize = 8 << 20;
 pub(crate) struct Disk {
     path: PathBuf,
     database: Option<Database>,
+    /// Of the last write that succeeded.
+    revision: u64,
     totals: Totals,
+    /// The events of a write that failed: they may have reached the disk all the same (when only its last sync failed).
+    doubtful: Vec<Event>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -76,7 +80,8 @@ impl Disk {
         let caught = std::panic::catch_unwind(|| Self::open_checked(&path));
         let (database, loaded, totals) = caught
             .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{}: its structure is damaged", path.display()))))?;
-        Ok((Self { path, database: Some(database), totals }, loaded))
+        let revision = loaded.revision;
+        Ok((Self { path, database: Some(database), revision, totals, doubtful: Vec::new() }, loaded))
     }
 
     fn open_checked(path: &Path) -> Result<(Database, Loaded, Totals), StoreError> {
@@ -86,7 +91,8 @@ impl Disk {
         if !marker.exists() {
             initialize(&database).map_err(failed)?;
             let made = File::create(&marker).and_then(|f| f.sync_all());
-            made.map_err(|source| StoreError::Io { operation: format!("create {}", marker.display()), source })?;
+            made.and_then(|()| sync_directory(path))
+                .map_err(|source| StoreError::Io { operation: format!("create {}", marker.display()), source })?;
         }
         let (loaded, totals) = load(path, &database)?;
         Ok((database, loaded, totals))
@@ -94,59 +100,86 @@ impl Disk {
 
     /// Writes the events of one or more transactions, up to `revision`, durably or not at all.
     pub(crate) fn write(&mut self, events: &[Event], revision: u64) -> Result<(), StoreError> {
-        let written = self.try_write(events, revision);
-        match written {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.reopen()?,
+        };
+        let changes = events.iter().map(|e| match e.kind {
+            EventKind::Put => (&*e.key, Some(&*e.object.body)),
+            EventKind::Delete => (&*e.key, None),
+        });
+        match apply(&database, self.totals, changes, revision) {
             Ok(totals) => {
-                self.totals = totals;
+                self.database = Some(database);
+                (self.revision, self.totals) = (revision, totals);
                 Ok(())
             }
+            // redb refuses a database that failed once: it stays closed, and the next write opens it again.
             Err(error) => {
-                // redb refuses a database that failed once; the next write opens it again.
-                self.database = None;
+                self.doubtful = events.to_vec();
                 Err(error)
             }
         }
     }
 
-    fn try_write(&mut self, events: &[Event], revision: u64) -> Result<Totals, StoreError> {
-        let database = match &mut self.database {
-            Some(database) => database,
-            closed => closed.insert(database(&self.path)?),
-        };
-        let write = database.begin_write().map_err(|e| io_error("begin a transaction", e))?;
-        let mut totals = self.totals;
-        {
-            let mut objects = write.open_table(OBJECTS).map_err(|e| io_error("open the objects", e))?;
-            let mut row = Vec::new();
-            for event in events {
-                let key: &str = &event.key;
-                let old = match event.kind {
-                    EventKind::Put => {
-                        let sum = checksum(key, &event.object.body);
-                        row.clear();
-                        row.extend_from_slice(&sum.to_le_bytes());
-                        row.extend_from_slice(&event.object.body);
-                        totals.count += 1;
-                        totals.sum = totals.sum.wrapping_add(u64::from(sum));
-                        objects.insert(key, row.as_slice())
-                    }
-                    EventKind::Delete => objects.remove(key),
-                };
-                let old = old.map_err(|e| io_error("write an object", e))?;
-                if let Some((sum, _)) =
-                    old.as_ref().and_then(|o| o.value().split_first_chunk::<4>().map(|(s, b)| (*s, b.len())))
-                {
-                    totals.count -= 1;
-                    totals.sum = totals.sum.wrapping_sub(u64::from(u32::from_le_bytes(sum)));
+    /// Opens the file after a failed write. If that write is there nevertheless, it is undone: its callers were told that
+    /// nothing was kept, and later revisions and sums build on that.
+    fn reopen(&mut self) -> Result<Database, StoreError> {
+        let database = database(&self.path)?;
+        let (revision, totals) = read_meta(&self.path, &database)?;
+        if revision != self.revision {
+            let undo = self.doubtful.iter().rev().map(|e| (&*e.key, e.previous.as_ref().map(|p| &*p.body)));
+            self.totals = apply(&database, totals, undo, self.revision)?;
+        }
+        self.doubtful.clear();
+        Ok(database)
+    }
+}
+
+/// One durable transaction: sets keys to bodies, or removes them. `totals` are those before; the result, those after.
+fn apply<'a>(
+    database: &Database,
+    mut totals: Totals,
+    changes: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    revision: u64,
+) -> Result<Totals, StoreError> {
+    let write = database.begin_write().map_err(|e| io_error("begin a transaction", e))?;
+    {
+        let mut objects = write.open_table(OBJECTS).map_err(|e| io_error("open the objects", e))?;
+        let mut row = Vec::new();
+        for (key, body) in changes {
+            let old = match body {
+                Some(body) => {
+                    let sum = checksum(key, body);
+                    row.clear();
+                    row.extend_from_slice(&sum.to_le_bytes());
+                    row.extend_from_slice(body);
+                    totals.count += 1;
+                    totals.sum = totals.sum.wrapping_add(u64::from(sum));
+                    objects.insert(key, row.as_slice())
                 }
-            }
-            let mut meta = write.open_table(META).map_err(|e| io_error("open the meta data", e))?;
-            for (key, value) in [("revision", revision), ("count", totals.count), ("sum", totals.sum)] {
-                meta.insert(key, value).map_err(|e| io_error("write the meta data", e))?;
+                None => objects.remove(key),
+            };
+            let old = old.map_err(|e| io_error("write an object", e))?;
+            if let Some(sum) = old.as_ref().and_then(|o| o.value().first_chunk::<4>().copied()) {
+                totals.count -= 1;
+                totals.sum = totals.sum.wrapping_sub(u64::from(u32::from_le_bytes(sum)));
             }
         }
-        write.commit().map_err(|e| io_error("commit a transaction", e))?;
-        Ok(totals)
+        let mut meta = write.open_table(META).map_err(|e| io_error("open the meta data", e))?;
+        for (key, value) in [("revision", revision), ("count", totals.count), ("sum", totals.sum)] {
+            meta.insert(key, value).map_err(|e| io_error("write the meta data", e))?;
+        }
+    }
+    write.commit().map_err(|e| io_error("commit a transaction", e))?;
+    Ok(totals)
+}
+
+/// A new name in a directory survives a loss of power once the directory is synced.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => File::open(".")?.sync_all(),
     }
 }
 
@@ -172,7 +205,8 @@ fn initialize(database: &Database) -> Result<(), redb::Error> {
     Ok(write.commit()?)
 }
 
-fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError> {
+/// The revision and the totals.
+fn read_meta(path: &Path, database: &Database) -> Result<(u64, Totals), StoreError> {
     let damaged = |what: &str| StoreError::Corrupt(format!("{}: {what}", path.display()));
     let failed = |e: redb::Error| open_error(path, e);
     let read = database.begin_read().map_err(|e| failed(e.into()))?;
@@ -185,7 +219,14 @@ fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError
     if format != FORMAT {
         return Err(damaged(&format!("format {format} is not known to this version (it knows {FORMAT})")));
     }
-    let (revision, wanted) = (number("revision")?, Totals { count: number("count")?, sum: number("sum")? });
+    Ok((number("revision")?, Totals { count: number("count")?, sum: number("sum")? }))
+}
+
+fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError> {
+    let damaged = |what: &str| StoreError::Corrupt(format!("{}: {what}", path.display()));
+    let failed = |e: redb::Error| open_error(path, e);
+    let (revision, wanted) = read_meta(path, database)?;
+    let read = database.begin_read().map_err(|e| failed(e.into()))?;
     let mut totals = Totals::default();
     let mut loaded = Vec::with_capacity(usize::try_from(wanted.count).unwrap_or(0).min(1 << 24));
     let objects = read.open_table(OBJECTS).map_err(|e| failed(e.into()))?;
@@ -200,6 +241,9 @@ fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError
         totals.count += 1;
         totals.sum = totals.sum.wrapping_add(u64::from(sum));
         let object = Object::from_bytes(body.to_vec().into()).map_err(|e| damaged(&format!("{key}: {e}")))?;
+        if object.head.resource_version > revision {
+            return Err(damaged(&format!("{key} is newer than the newest revision {revision}")));
+        }
         loaded.push(Versioned {
             key: key.into(),
             mod_revision: object.head.resource_version,
@@ -218,14 +262,51 @@ pub(crate) fn snapshot(path: &Path, revision: u64, objects: &[Versioned]) -> Res
         let source = io::Error::from(io::ErrorKind::AlreadyExists);
         return Err(StoreError::Io { operation: format!("write {}", path.display()), source });
     }
-    let (mut disk, _) = Disk::open(path.to_owned())?;
-    let event = |v: &Versioned| Event {
-        revision: v.mod_revision,
-        kind: EventKind::Put,
-        key: v.key.clone(),
-        object: v.object.clone(),
-        previous: None,
-    };
-    let events: Vec<Event> = objects.iter().map(event).collect();
-    disk.write(&events, revision)
+    // Made beside, and renamed when it is whole.
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let failed = |source| StoreError::Io { operation: format!("write {}", path.display()), source };
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let database = database(&partial)?;
+    initialize(&database).map_err(|e| io_error("begin the snapshot", e))?;
+    let rows = objects.iter().map(|v| (&*v.key, Some(&*v.object.body)));
+    apply(&database, Totals::default(), rows, revision)?;
+    drop(database);
+    std::fs::rename(&partial, path).and_then(|()| sync_directory(path)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{draft, key};
+
+    fn event(name: &str, data: &str, revision: u64, previous: Option<&Event>) -> Event {
+        let object = Arc::new(draft(name, data).seal(revision));
+        Event { revision, kind: EventKind::Put, key: key(name), object, previous: previous.map(|p| p.object.clone()) }
+    }
+
+    /// The commit record reached the disk, its last sync failed: the callers heard of an error.
+    #[test]
+    fn a_failed_write_that_landed_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let (mut disk, _) = Disk::open(path.clone()).unwrap();
+        let first = event("a", "1", 2, None);
+        disk.write(std::slice::from_ref(&first), 2).unwrap();
+        let before = (disk.revision, disk.totals);
+        let doubtful = vec![event("a", "2", 3, Some(&first)), event("b", "2", 4, None)];
+        disk.write(&doubtful, 4).unwrap();
+        (disk.revision, disk.totals) = before;
+        (disk.database, disk.doubtful) = (None, doubtful);
+        disk.write(&[event("c", "3", 3, None)], 3).unwrap();
+        drop(disk);
+        let (_, loaded) = Disk::open(path).unwrap();
+        let found: Vec<(&str, u64)> =
+            loaded.objects.iter().map(|v| (v.object.head.name.as_str(), v.mod_revision)).collect();
+        assert_eq!((loaded.revision, found), (3, vec![("a", 2), ("c", 3)]));
+    }
 }

@@ -11,14 +11,17 @@ use async_trait::async_trait;
 use futures::stream;
 use object::Object;
 use parking_lot::{Condvar, Mutex, RwLock};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
 use crate::disk::{self, Disk};
 use crate::memory::Memory;
 
-/// Transactions that may wait for the disk at one time; further ones wait to be queued.
-const MOST_QUEUED: usize = 4096;
+/// Places in the queue to the disk; a transaction takes one, and one more for each [`PLACE_BYTES`] (64 MiB in all).
+/// Further transactions wait to be queued.
+const MOST_QUEUED: u32 = 4096;
+/// See [`MOST_QUEUED`].
+const PLACE_BYTES: usize = 16 << 10;
 /// Events per delivery to a watcher.
 const WATCH_BATCH: usize = 512;
 
@@ -69,6 +72,24 @@ struct Job {
     events: Vec<Event>,
     objects: Vec<Option<Arc<Object>>>,
     reply: oneshot::Sender<Result<Committed, StoreError>>,
+    /// Given back when the job is done, even if its caller has gone away before.
+    _place: OwnedSemaphorePermit,
+}
+
+/// However the writer ends, nobody waits for it any longer.
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let left = {
+            let mut sequencer = self.0.sequencer.lock();
+            sequencer.closed = true;
+            std::mem::take(&mut sequencer.queue)
+        };
+        // Without their reply, the callers hear that the store is closed.
+        drop(left);
+        self.0.memory.write().close();
+    }
 }
 
 impl Embedded {
@@ -93,7 +114,7 @@ impl Embedded {
             memory: RwLock::new(memory),
             sequencer: Mutex::new(sequencer),
             work: Condvar::new(),
-            places: Arc::new(Semaphore::new(MOST_QUEUED)),
+            places: Arc::new(Semaphore::new(MOST_QUEUED as usize)),
         });
         let writer = std::thread::Builder::new()
             .name("store writer".into())
@@ -151,6 +172,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 impl Shared {
     /// Drains the queue: everything that waits becomes one durable transaction.
     fn write_loop(&self, mut disk: Disk) {
+        let _closing = Closing(self);
         loop {
             let jobs = {
                 let mut sequencer = self.sequencer.lock();
@@ -172,15 +194,19 @@ impl Shared {
     }
 
     fn publish(&self, jobs: Vec<Job>, events: Vec<Event>, last: u64) {
-        {
+        let watchers = {
             let mut memory = self.memory.write();
-            memory.publish(events);
+            let watchers = memory.publish(events);
             memory.advance(last);
-        }
+            watchers
+        };
         self.sequencer.lock().pending.retain(|_, p| p.revision > last);
         for job in jobs {
             // A caller that went away does not undo its write.
             let _ = job.reply.send(Ok(Committed { revision: job.revision, objects: job.objects }));
+        }
+        for watcher in watchers {
+            watcher.send_replace(last);
         }
     }
 
@@ -203,7 +229,11 @@ impl Shared {
     }
 
     /// Checks, orders and queues a transaction.
-    fn enqueue(&self, txn: Txn) -> Result<oneshot::Receiver<Result<Committed, StoreError>>, StoreError> {
+    fn enqueue(
+        &self,
+        txn: Txn,
+        place: OwnedSemaphorePermit,
+    ) -> Result<oneshot::Receiver<Result<Committed, StoreError>>, StoreError> {
         let mut sequencer = self.sequencer.lock();
         if sequencer.closed {
             return Err(StoreError::Closed);
@@ -259,10 +289,20 @@ impl Shared {
             job_events.push(Event { revision, kind, key, object, previous });
         }
         let (reply, receiver) = oneshot::channel();
-        sequencer.queue.push(Job { revision, events: job_events, objects, reply });
+        sequencer.queue.push(Job { revision, events: job_events, objects, reply, _place: place });
         self.work.notify_one();
         Ok(receiver)
     }
+}
+
+/// How much of the queue a transaction takes.
+fn places_of(txn: &Txn) -> u32 {
+    let bytes_of = |op: &Op| match op {
+        Op::Put(_, draft) => draft.len(),
+        Op::Delete(_) => 0,
+    };
+    let bytes: usize = txn.ops.iter().map(bytes_of).sum();
+    u32::try_from(1 + bytes / PLACE_BYTES).unwrap_or(MOST_QUEUED).min(MOST_QUEUED)
 }
 
 #[async_trait]
@@ -284,13 +324,15 @@ impl Backend for Embedded {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
-        let place = self.shared.places.acquire().await.map_err(|_| StoreError::Closed)?;
-        let outcome = self.shared.enqueue(txn)?.await.map_err(|_| StoreError::Closed)?;
-        drop(place);
-        outcome
+        let place = self.shared.places.clone().acquire_many_owned(places_of(&txn)).await;
+        let place = place.map_err(|_| StoreError::Closed)?;
+        self.shared.enqueue(txn, place)?.await.map_err(|_| StoreError::Closed)?
     }
 
     fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError> {
+        if self.shared.sequencer.lock().closed {
+            return Err(StoreError::Closed);
+        }
         let changed = {
             let mut memory = self.shared.memory.write();
             // Too old a revision is refused now, not with the first event.
@@ -312,7 +354,7 @@ impl Backend for Embedded {
                         }
                     }
                 }
-                // The sender lives in `shared`.
+                // The sender goes away when the store closes, and the stream ends.
                 changed.changed().await.ok()?;
             }
         });

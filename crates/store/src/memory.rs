@@ -19,6 +19,9 @@ pub(crate) fn resource_of(key: &str) -> &str {
     &key[..end]
 }
 
+/// What some keys were at a revision; `None`: not there.
+type Past = BTreeMap<Arc<str>, Option<Versioned>>;
+
 /// The recent past of one resource.
 struct History {
     events: VecDeque<Event>,
@@ -88,8 +91,10 @@ impl Memory {
         self.under(prefix, None).count()
     }
 
-    /// Makes events visible, in order; all of one revision are in one call.
-    pub(crate) fn publish(&mut self, events: Vec<Event>) {
+    /// Makes events visible, in order; all of one revision are in one call. The senders are to be told the revision
+    /// once the state is unlocked: waking thousands of watchers takes a while.
+    #[must_use]
+    pub(crate) fn publish(&mut self, events: Vec<Event>) -> Vec<watch::Sender<u64>> {
         let mut touched: Vec<String> = Vec::new();
         for event in events {
             self.revision = self.revision.max(event.revision);
@@ -115,11 +120,15 @@ impl Memory {
                 history.push(event);
             }
         }
-        for resource in touched {
-            if let Some(history) = self.histories.get(&resource) {
-                history.newest.send_replace(self.revision);
-            }
-        }
+        touched.sort_unstable();
+        touched.dedup();
+        touched.iter().filter_map(|resource| self.histories.get(resource)).map(|h| h.newest.clone()).collect()
+    }
+
+    /// Ends all watches and forgets the past; the present stays readable.
+    pub(crate) fn close(&mut self) {
+        self.histories.clear();
+        self.start = self.revision;
     }
 
     /// Moves the revision on without events (a transaction that changed nothing).
@@ -145,25 +154,26 @@ impl Memory {
         if revision > self.revision {
             return Err(StoreError::Future { wanted: revision, newest: self.revision });
         }
-        let past = self.undone(prefix, revision)?;
-        let mut then: BTreeMap<&str, &Versioned> = self.under(prefix, after).map(|v| (&*v.key, v)).collect();
-        for (key, value) in &past {
-            match value {
-                Some(value) if after.is_none_or(|a| &**key > a) => drop(then.insert(key, value)),
-                _ => drop(then.remove(&**key)),
-            }
-        }
-        let total = then.len();
-        let items: Vec<Versioned> = then.into_values().take(limit).cloned().collect();
-        let remaining = total - items.len();
+        // The present without the keys that changed since, merged with what those were.
+        let past = self.undone(prefix, after, revision)?;
+        let mut same = self.under(prefix, after).filter(|v| !past.contains_key(&v.key)).peekable();
+        let mut changed = past.values().flatten().peekable();
+        let mut then = std::iter::from_fn(|| match (same.peek(), changed.peek()) {
+            (Some(s), Some(c)) if c.key < s.key => changed.next(),
+            (None, _) => changed.next(),
+            _ => same.next(),
+        });
+        let items: Vec<Versioned> = then.by_ref().take(limit).cloned().collect();
+        let remaining = then.count();
         Ok(Page { revision, items, more: remaining > 0, remaining })
     }
 
-    /// What keys under `prefix` that have changed since `revision` were then.
-    fn undone(&self, prefix: &str, revision: u64) -> Result<HashMap<Arc<str>, Option<Versioned>>, StoreError> {
-        let Some(history) = self.history_since(prefix, revision)? else { return Ok(HashMap::new()) };
-        let mut then = HashMap::new();
-        for event in history.events.range(history.after(revision)..).filter(|e| e.key.starts_with(prefix)) {
+    /// What keys under `prefix` and greater than `after` that have changed since `revision` were then.
+    fn undone(&self, prefix: &str, after: Option<&str>, revision: u64) -> Result<Past, StoreError> {
+        let Some(history) = self.history_since(prefix, revision)? else { return Ok(Past::new()) };
+        let mut then = Past::new();
+        let wanted = |key: &str| key.starts_with(prefix) && after.is_none_or(|a| key > a);
+        for event in history.events.range(history.after(revision)..).filter(|e| wanted(&e.key)) {
             then.entry(event.key.clone()).or_insert_with(|| {
                 event.previous.clone().map(|object| Versioned {
                     key: event.key.clone(),
