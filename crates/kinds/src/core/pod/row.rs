@@ -93,10 +93,11 @@ pub(super) fn row(pod: &Value, now: i64) -> Vec<Value> {
     match init.filter(|_| !initialized) {
         Some(init) => reason = init,
         None => {
-            let mut running = false;
-            if !list(status, "initContainerStatuses").iter().any(|s| is_sidecar(pod, text(s, "name"))) {
-                restarts = Restarts::default();
-            }
+            let (mut running, mut failure) = (false, None);
+            // Past initialization only the sidecars among the init containers count.
+            restarts = Restarts::default();
+            let sidecars = list(status, "initContainerStatuses").iter().filter(|s| is_sidecar(pod, text(s, "name")));
+            sidecars.for_each(|s| restarts.add(s));
             for container in list(status, "containerStatuses").iter().rev() {
                 restarts.add(container);
                 let state = &container["state"];
@@ -104,14 +105,22 @@ pub(super) fn row(pod: &Value, now: i64) -> Vec<Value> {
                     reason = text(&state["waiting"], "reason").into();
                 } else if state["terminated"].is_object() {
                     reason = termination(&state["terminated"]);
+                    if state["terminated"]["exitCode"] != 0 {
+                        failure = Some(reason.clone());
+                    }
                 } else if container["ready"] == true && state["running"].is_object() {
                     running = true;
                     ready += 1;
                 }
             }
-            if reason == "Completed" && running {
-                let is_ready = condition("Ready").is_some_and(|c| text(c, "status") == "True");
-                reason = if is_ready { "Running" } else { "NotReady" }.into();
+            let is_ready = condition("Ready").is_some_and(|c| text(c, "status") == "True");
+            if reason == "Completed" {
+                reason = match failure {
+                    _ if running && is_ready => "Running".into(),
+                    Some(failure) => failure,
+                    None if running => "NotReady".into(),
+                    None => reason,
+                };
             }
         }
     }
@@ -138,7 +147,7 @@ pub(super) fn row(pod: &Value, now: i64) -> Vec<Value> {
         reason.into(),
         restarts.print(now).into(),
         age::since(&pod["metadata"]["creationTimestamp"], now).into(),
-        or_none(text(status, "podIP")),
+        or_none(status["podIPs"][0]["ip"].as_str().unwrap_or(text(status, "podIP"))),
         or_none(text(spec, "nodeName")),
         or_none(text(status, "nominatedNodeName")),
         gates_text.into(),
@@ -180,6 +189,11 @@ mod tests {
         check(
             json!({"phase": "Succeeded", "initContainerStatuses": done, "containerStatuses": [{"name": "a", "restartCount": 0, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}),
             ["0/1", "Completed", "0"],
+        );
+        let ended = |name: &str, code: i64, reason: &str| json!({"name": name, "restartCount": 0, "state": {"terminated": {"exitCode": code, "reason": reason}}});
+        check(
+            json!({"phase": "Failed", "initContainerStatuses": done, "containerStatuses": [ended("a", 0, "Completed"), ended("b", 1, "Error")]}),
+            ["0/1", "Error", "0"],
         );
     }
 }
