@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::{PkiError, files};
 
@@ -117,13 +118,13 @@ impl Authority {
         Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// The certificate in `<dir>/<name>.crt` and `.key` if it still says this and has a third of its life left; else a fresh
-    /// one, written there.
+    /// The certificate in `<dir>/<name>.crt` and `.key` if it is ours, fits its key, still says this and has a third of its
+    /// life left; else a fresh one, written there.
     pub(crate) fn keep(&self, dir: &Path, name: &str, leaf: &Leaf) -> Result<Pair, PkiError> {
         let (crt, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         if let (Some(certificate), Some(key)) = (files::read(&crt)?, files::read(&key_path)?) {
             let pair = Pair { certificate, key };
-            if pair.certificate_der().is_some_and(|der| serves(&der, leaf)) {
+            if pair.certificate_der().is_some_and(|der| self.serves(&der, &pair.key, leaf)) {
                 return Ok(pair);
             }
         }
@@ -132,22 +133,55 @@ impl Authority {
         files::write(&crt, &pair.certificate, 0o644)?;
         Ok(pair)
     }
+
+    fn serves(&self, der: &[u8], key: &str, leaf: &Leaf) -> bool {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+        // A crash between the writes of key and certificate leaves two that do not belong together.
+        let fits =
+            KeyPair::from_pem(key).is_ok_and(|key| key.subject_public_key_info() == certificate.public_key().raw);
+        fits && self.signed(&certificate) && is_fresh(&certificate) && says(&certificate, leaf)
+    }
+
+    /// False when the certificate names another authority's key.
+    fn signed(&self, certificate: &X509Certificate<'_>) -> bool {
+        let Ok(own) = CertificateDer::from_pem_slice(self.certificate.as_bytes()) else { return false };
+        let Ok((_, own)) = X509Certificate::from_der(&own) else { return false };
+        let named = certificate.iter_extensions().find_map(|e| match e.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+            _ => None,
+        });
+        let ours = own.iter_extensions().find_map(|e| match e.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+            _ => None,
+        });
+        // An authority made elsewhere may have no identifier: then its name must do.
+        certificate.issuer() == own.subject() && (ours.is_none() || named == ours)
+    }
 }
 
-/// True when the certificate covers the leaf's names and is not past two thirds of its life.
-fn serves(der: &[u8], leaf: &Leaf) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+/// True while two thirds of its life are not over.
+fn is_fresh(certificate: &X509Certificate<'_>) -> bool {
     let validity = certificate.validity();
     let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     let now = OffsetDateTime::now_utc().unix_timestamp();
-    if now < from || now > from + (to - from) * 2 / 3 {
+    (from..=from + (to - from) * 2 / 3).contains(&now)
+}
+
+/// True when subject and alternative names are the leaf's.
+fn says(certificate: &X509Certificate<'_>, leaf: &Leaf) -> bool {
+    let subject = certificate.subject();
+    let first = |mut values: Box<dyn Iterator<Item = &str> + '_>| values.next().map(str::to_owned);
+    let common_name = first(Box::new(subject.iter_common_name().filter_map(|v| v.as_str().ok())));
+    let organization = first(Box::new(subject.iter_organization().filter_map(|v| v.as_str().ok())));
+    if common_name.as_deref() != Some(&leaf.common_name) || organization != leaf.organization {
         return false;
     }
     let present: Vec<String> = match certificate.subject_alternative_name() {
         Ok(Some(names)) => names.value.general_names.iter().filter_map(alternative_name).collect(),
         _ => Vec::new(),
     };
-    leaf.names.iter().all(|name| present.contains(name))
+    let plain = |name: &String| name.parse().map_or_else(|_| name.clone(), |ip: std::net::IpAddr| ip.to_string());
+    leaf.names.iter().all(|name| present.contains(&plain(name)))
 }
 
 fn alternative_name(name: &GeneralName<'_>) -> Option<String> {

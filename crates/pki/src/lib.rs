@@ -124,6 +124,30 @@ mod tests {
     }
 
     #[test]
+    fn what_no_longer_fits_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::load_or_create(dir.path()).unwrap();
+        let names = ["::1".to_owned(), "0:0:0:0:0:0:0:2".to_owned()];
+        let first = pki.server("kubelet", "node", &names).unwrap();
+        assert_eq!(pki.server("kubelet", "node", &names).unwrap().certificate, first.certificate, "kept");
+        // A crash after the new key and before its certificate.
+        let stranger = pki.server("other", "node", &names).unwrap();
+        std::fs::write(dir.path().join("kubelet.key"), &stranger.key).unwrap();
+        let second = pki.server("kubelet", "node", &names).unwrap();
+        assert_ne!(second.certificate, first.certificate, "another key");
+        assert!(server_config(&second, pki.client_ca.certificate_pem()).is_ok());
+        let third = pki.server("kubelet", "renamed", &names).unwrap();
+        assert_ne!(third.certificate, second.certificate, "another subject");
+        for file in ["server-ca.crt", "server-ca.key"] {
+            std::fs::remove_file(dir.path().join(file)).unwrap();
+        }
+        let pki = Pki::load_or_create(dir.path()).unwrap();
+        let fourth = pki.server("kubelet", "renamed", &names).unwrap();
+        assert_ne!(fourth.certificate, third.certificate, "another authority");
+        assert_eq!(pki.server("kubelet", "renamed", &names).unwrap().certificate, fourth.certificate, "kept");
+    }
+
+    #[test]
     fn a_peer_is_who_the_client_authority_says() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::load_or_create(dir.path()).unwrap();

@@ -69,7 +69,12 @@ impl Index {
                 }
                 "RoleBinding" | "ClusterRoleBinding" => {
                     let Ok(view) = object.view::<BindingView>() else { continue };
-                    let role_namespace = if view.role_ref.kind == "Role" { namespace.clone() } else { String::new() };
+                    let role_namespace = match view.role_ref.kind.as_str() {
+                        "ClusterRole" => String::new(),
+                        // A cluster binding has no namespace to look in.
+                        "Role" if !namespace.is_empty() => namespace.clone(),
+                        _ => continue,
+                    };
                     for subject in view.subjects.unwrap_or_default() {
                         let role = (role_namespace.clone(), view.role_ref.name.clone());
                         let grant = Grant { namespace: namespace.clone(), role };
@@ -79,7 +84,8 @@ impl Index {
                                 let of = if subject.namespace.is_empty() { &namespace } else { &subject.namespace };
                                 (&mut index.users, format!("system:serviceaccount:{of}:{}", subject.name))
                             }
-                            _ => (&mut index.users, subject.name),
+                            "User" => (&mut index.users, subject.name),
+                            _ => continue,
                         };
                         map.entry(key).or_default().push(grant);
                     }
@@ -190,6 +196,22 @@ mod tests {
         assert!(index.allows(&health));
         let other = Attributes { path: "/metrics", ..health };
         assert!(!index.allows(&other));
+    }
+
+    #[test]
+    fn unknown_kinds_grant_nothing() {
+        let binding = |kind: &str, role_kind: &str, name: &str| {
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+                "roleRef": {"kind": role_kind, "name": "cluster-admin"}, "subjects": [{"kind": kind, "name": name}]})
+        };
+        let index = index(&[
+            binding("Robot", "ClusterRole", "r2"),
+            binding("User", "Role", "eve"),
+            binding("User", "ClusterRole", "ann"),
+        ]);
+        check(&index, "r2", &[], "get", "pods", "", false);
+        check(&index, "eve", &[], "get", "pods", "", false);
+        check(&index, "ann", &[], "get", "pods", "", true);
     }
 
     #[test]
