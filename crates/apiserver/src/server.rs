@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::addresses::Addresses;
 use crate::api::Api;
@@ -131,13 +132,14 @@ impl Server {
 
 async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, token: CancellationToken) {
     let mut connections = JoinSet::new();
+    let requests = TaskTracker::new();
     loop {
         tokio::select! {
             () = token.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let serving = serve(stream, tls.clone(), service.clone(), token.clone());
+                    let serving = serve(stream, tls.clone(), service.clone(), requests.clone(), token.clone());
                     connections.spawn(async move {
                         if let Err(error) = serving.await {
                             tracing::debug!(%peer, %error, "a connection ended");
@@ -152,20 +154,30 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, 
             }
         }
     }
-    let rest = async { while connections.join_next().await.is_some() {} };
+    requests.close();
+    let rest = async {
+        while connections.join_next().await.is_some() {}
+        requests.wait().await;
+    };
     if tokio::time::timeout(PATIENCE, rest).await.is_err() {
         tracing::debug!("connections are cut");
     }
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, service: Arc<Service>, token: CancellationToken) -> io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    service: Arc<Service>,
+    requests: TaskTracker,
+    token: CancellationToken,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let (_, session) = stream.get_ref();
     let identity = session.peer_certificates().and_then(|c| c.first()).and_then(pki::identity);
     let answer = service_fn(move |request: Request<Incoming>| {
-        let (service, identity) = (service.clone(), identity.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(service, identity, request).await) }
+        let (service, requests, identity) = (service.clone(), requests.clone(), identity.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(service, &requests, identity, request).await) }
     });
     let builder = Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
@@ -182,16 +194,19 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, service: Arc<Service>, token
     }
 }
 
-/// Runs a request in a task of its own: a client that goes away does not cut a write in half, and a panic is a 500.
-async fn answer(service: Arc<Service>, identity: Option<pki::Identity>, request: Request<Incoming>) -> Response<Body> {
+/// Runs a request in a task of `requests`, not of its connection: a client that goes away does not cut a write in half.
+/// A panic is a 500.
+async fn answer(
+    service: Arc<Service>,
+    requests: &TaskTracker,
+    identity: Option<pki::Identity>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let request = request.map(incoming);
-    let mut tasks = JoinSet::new();
     let work = async move { service.handle(identity, request).await };
-    tasks.spawn(std::panic::AssertUnwindSafe(work).catch_unwind());
-    let outcome = tasks.join_next().await;
-    match outcome {
-        Some(Ok(Ok(response))) => response,
+    match requests.spawn(std::panic::AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(response)) => response,
         _ => {
             tracing::error!(%method, path, "a request handler panicked");
             failure(&Status::internal("the request could not be handled"), false)

@@ -36,9 +36,11 @@ async fn nothing_is_allowed_until_a_role_says_so() {
         "configmaps is forbidden: User \"jane\" cannot list resource \"configmaps\" in API group \"\" at the cluster scope"
     );
     world
-        .create(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "jane"},
+        .create(
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "jane"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]}))
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]}),
+        )
         .await
         .unwrap();
     until_allowed(&jane).await;
@@ -57,7 +59,10 @@ async fn reviews_answer() {
     let own = review("SelfSubjectAccessReview", json!({"resourceAttributes": wanted}));
     let answer = jane.create(&at("selfsubjectaccessreviews"), &own).await.unwrap().value().unwrap();
     assert_eq!(answer["status"]["allowed"], false);
-    let of = review("SubjectAccessReview", json!({"user": "root", "groups": ["system:masters"], "resourceAttributes": wanted}));
+    let of = review(
+        "SubjectAccessReview",
+        json!({"user": "root", "groups": ["system:masters"], "resourceAttributes": wanted}),
+    );
     let answer = world.client.create(&at("subjectaccessreviews"), &of).await.unwrap().value().unwrap();
     assert_eq!(answer["status"]["allowed"], true);
     assert_eq!(jane.create(&at("subjectaccessreviews"), &of).await.unwrap_err().code, 403);
@@ -69,7 +74,8 @@ async fn a_token_is_good_while_its_account_lives() {
     let world = World::new().await;
     default_account(&world).await;
     let account = Resource::object(&Gvr::new("", "v1", "serviceaccounts"), Some("default"), "default");
-    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
     let issued = world.client.create(&account.clone().sub("token"), &request).await.unwrap().value().unwrap();
     let token = issued["status"]["token"].as_str().unwrap().to_owned();
     let reviews = Resource::collection(&Gvr::new("authentication.k8s.io", "v1", "tokenreviews"), None);

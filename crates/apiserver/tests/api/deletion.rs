@@ -23,7 +23,10 @@ async fn preconditions_hold_a_delete_back() {
     let other = DeleteOptions { uid: Some("another".into()), ..DeleteOptions::default() };
     let refused = world.client.delete(&config_map("a"), &other).await.unwrap_err();
     assert_eq!(refused.code, 409);
-    assert!(refused.message.contains("Precondition failed: UID in precondition: another, UID in object meta: "), "{refused}");
+    assert!(
+        refused.message.contains("Precondition failed: UID in precondition: another, UID in object meta: "),
+        "{refused}"
+    );
     let old = DeleteOptions { resource_version: Some(1), ..DeleteOptions::default() };
     assert_eq!(world.client.delete(&config_map("a"), &old).await.unwrap_err().code, 409);
     world.stop().await;
@@ -100,7 +103,8 @@ async fn a_collection_is_deleted_by_its_labels() {
 async fn a_namespace_ends_when_it_is_finalized() {
     let world = World::new().await;
     let at = Resource::object(&Gvr::new("", "v1", "namespaces"), None, "team");
-    let made = world.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})).await.unwrap();
+    let made =
+        world.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})).await.unwrap();
     assert_eq!(made["spec"]["finalizers"], json!(["kubernetes"]));
     assert_eq!(made["metadata"]["labels"]["kubernetes.io/metadata.name"], "team");
     world.client.delete(&at, &DeleteOptions::default()).await.unwrap();

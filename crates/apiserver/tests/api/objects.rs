@@ -75,7 +75,9 @@ async fn patches_of_each_kind() {
     let data = |patched: std::sync::Arc<object::Object>| patched.value().unwrap()["data"].clone();
     let merge = Patch::Merge(json!({"data": {"key": null, "other": "x"}}));
     assert_eq!(data(world.client.patch(&config_map("a"), &merge).await.unwrap()), json!({"other": "x"}));
-    let steps = Patch::Json(json!([{"op": "test", "path": "/data/other", "value": "x"}, {"op": "replace", "path": "/data/other", "value": "y"}]));
+    let steps = Patch::Json(
+        json!([{"op": "test", "path": "/data/other", "value": "x"}, {"op": "replace", "path": "/data/other", "value": "y"}]),
+    );
     assert_eq!(data(world.client.patch(&config_map("a"), &steps).await.unwrap()), json!({"other": "y"}));
     let refused = world.client.patch(&config_map("a"), &steps).await.unwrap_err();
     assert_eq!((refused.code, refused.reason), (422, Some(Reason::Invalid)));
@@ -140,12 +142,18 @@ async fn an_invalid_object_is_refused_with_its_fields() {
     let mut pod = pod_of("Bad_Name", None);
     let refused = world.create(pod.clone()).await.unwrap_err();
     assert_eq!((refused.code, refused.reason), (422, Some(Reason::Invalid)));
-    assert!(refused.message.starts_with("Pod \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": "), "{refused}");
+    assert!(
+        refused.message.starts_with("Pod \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": "),
+        "{refused}"
+    );
     assert!(refused.causes.iter().any(|c| c.field == "metadata.name" && c.reason == "FieldValueInvalid"));
     pod = pod_of("good", None);
     pod["spec"]["containers"] = json!([]);
     let refused = world.create(pod).await.unwrap_err();
-    assert!(refused.causes.iter().any(|c| c.field == "spec.containers" && c.reason == "FieldValueRequired"), "{refused:?}");
+    assert!(
+        refused.causes.iter().any(|c| c.field == "spec.containers" && c.reason == "FieldValueRequired"),
+        "{refused:?}"
+    );
     world.stop().await;
 }
 

@@ -56,7 +56,8 @@ impl World {
 
     /// Creates an object in its collection of the namespace `default`, or in none.
     pub async fn create(&self, object: Value) -> client::Result<Value> {
-        let gvk = object::Gvk::from_api_version(object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+        let gvk =
+            object::Gvk::from_api_version(object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
         let kind = kinds::table().by_gvk(&gvk).unwrap();
         let namespace = object["metadata"]["namespace"].as_str().or(kind.namespaced().then_some("default"));
         let created = self.client.create(&Resource::collection(&kind.gvr(), namespace), &object).await?;
