@@ -91,7 +91,8 @@ impl Api {
             let mut changes = futures::stream::select_all(watches);
             tokio::select! {
                 () = token.cancelled() => return,
-                _ = changes.next() => {}
+                // The streams end only with the store.
+                change = changes.next() => if change.is_none() { return },
             }
         }
     }
