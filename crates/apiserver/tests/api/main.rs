@@ -4,6 +4,7 @@
 
 mod access;
 mod deletion;
+mod kubectl;
 mod objects;
 mod over_tls;
 mod reads;
