@@ -22,10 +22,13 @@ pub(crate) struct Document {
 
 impl Document {
     fn new(value: &Value, content_type: &'static str) -> Self {
-        let body = serde_json::to_vec(value).unwrap_or_default();
+        Self::of(serde_json::to_vec(value).unwrap_or_default().into(), content_type)
+    }
+
+    fn of(body: Bytes, content_type: &'static str) -> Self {
         let hash = Sha256::digest(&body);
         let etag = hash.iter().map(|b| format!("{b:02X}")).collect();
-        Self { body: body.into(), etag, content_type }
+        Self { body, etag, content_type }
     }
 }
 
@@ -34,6 +37,12 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 
 static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(documents);
 static AGGREGATED_CORE: LazyLock<Document> = LazyLock::new(|| Document::new(&aggregated(true), AGGREGATED));
+static OPENAPI_V2: LazyLock<Document> = LazyLock::new(|| Document::new(&openapi_v2(), JSON));
+/// The same, in the form that clients before 1.31 ask for (gnostic's messages).
+static OPENAPI_V2_PROTOBUF: LazyLock<Document> = LazyLock::new(|| {
+    let bytes = openapi::encode_v2(&openapi_v2());
+    Document::of(bytes.into(), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+});
 static AGGREGATED_GROUPS: LazyLock<Document> = LazyLock::new(|| Document::new(&aggregated(false), AGGREGATED));
 
 /// The document at a path; `accept` decides between plain and aggregated discovery.
@@ -45,6 +54,8 @@ pub(crate) fn document(path: &str, accept: &str) -> Option<&'static Document> {
     };
     let wants_aggregated = accept.split(',').any(is_aggregated);
     match path {
+        "/openapi/v2" if accept.contains("proto-openapi.spec.v2") => Some(&OPENAPI_V2_PROTOBUF),
+        "/openapi/v2" => Some(&OPENAPI_V2),
         "/api" if wants_aggregated => Some(&AGGREGATED_CORE),
         "/apis" if wants_aggregated => Some(&AGGREGATED_GROUPS),
         _ => DOCUMENTS.get(path),
@@ -109,6 +120,11 @@ fn documents() -> BTreeMap<String, Document> {
     roots.sort();
     all.add("/".into(), &json!({"paths": roots}));
     all.0
+}
+
+fn openapi_v2() -> Value {
+    let all: Vec<Served> = kinds::table().kinds().iter().filter_map(served).collect();
+    openapi::document_v2(schema::table(), &all, GIT_VERSION)
 }
 
 #[derive(Default)]
