@@ -23,6 +23,9 @@ macro_rules! kinds {
     ($($name:ident = $group:literal / $version:literal $resource:literal $kind:literal;)*) => {
         $(#[doc = concat!("`", $resource, "`.")]
         pub static $name: Kind = Kind { group: $group, version: $version, resource: $resource, kind: $kind };)*
+        /// All of them.
+        #[cfg(test)]
+        pub static ALL: &[&Kind] = &[$(&$name),*];
     };
 }
 
@@ -41,6 +44,7 @@ kinds! {
     NAMESPACES = "" / "v1" "namespaces" "Namespace";
     NODES = "" / "v1" "nodes" "Node";
     PODS = "" / "v1" "pods" "Pod";
+    REPLICATION_CONTROLLERS = "" / "v1" "replicationcontrollers" "ReplicationController";
     REPLICA_SETS = "apps" / "v1" "replicasets" "ReplicaSet";
     SERVICES = "" / "v1" "services" "Service";
     SERVICE_ACCOUNTS = "" / "v1" "serviceaccounts" "ServiceAccount";

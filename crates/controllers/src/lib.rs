@@ -45,6 +45,7 @@ pub mod plan;
 pub mod pod_garbage;
 mod ranking;
 pub mod replicaset;
+pub mod replicationcontroller;
 mod revisions;
 pub mod root_ca;
 pub mod runner;
@@ -92,6 +93,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &node_lifecycle::EVICTION,
     &pod_garbage::CONTROLLER,
     &replicaset::CONTROLLER,
+    &replicationcontroller::CONTROLLER,
     &root_ca::CONTROLLER,
     &service_account::CONTROLLER,
     &statefulset::CONTROLLER,

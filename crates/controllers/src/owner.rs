@@ -82,7 +82,7 @@ pub fn owners(of: &'static Kind, change: &Change, world: &World) -> Vec<String> 
     keys
 }
 
-/// `spec.selector` of an object; `None` when it has none or an empty one (which would select everything).
+/// `spec.selector` of an object (a plain map in core/v1, a LabelSelector elsewhere); `None` when it has none or an empty one (which would select everything).
 pub fn selector_of(object: &Object) -> Option<LabelSelector> {
     #[derive(serde::Deserialize, Default)]
     #[serde(default)]
@@ -98,6 +98,7 @@ pub fn selector_of(object: &Object) -> Option<LabelSelector> {
     if selector.is_null() {
         return None;
     }
+    let selector = if object.head.api_version == "v1" { json!({"matchLabels": selector}) } else { selector };
     LabelSelector::from_object(&selector).filter(|selector| !selector.is_empty())
 }
 

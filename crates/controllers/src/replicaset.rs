@@ -1,4 +1,4 @@
-//! ReplicaSet: as many pods as it says, no more and no fewer.
+//! ReplicaSet: as many pods as it says, no more and no fewer. A ReplicationController is the same under an older name.
 //!
 //! Pods that it selects and nobody controls are adopted; pods of its own that it no longer selects are released. Creation
 //! is slow at the start and in bursts of 500; what goes first is in `ranking`.
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::controller::nothing;
-use crate::kinds::{PODS, REPLICA_SETS};
+use crate::kinds::{Kind, PODS, REPLICA_SETS};
 use crate::owner;
 use crate::plan::Op;
 use crate::views::{Condition, condition, remove_condition, set_condition};
@@ -26,7 +26,7 @@ pub static CONTROLLER: Controller = Controller {
     watches: &[],
     reads: &[],
     workers: 5,
-    reconcile,
+    reconcile: |set, world| reconcile(&REPLICA_SETS, set, world),
     gone: nothing,
 };
 
@@ -79,35 +79,38 @@ pub(crate) fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-fn reconcile(rs: &Arc<Object>, world: &World) -> Plan {
+/// What a set of pods of the kind `of` needs: a ReplicaSet, or something with the same spec and status.
+pub(crate) fn reconcile(of: &'static Kind, rs: &Arc<Object>, world: &World) -> Plan {
     let mut plan = Plan::none();
     let (Ok(view), Some(selector)) = (rs.view::<View>(), owner::selector_of(rs)) else {
-        tracing::warn!(replica_set = rs.head.key(), "cannot be read or selects nothing");
+        tracing::warn!(kind = of.kind, key = rs.head.key(), "cannot be read or selects nothing");
         return plan;
     };
-    let claimed = owner::claim(world, &PODS, &REPLICA_SETS, rs, &selector);
+    let claimed = owner::claim(world, &PODS, of, rs, &selector);
     plan.step(claimed.ops);
     let (active, inactive): (Vec<_>, Vec<_>) = claimed.objects.into_iter().partition(|o| world.pod(o).is_active());
     let terminating = inactive.iter().filter(|o| o.head.is_terminating() && !world.pod(o).is_finished()).count();
     if !rs.head.is_terminating() {
-        plan.step(manage(rs, &view, &active, world));
+        plan.step(manage(of, rs, &view, &active, world));
     }
-    let status = status(rs, &view, &active, terminating, world);
+    let mut status = status(rs, &view, &active, world);
+    // A ReplicationController's status has no such field.
+    status.terminating_replicas = (of == &REPLICA_SETS).then_some(terminating as i64);
     if view.spec.min_ready_seconds > 0
         && status.ready_replicas == view.spec.replicas.unwrap_or(1)
         && status.available_replicas != status.ready_replicas
     {
         plan.requeue_after(next_available(&view, &active, world));
     }
-    plan.push_some(Op::status_to(&REPLICA_SETS, rs, &status));
+    plan.push_some(Op::status_to(of, rs, &status));
     plan
 }
 
 /// Creates what is missing or deletes what is too much.
-fn manage(rs: &Arc<Object>, view: &View, active: &[Arc<Object>], world: &World) -> Vec<Op> {
+fn manage(of: &'static Kind, rs: &Arc<Object>, view: &View, active: &[Arc<Object>], world: &World) -> Vec<Op> {
     let wanted = usize::try_from(view.spec.replicas.unwrap_or(1)).unwrap_or(0);
     if active.len() < wanted {
-        let pod = Arc::new(owner::pod_of(&REPLICA_SETS, rs, &view.spec.template));
+        let pod = Arc::new(owner::pod_of(of, rs, &view.spec.template));
         let missing = (wanted - active.len()).min(BURST);
         return (0..missing).map(|_| owner::create_pod(rs, pod.clone())).collect();
     }
@@ -117,15 +120,15 @@ fn manage(rs: &Arc<Object>, view: &View, active: &[Arc<Object>], world: &World) 
     }
     let mut candidates = active.to_vec();
     if surplus < active.len() {
-        ranking::sort(&mut candidates, &related(rs, active, world), world);
+        ranking::sort(&mut candidates, &related(of, rs, active, world), world);
     }
     candidates[..surplus].iter().map(|pod| owner::delete_pod(rs, pod)).collect()
 }
 
-/// The active pods of all replica sets that have the same controller as this one.
-fn related(rs: &Object, own: &[Arc<Object>], world: &World) -> Vec<Arc<Object>> {
+/// The active pods of all sets of this kind that have the same controller as this one.
+fn related(of: &Kind, rs: &Object, own: &[Arc<Object>], world: &World) -> Vec<Arc<Object>> {
     let Some(controller) = rs.head.controller() else { return own.to_vec() };
-    let siblings = world.owned(&REPLICA_SETS, &controller.uid);
+    let siblings = world.owned(of, &controller.uid);
     let mut pods: BTreeMap<String, Arc<Object>> = own.iter().map(|pod| (pod.head.key(), pod.clone())).collect();
     for sibling in siblings {
         pods.extend(world.owned(&PODS, &sibling.head.uid).into_iter().map(|pod| (pod.head.key(), pod)));
@@ -133,7 +136,7 @@ fn related(rs: &Object, own: &[Arc<Object>], world: &World) -> Vec<Arc<Object>> 
     pods.into_values().collect()
 }
 
-fn status(rs: &Object, view: &View, active: &[Arc<Object>], terminating: usize, world: &World) -> Status {
+fn status(rs: &Object, view: &View, active: &[Arc<Object>], world: &World) -> Status {
     let count = |test: &dyn Fn(&Arc<Object>) -> bool| active.iter().filter(|pod| test(pod)).count() as i64;
     let labels = |pod: &Arc<Object>| {
         let wanted = view.spec.template["metadata"]["labels"].as_object();
@@ -154,7 +157,7 @@ fn status(rs: &Object, view: &View, active: &[Arc<Object>], terminating: usize, 
         fully_labeled_replicas: count(&labels),
         ready_replicas: count(&|pod| world.pod(pod).is_ready()),
         available_replicas: count(&|pod| world.pod(pod).is_available(view.spec.min_ready_seconds, world.now())),
-        terminating_replicas: Some(terminating as i64),
+        terminating_replicas: None,
         observed_generation: rs.head.generation,
         conditions,
     }

@@ -6,34 +6,12 @@ use client::Lister;
 use object::Object;
 use serde_json::Value;
 
-use crate::kinds::*;
+use crate::kinds::ALL;
 use crate::world::{Caches, World};
 use crate::{Controller, Options, Plan};
 
 /// `2026-02-01T00:00:00Z`.
 pub const NOW: i64 = 1_769_904_000;
-
-static KINDS: [&Kind; 19] = [
-    &CLUSTER_ROLES,
-    &CONFIG_MAPS,
-    &CONTROLLER_REVISIONS,
-    &CRON_JOBS,
-    &DAEMON_SETS,
-    &DEPLOYMENTS,
-    &DISRUPTION_BUDGETS,
-    &ENDPOINTS,
-    &ENDPOINT_SLICES,
-    &JOBS,
-    &LEASES,
-    &NAMESPACES,
-    &NODES,
-    &PODS,
-    &REPLICA_SETS,
-    &SERVICES,
-    &SERVICE_ACCOUNTS,
-    &STATEFUL_SETS,
-    &VOLUME_CLAIMS,
-];
 
 /// Objects at a time.
 pub struct Scene {
@@ -45,7 +23,7 @@ pub struct Scene {
 impl Scene {
     pub fn new(objects: Vec<Value>) -> Self {
         let mut caches = Caches::default();
-        for kind in KINDS {
+        for kind in ALL {
             let of_kind = objects.iter().enumerate().filter(|(_, o)| o["kind"] == kind.kind);
             let lister: Lister = of_kind
                 .map(|(at, value)| {

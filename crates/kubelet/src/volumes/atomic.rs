@@ -112,7 +112,8 @@ fn write_version(fresh: &Path, payload: &Payload, fs_group: Option<i64>) -> Resu
         }
     }
     match fs_group {
-        Some(group) => ownership::give_to(fresh, group, false),
+        // Upstream calls all projected volumes read-only, so the group may read and not write.
+        Some(group) => ownership::give_to(fresh, group, true),
         None => Ok(()),
     }
 }
