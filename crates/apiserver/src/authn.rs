@@ -96,8 +96,10 @@ impl Api {
                 "Pod" => ("pod", "pods"),
                 "Secret" => ("secret", "secrets"),
                 other => {
+                    let gvk = object::Gvk::from_api_version(reference["apiVersion"].as_str().unwrap_or(""), other);
                     return Err(Status::bad_request(format!(
-                        "cannot bind token for serviceaccount {name:?} to object of kind {other:?}"
+                        "cannot bind token to object of type {}/{}, Kind={}",
+                        gvk.group, gvk.version, gvk.kind
                     )));
                 }
             };
@@ -121,7 +123,8 @@ impl Api {
         let mut reply = request.clone();
         reply["apiVersion"] = "authentication.k8s.io/v1".into();
         reply["kind"] = "TokenRequest".into();
-        reply["metadata"] = json!({"name": name, "namespace": namespace, "creationTimestamp": base::time::now()});
+        reply["metadata"] = json!({"name": name, "namespace": namespace, "uid": account.object.head.uid,
+            "creationTimestamp": base::time::now()});
         reply["spec"]["audiences"] = audiences;
         reply["spec"]["expirationSeconds"] = seconds.into();
         reply["status"] = json!({"token": token, "expirationTimestamp": base::time::format_seconds(now + seconds)});

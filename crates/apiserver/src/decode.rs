@@ -1,4 +1,6 @@
-//! Bodies of writes: JSON or YAML, checked against the kind's type.
+//! Bodies of writes: JSON, YAML or protobuf, laid along the kind's type.
+
+use std::borrow::Cow;
 
 use kinds::Kind;
 use object::{Reason, Status};
@@ -19,46 +21,148 @@ pub(crate) enum FieldValidation {
 
 impl FieldValidation {
     /// Parses the query parameter.
-    pub(crate) fn parse(text: &str) -> Result<Self, Status> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
-            "" => Ok(Self::default()),
-            "Ignore" => Ok(Self::Ignore),
-            "Warn" => Ok(Self::Warn),
-            "Strict" => Ok(Self::Strict),
-            other => Err(Status::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            ))),
+            "" => Some(Self::default()),
+            "Ignore" => Some(Self::Ignore),
+            "Warn" => Some(Self::Warn),
+            "Strict" => Some(Self::Strict),
+            _ => None,
         }
     }
 }
 
-/// A body's tree, and the keys that it has twice.
+/// A body's tree, and what strict decoding objects to before the tree is laid along a type.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
-    pub(crate) duplicates: Vec<String>,
+    pub(crate) problems: Vec<Problem>,
 }
 
-/// Parses a body by its content type.
-pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Parsed, Status> {
-    let media = content_type.split(';').next().unwrap_or("").trim();
-    match media {
-        "" | "application/json" | "*/*" => {
-            let (value, duplicates) = schema::json::parse(body).map_err(|e| malformed(body, &e.to_string()))?;
-            Ok(Parsed { value, duplicates })
-        }
-        "application/yaml" | "application/apply-patch+yaml" => {
-            let text = std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("yaml: {e}")))?;
-            let value = serde_saphyr::from_str::<Value>(text)
-                .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: yaml: {e}")))?;
-            Ok(Parsed { value, duplicates: Vec::new() })
-        }
-        "application/vnd.kubernetes.protobuf" => protobuf(body),
-        other => Err(Status::new(
+/// What a body is written in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Media {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+fn media(content_type: &str) -> Result<Media, Status> {
+    match content_type.split(';').next().unwrap_or("").trim() {
+        "" | "application/json" | "*/*" => Ok(Media::Json),
+        "application/yaml" | "application/apply-patch+yaml" => Ok(Media::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
+        _ => Err(Status::new(
             Reason::UnsupportedMediaType,
-            format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml (got {other:?})"
-            ),
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
+    }
+}
+
+/// As Go reads text that is no UTF-8: every bad byte is one U+FFFD.
+fn text(body: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(body) {
+        Ok(_) => Cow::Borrowed(body),
+        Err(_) => Cow::Owned(String::from_utf8_lossy(body).into_owned().into_bytes()),
+    }
+}
+
+/// Parses a body by its content type, without a type to lay it along.
+pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Parsed, Status> {
+    match media(content_type)? {
+        Media::Json => {
+            let body = text(body);
+            let (value, duplicates) = schema::json::parse(&body).map_err(|error| {
+                let words = schema::json::go_words(&body, &error);
+                Status::bad_request(format!("couldn't get version/kind; json parse error: {words}"))
+            })?;
+            Ok(Parsed { value, problems: duplicates.into_iter().map(Problem::Duplicate).collect() })
+        }
+        Media::Yaml => yaml(body).map_err(|words| {
+            Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {words}"))
+        }),
+        Media::Protobuf => protobuf(body),
+    }
+}
+
+fn yaml(body: &[u8]) -> Result<Parsed, String> {
+    let parsed = schema::yaml::parse(body).map_err(|words| go_yaml(&words))?;
+    Ok(Parsed { value: parsed.value, problems: parsed.duplicates.into_iter().map(Problem::Yaml).collect() })
+}
+
+/// The parser's words as Go's have it: the line first, without the place in it.
+fn go_yaml(words: &str) -> String {
+    let Some((_, rest)) = words.split_once(" line ") else { return words.into() };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (line, rest) = rest.split_at(digits);
+    // `column 5: what`, or what first and the place after it.
+    let what = match rest.split_once("column ").and_then(|(_, rest)| rest.split_once(": ")) {
+        Some((_, what)) => what,
+        None => words.split(" at line ").next().unwrap_or(words).trim_start_matches("yaml: "),
+    };
+    if line == "1" { format!("yaml: {what}") } else { format!("yaml: line {line}: {what}") }
+}
+
+/// Reads the body of a write as the kind. Warnings are added for the client to see.
+pub(crate) fn object(
+    body: &[u8],
+    content_type: &str,
+    kind: &Kind,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let unrecognized = |words: &str| {
+        let shown = summary(body);
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {words} ({shown})",
+            kind.kind
+        ))
+    };
+    let media = media(content_type)?;
+    if let (Media::Json, Some(name)) = (media, kind.schema.as_deref()) {
+        let body = text(body);
+        let meta = json_meta(&body)
+            .map_err(|words| unrecognized(&format!("couldn't get version/kind; json parse error: {words}")))?;
+        check_meta(&meta.0, &meta.1, kind)?;
+        let decoded = schema::decode_json(schema::table(), name, &body).map_err(|error| unfit(kind, &error))?;
+        return judged(decoded.value, decoded.problems, kind, validation, warnings);
+    }
+    let parsed = match media {
+        Media::Yaml => yaml(body).map_err(|words| unrecognized(&words))?,
+        _ => parse(body, content_type)?,
+    };
+    check_kind(&parsed.value, kind)?;
+    typed(parsed, kind, validation, warnings)
+}
+
+fn json_meta(body: &[u8]) -> Result<(String, String), String> {
+    let first = body.iter().find(|b| !b.is_ascii_whitespace());
+    let found = match first {
+        Some(b'[') => "array",
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "bool",
+        Some(b'-' | b'0'..=b'9') => "number",
+        // A null is an object without fields.
+        Some(b'n') if body.trim_ascii() == b"null" => return Ok(Default::default()),
+        _ => return schema::json::type_meta(body),
+    };
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|e| schema::json::go_words(body, &e))?;
+    Err(not_an_object(found))
+}
+
+fn not_an_object(found: &str) -> String {
+    format!(
+        "json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )
+}
+
+/// What of a body upstream shows: text when it begins as an object does, else hexadecimal digits.
+fn summary(body: &[u8]) -> String {
+    const MOST: usize = 30;
+    let (shown, more) = if body.len() > MOST { (&body[..MOST], " ...") } else { (body, "") };
+    match body.first() {
+        None => "<empty>".into(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
+        Some(_) => shown.iter().map(|b| format!("{b:02x}")).collect::<String>() + more,
     }
 }
 
@@ -76,13 +180,14 @@ fn protobuf(body: &[u8]) -> Result<Parsed, Status> {
     let mut value = schema::protobuf::decode(schema::table(), &name, envelope.raw).map_err(bad)?;
     value["apiVersion"] = envelope.api_version.into();
     value["kind"] = envelope.kind.into();
-    Ok(Parsed { value, duplicates: Vec::new() })
+    Ok(Parsed { value, problems: Vec::new() })
 }
 
 /// Types of bodies that are no resources of their own.
-fn body_schema(gvk: &object::Gvk) -> Option<String> {
+pub(crate) fn body_schema(gvk: &object::Gvk) -> Option<String> {
     let name = match (gvk.kind.as_str(), gvk.group.as_str()) {
         ("DeleteOptions", _) => "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+        ("Status", "") => "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
         ("Eviction", "policy") => "io.k8s.api.policy.v1.Eviction",
         ("Scale", "autoscaling") => "io.k8s.api.autoscaling.v1.Scale",
         ("TokenRequest", "authentication.k8s.io") => "io.k8s.api.authentication.v1.TokenRequest",
@@ -91,40 +196,42 @@ fn body_schema(gvk: &object::Gvk) -> Option<String> {
     Some(name.into())
 }
 
-fn malformed(body: &[u8], error: &str) -> Status {
-    let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-    Status::bad_request(format!("couldn't get version/kind; json parse error: {error}; the body starts with {shown:?}"))
-}
-
-/// Checks that the tree says it is of the kind.
+/// Checks that the tree is an object, and of the kind where it says so.
 pub(crate) fn check_kind(value: &Value, kind: &Kind) -> Result<(), Status> {
-    if !value.is_object() {
-        let text = format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-            type_name(value)
-        );
-        return Err(Status::bad_request(text));
+    if !value.is_object() && !value.is_null() {
+        let words = not_an_object(type_name(value));
+        return Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {words}")));
     }
     let text = |field: &str| value[field].as_str().unwrap_or("");
-    if text("kind").is_empty() {
-        return Err(Status::bad_request(format!("Object 'Kind' is missing in '{value}'")));
-    }
-    if text("kind") != kind.kind {
-        let given = object::Gvk::from_api_version(text("apiVersion"), text("kind"));
-        return Err(Status::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: converting ({}).{} to ({}).{}: unknown conversion",
-            given.kind, given.version, kind.kind, given.group, given.kind, kind.group, kind.kind
-        )));
-    }
-    if !text("apiVersion").is_empty() && text("apiVersion") != kind.api_version() {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({}) does not match the expected API version ({})",
-            text("apiVersion"),
-            kind.api_version()
-        )));
-    }
-    Ok(())
+    check_meta(text("apiVersion"), text("kind"), kind)
 }
+
+/// What the object does not say is what the URL says.
+fn check_meta(api_version: &str, name: &str, kind: &Kind) -> Result<(), Status> {
+    let own = kind.api_version();
+    let (api_version, name) = (if api_version.is_empty() { &own } else { api_version }, if name.is_empty() { &kind.kind } else { name });
+    if name == kind.kind && api_version == own {
+        return Ok(());
+    }
+    let given = object::Gvk::from_api_version(api_version, name);
+    if name == kind.kind && (given.group == kind.group && REMOVED_VERSIONS.contains(&given.version.as_str())) {
+        let text = format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
+        return Err(Status::bad_request(text));
+    }
+    let why = if kinds::table().by_gvk(&given).is_some() {
+        let internal = match kind.group.split('.').next().unwrap_or("") {
+            "" => "core",
+            group => group,
+        };
+        format!("converting ({}.{name}) to ({internal}.{}): unknown conversion", given.version, kind.kind)
+    } else {
+        format!("no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+    };
+    Err(Status::bad_request(format!("{name} in version {:?} cannot be handled as a {}: {why}", given.version, kind.kind)))
+}
+
+/// Versions that upstream still knows the types of, but does not serve.
+const REMOVED_VERSIONS: [&str; 6] = ["v1alpha1", "v1beta1", "v1beta2", "v1beta3", "v2beta1", "v2beta2"];
 
 fn type_name(value: &Value) -> &'static str {
     match value {
@@ -137,6 +244,11 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
+fn unfit(kind: &Kind, error: &schema::DecodeError) -> Status {
+    let (name, version) = (&kind.kind, &kind.version);
+    Status::bad_request(format!("{name} in version {version:?} cannot be handled as a {name}: {error}"))
+}
+
 /// Decodes a tree into the kind's type. Warnings are added for the client to see.
 pub(crate) fn typed(
     parsed: Parsed,
@@ -144,38 +256,36 @@ pub(crate) fn typed(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let mut problems: Vec<Problem> = Vec::new();
-    let api_version = kind.api_version();
+    let mut problems = parsed.problems;
     let decoded = match &kind.schema {
-        Some(name) => schema::decode(schema::table(), name, parsed.value, &mut problems).map_err(|error| {
-            Status::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: {error}",
-                kind.kind, kind.version, kind.kind
-            ))
-        })?,
+        Some(name) => schema::decode(schema::table(), name, parsed.value, &mut problems).map_err(|e| unfit(kind, &e))?,
         None => parsed.value,
     };
-    let mut decoded = decoded;
-    decoded["apiVersion"] = api_version.into();
-    decoded["kind"] = kind.kind.as_str().into();
-    // Duplicates come first, as in upstream's decoder, then unknown fields in order of appearance.
-    let all: Vec<String> =
-        parsed.duplicates.into_iter().map(Problem::Duplicate).chain(problems).map(|p| p.to_string()).collect();
-    if all.is_empty() {
-        return Ok(decoded);
+    judged(decoded, problems, kind, validation, warnings)
+}
+
+fn judged(
+    mut value: Value,
+    problems: Vec<Problem>,
+    kind: &Kind,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    value["apiVersion"] = kind.api_version().into();
+    value["kind"] = kind.kind.as_str().into();
+    if problems.is_empty() {
+        return Ok(value);
     }
     match validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => warnings.extend(all),
+        FieldValidation::Warn => warnings.extend(problems.iter().map(ToString::to_string)),
         FieldValidation::Strict => {
+            let (name, version) = (&kind.kind, &kind.version);
             return Err(Status::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-                kind.kind,
-                kind.version,
-                kind.kind,
-                all.join(", ")
+                "{name} in version {version:?} cannot be handled as a {name}: {}",
+                schema::strict_error(&problems)
             )));
         }
     }
-    Ok(decoded)
+    Ok(value)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use client::Resource;
 use kinds::Kind;
-use object::{Object, Status};
+use object::{Invalid, Object, Status};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Compare, Op, StoreError, Txn, Versioned};
@@ -16,6 +16,9 @@ use crate::write::metadata_of;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
+/// Namespaces that stay.
+const KEPT: [&str; 3] = ["default", "kube-public", "kube-system"];
 
 /// `metav1.DeleteOptions`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -48,10 +51,13 @@ impl Deleted {
     pub(crate) fn body(&self, kind: &Kind) -> Result<Value, Status> {
         match self {
             Deleted::Terminating(object) => object.value().map_err(Status::internal),
-            Deleted::Gone(object) => Ok(json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                "details": {"name": object.head.name, "group": kind.group, "kind": kind.plural, "uid": object.head.uid},
-            })),
+            Deleted::Gone(object) => {
+                let mut details = json!({"name": object.head.name, "kind": kind.plural, "uid": object.head.uid});
+                if !kind.group.is_empty() {
+                    details["group"] = kind.group.as_str().into();
+                }
+                Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
+            }
         }
     }
 }
@@ -65,41 +71,41 @@ pub(crate) fn is_free(kind: &Kind, object: &Value) -> bool {
 }
 
 impl DeleteRequest {
-    fn propagation(&self) -> Result<Option<&str>, Status> {
+    /// Adds what is wrong with the options themselves.
+    pub(crate) fn check_options(&self, errors: &mut Vec<Invalid>) {
+        const POLICY: &str = "propagationPolicy";
+        let Some(policy) = self.propagation_policy.as_deref() else { return };
+        if self.orphan_dependents.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(Invalid::invalid(POLICY, &policy.into(), why));
+        } else if !POLICIES.contains(&policy) {
+            errors.push(Invalid::unsupported(POLICY, &policy.into(), &POLICIES));
+        }
+    }
+
+    fn propagation(&self) -> Option<&str> {
         match (self.propagation_policy.as_deref(), self.orphan_dependents) {
-            (Some(_), Some(_)) => Err(Status::bad_request(
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
-            )),
-            (Some(policy @ ("Orphan" | "Background" | "Foreground")), None) => Ok(Some(policy)),
-            (Some(other), None) => Err(Status::invalid(
-                "meta.k8s.io",
-                "DeleteOptions",
-                "",
-                &[object::Invalid::not_supported(
-                    "propagationPolicy",
-                    &other.into(),
-                    &["Foreground", "Background", "Orphan", "nil"],
-                )],
-            )),
-            (None, Some(true)) => Ok(Some("Orphan")),
-            (None, Some(false)) => Ok(Some("Background")),
-            (None, None) => Ok(None),
+            (None, Some(true)) => Some("Orphan"),
+            (None, Some(false)) => Some("Background"),
+            (policy, _) => policy,
         }
     }
 
     fn check(&self, kind: &Kind, object: &Versioned) -> Result<(), Status> {
         let Some(wanted) = &self.preconditions else { return Ok(()) };
         let head = &object.object.head;
-        let conflict = |what: &str, wanted: &str, is: &str| {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
-            Err(Status::conflict(&kind.group, &kind.plural, &head.name, &why))
+        let conflict = |what: &str, wanted: &str, is: &str, but: &str| {
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might have been {but}"
+            );
+            Err(Status::conflict(&kind.group, &kind.kind, &head.name, &why))
         };
         if let Some(uid) = wanted.uid.as_ref().filter(|u| **u != head.uid) {
-            return conflict("UID", uid, &head.uid);
+            return conflict("UID", uid, &head.uid, "deleted and then recreated");
         }
         let is = object.mod_revision.to_string();
         match wanted.resource_version.as_ref().filter(|rv| **rv != is) {
-            Some(revision) => conflict("ResourceVersion", revision, &is),
+            Some(revision) => conflict("ResourceVersion", revision, &is, "modified"),
             None => Ok(()),
         }
     }
@@ -115,6 +121,9 @@ impl Api {
         let kind = stored_kind_of(&at.gvr)?;
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
+        if kind.kind == "Namespace" && kind.group.is_empty() && KEPT.contains(&name) {
+            return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+        }
         let key = key(kind, namespace, name);
         let not_found = || Status::not_found(&kind.group, &kind.plural, name);
         let mut current = self.store.get(&key).ok_or_else(not_found)?;
@@ -122,7 +131,7 @@ impl Api {
             request.check(kind, &current)?;
             let old = current.object.value().map_err(Status::internal)?;
             let mut new = old.clone();
-            let free = mark(kind, &mut new, request)?;
+            let free = mark(kind, &mut new, request);
             if request.is_dry_run() {
                 return Ok(Deleted::Gone(current.object));
             }
@@ -165,14 +174,10 @@ impl Api {
 }
 
 /// Marks an object for deletion; true when it can go at once.
-fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> Result<bool, Status> {
-    if let Some(grace) = request.grace_period_seconds.filter(|g| *g < 0) {
-        let text = format!("gracePeriodSeconds: Invalid value: {grace}: must be greater than or equal to 0");
-        return Err(Status::bad_request(text));
-    }
+fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> bool {
     let finalizers = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
     let mut wanted = finalizers(object);
-    match request.propagation()? {
+    match request.propagation() {
         Some("Foreground") => {
             wanted.retain(|f| f != ORPHAN && f != FOREGROUND);
             wanted.push(FOREGROUND.into());
@@ -205,7 +210,7 @@ fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> Result<bool
     if kind.kind == "Namespace" && kind.group.is_empty() {
         object["status"]["phase"] = "Terminating".into();
     }
-    Ok(is_free(kind, object))
+    is_free(kind, object)
 }
 
 /// Seconds that the object gets: graceful kinds only; a pod that runs nowhere, or has ended, needs none.
@@ -213,5 +218,7 @@ fn grace(kind: &Kind, object: &Value, request: &DeleteRequest) -> i64 {
     let Some(default) = (kind.rules.grace)(object) else { return 0 };
     let unscheduled = object["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
     let finished = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if unscheduled || finished { 0 } else { request.grace_period_seconds.unwrap_or(default) }
+    // As upstream: a negative grace is the shortest that there is.
+    let wanted = request.grace_period_seconds.map(|g| if g < 0 { 1 } else { g });
+    if unscheduled || finished { 0 } else { wanted.unwrap_or(default) }
 }

@@ -91,6 +91,9 @@ fn documents() -> BTreeMap<String, Document> {
     ]
     .map(Into::into)
     .to_vec();
+    for endpoint in ["healthz", "livez", "readyz"] {
+        roots.extend(crate::health::NAMES.iter().map(|check| format!("/{endpoint}/{check}")));
+    }
     for (group, versions) in table.groups() {
         let gv = |version: &str| object::names::api_version(group, version);
         let entries: Vec<Value> = versions.iter().map(|v| json!({"groupVersion": gv(v), "version": v})).collect();

@@ -1,5 +1,7 @@
 //! HTTP: from a request to an [`Api`] call and back.
 
+mod accept;
+mod options;
 mod reply;
 mod route;
 
@@ -13,25 +15,24 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::Frame;
 use kinds::Kind;
-use object::{FieldSelector, LabelSelector, Reason, Status};
+use object::{Reason, Status};
 use rbac::Attributes;
 use serde_json::{Value, json};
 
 use crate::api::{Api, kind_of, not_allowed};
-use crate::decode::FieldValidation;
-use crate::delete::DeleteRequest;
 use crate::inprocess::attributes;
 use crate::node_proxy::NodeProxy;
-use crate::read::{ListQuery, Match, list_body};
+use crate::read::list_body;
 use crate::subresources::Change;
 use crate::table::{self, Include, Shape};
 use crate::user::User;
-use crate::watch::{Events, WatchQuery};
-use crate::write::{Body as WriteBody, WriteQuery, Written};
+use crate::watch::Events;
+use crate::write::{Body as WriteBody, Written};
 use crate::{discovery, health};
 
 pub use reply::Body;
 pub(crate) use reply::failure;
+use accept::{Accepted, Encoding, encoded, negotiate};
 use reply::ok_json;
 use route::{Query, Target};
 
@@ -44,34 +45,47 @@ pub(crate) struct Service {
     pub(crate) nodes: Option<Arc<dyn NodeProxy>>,
 }
 
+/// Ties a reply to the request's line in an audit log.
+const AUDIT_ID: &str = "audit-id";
+
 type Handled = Result<Response<Body>, Status>;
 
 impl Service {
     /// Answers a request. `identity` is the verified client certificate's.
     pub(crate) async fn handle(&self, identity: Option<pki::Identity>, request: Request<Body>) -> Response<Body> {
         let pretty = Query::of(request.uri().query()).get("pretty").is_some_and(|p| p == "true" || p == "1");
-        match self.dispatch(identity, request).await {
+        let accept = header_text(request.headers(), header::ACCEPT);
+        let audit = request.headers().get(AUDIT_ID).cloned();
+        let mut response = match self.dispatch(identity, request).await {
             Ok(response) => response,
-            Err(status) => failure(&status, pretty),
+            Err(status) => reply::failure_as(&status, pretty, &accept),
+        };
+        let headers = response.headers_mut();
+        headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-cache, private"));
+        let audit = audit.or_else(|| uuid::Uuid::new_v4().to_string().parse().ok());
+        if let Some(id) = audit {
+            headers.insert(AUDIT_ID, id);
         }
+        response
     }
 
     fn user(&self, identity: Option<pki::Identity>, headers: &HeaderMap) -> Result<User, Status> {
         if let Some(identity) = identity {
             return Ok(Api::certificate_user(identity));
         }
-        let Some(given) = headers.get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };
-        let text = given.to_str().unwrap_or("");
-        match text.split_once(' ') {
+        let given = header_text(headers, header::AUTHORIZATION);
+        match given.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
                 self.api.token_user(token.trim(), &self.api.audiences())
             }
-            _ => Err(crate::authn::unauthorized()),
+            // Other schemes are nobody's business, as upstream has it.
+            _ => Ok(User::anonymous()),
         }
     }
 
     async fn dispatch(&self, identity: Option<pki::Identity>, request: Request<Body>) -> Handled {
         let user = self.user(identity, request.headers())?;
+        let user = self.api.impersonated(user, request.headers())?;
         let path = request.uri().path().to_owned();
         let query = Query::of(request.uri().query());
         match route::parse(&path) {
@@ -91,12 +105,11 @@ impl Service {
             _ => "options",
         };
         self.api.authorize(user, &Attributes { verb, path, ..Attributes::default() })?;
-        let not_found = || Status::new(Reason::NotFound, "the server could not find the requested resource");
+        if let Some((code, text)) = health::probe(&self.api, path, query.get("verbose").is_some(), &query.all("exclude")) {
+            return Ok(reply::text(code, text));
+        }
         if verb != "get" && verb != "head" {
             return Err(not_allowed());
-        }
-        if let Some((code, text)) = health::probe(&self.api, path, query.get("verbose").is_some()) {
-            return Ok(reply::text(code, text));
         }
         match path {
             "/openid/v1/jwks" => return Ok(reply::typed(&self.api.pki.tokens.jwks(), "application/jwk-set+json")),
@@ -109,16 +122,23 @@ impl Service {
             }
             _ => {}
         }
-        let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or("");
-        let document = discovery::document(path, accept).ok_or_else(not_found)?;
-        Ok(reply::document(document, headers))
+        let document = discovery::document(path, &header_text(headers, header::ACCEPT));
+        if let Some(document) = document {
+            return Ok(reply::document(document, headers));
+        }
+        // Paths of groups that are served have the API's words.
+        let group = path.strip_prefix("/api/").map(|_| "").or(path.strip_prefix("/apis/").and_then(|p| p.split('/').next()));
+        if group.is_some_and(|group| kinds::table().kinds().iter().any(|k| k.group == group)) {
+            return Err(Status::new(Reason::NotFound, "the server could not find the requested resource"));
+        }
+        Ok(reply::page_not_found())
     }
 
     async fn resource(&self, user: &User, target: Target, query: &Query, request: Request<Body>) -> Handled {
         let at = target.resource;
         let method = request.method().clone();
         let watching = query.flag("watch") || target.watch;
-        let verb = verb(&method, &at, watching)?;
+        let verb = verb(&method, &at, watching);
         // Streams and proxies of a pod or node are done by its kubelet.
         let sub = at.subresource.as_deref().unwrap_or("");
         let streams = matches!((at.gvr.resource.as_str(), sub), ("pods", "exec" | "attach" | "portforward" | "log"));
@@ -130,28 +150,39 @@ impl Service {
             wanted.name = name;
         }
         self.api.authorize(user, &wanted)?;
-        let kind = kind_of(&at.gvr)?;
+        let Ok(kind) = kind_of(&at.gvr) else {
+            let there = kinds::table().kinds().iter().any(|k| k.group == at.gvr.group);
+            return if there { Err(removed(&at.gvr)) } else { Ok(reply::page_not_found()) };
+        };
+        served_verb(kind, &at, verb, &method)?;
         if streams {
             return self.to_node(&at, query, request).await;
         }
+        let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb == "watch")?;
+        let reads = Reads { kind, accepted, include: query.include()?, pretty: query.flag("pretty") };
         if at.gvr.resource == "componentstatuses" {
-            return component_statuses(kind, &at, request.headers());
+            return component_statuses(reads, &at, request.headers());
         }
-        let accept = request.headers().get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or("").to_owned();
-        let shape = table::negotiate(&accept)?;
-        let reads = Reads { kind, shape, include: query.include()?, pretty: query.flag("pretty") };
         match verb {
             "get" => {
-                let object = if sub == "scale" { self.api.get_scale(&at)? } else { self.api.get(&at)? };
-                reads.object(&object, StatusCode::OK, &[])
+                let wanted = options::revision(query, "invalid resource version: ")?.unwrap_or(0);
+                if wanted > self.api.store.revision() {
+                    return Err(too_new(wanted, self.api.store.revision()));
+                }
+                if sub == "scale" {
+                    let scale = self.api.get_scale(&at)?;
+                    return reads.scale(&scale, StatusCode::OK, &[]);
+                }
+                let object = self.api.get(&at)?;
+                let mut response = reads.object(&object, StatusCode::OK, &[])?;
+                reply::warn(&mut response, deprecation(kind));
+                Ok(response)
             }
             "list" => {
-                let listing = self.api.list(&at, &list_query(query)?)?;
-                let body = match shape {
-                    Shape::Whole => list_body(kind, &listing),
-                    shape => Bytes::from(table::many(kind, &listing, shape, reads.include)?.to_string()),
-                };
-                Ok(reply::compressed(body, request.headers()))
+                let listing = self.api.list(&at, &options::list(query)?)?;
+                let mut response = reads.list(&listing, request.headers())?;
+                reply::warn(&mut response, deprecation(kind));
+                Ok(response)
             }
             "watch" => self.watch(&at, query, reads),
             _ => {
@@ -173,60 +204,78 @@ impl Service {
         body: Bytes,
         reads: Reads,
     ) -> Handled {
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("");
-        let mut write = write_query(query)?;
-        write.agent = headers.get(header::USER_AGENT).and_then(|a| a.to_str().ok()).unwrap_or("").to_owned();
+        let content_type = &header_text(headers, header::CONTENT_TYPE);
+        let of = match verb {
+            "patch" => "PatchOptions",
+            "update" => "UpdateOptions",
+            _ => "CreateOptions",
+        };
         let content = WriteBody { bytes: &body, content_type };
+        if matches!(verb, "delete" | "deletecollection") {
+            return self.delete(user, at, query, headers, content, reads).await;
+        }
+        let mut write = options::write(query, of, content_type.starts_with("application/apply-patch"))?;
+        write.agent = header_text(headers, header::USER_AGENT);
         match verb {
             "create" if reads.kind.storage_prefix.is_none() && reads.kind.kind != "Binding" => {
                 let review = self.api.review(user, reads.kind, at.namespace.as_deref(), &content)?;
-                Ok(reply::json(StatusCode::CREATED, &review))
+                reads.reply(&review, StatusCode::CREATED)
             }
             "create" if reads.kind.kind == "Binding" => {
                 let binding = crate::decode::parse(&body, content_type)?.value;
                 let pod = binding["metadata"]["name"].as_str().unwrap_or("").to_owned();
                 let (reply, code) = self.api.bind(user, at, &pod, &binding, &write).await?;
-                Ok(reply::json(StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED), &reply))
+                reads.reply(&reply, StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED))
             }
             "create" if at.subresource.is_some() => {
                 let (reply, code) = self.api.create_sub(user, at, content, &write).await?;
-                Ok(reply::json(StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED), &reply))
+                reads.reply(&reply, StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED))
             }
             "create" => reads.written(self.api.create(user, at, content, &write).await?),
             "update" if at.subresource.as_deref() == Some("scale") => {
                 let scale = crate::decode::parse(&body, content_type)?.value;
-                reads.written(self.api.scale(user, at, |_| Ok(scale.clone()), &write).await?)
+                let written = self.api.scale(user, at, |_| Ok(scale.clone()), &write).await?;
+                reads.scale(&written.object, StatusCode::OK, &written.warnings)
             }
             "update" => reads.written(self.api.update(user, at, content, &write).await?),
             "patch" => {
                 let change = Change::parse(&body, content_type)?;
-                reads.written(self.api.patch(user, at, &change, &write).await?)
-            }
-            "delete" => {
-                let deleted = self.api.delete(user, at, &delete_request(query, &body, content_type)?).await?;
-                Ok(ok_json(&deleted.body(reads.kind)?))
-            }
-            "deletecollection" => {
-                let request = delete_request(query, &body, content_type)?;
-                let items = self.api.delete_collection(user, at, &list_query(query)?, &request).await?;
-                let listing = crate::read::Listing {
-                    revision: self.api.store.revision(),
-                    items,
-                    continue_token: None,
-                    remaining: None,
-                };
-                Ok(reply::compressed(list_body(reads.kind, &listing), headers))
+                let written = self.api.patch(user, at, &change, &write).await?;
+                match at.subresource.as_deref() {
+                    Some("scale") => reads.scale(&written.object, StatusCode::OK, &written.warnings),
+                    _ => reads.written(written),
+                }
             }
             _ => Err(not_allowed()),
         }
     }
 
+    async fn delete(
+        &self,
+        user: &User,
+        at: &Resource,
+        query: &Query,
+        headers: &HeaderMap,
+        content: WriteBody<'_>,
+        reads: Reads,
+    ) -> Handled {
+        let request = options::delete(query, content.bytes, content.content_type)?;
+        if at.name.is_some() {
+            let deleted = self.api.delete(user, at, &request).await?;
+            return reads.reply(&deleted.body(reads.kind)?, StatusCode::OK);
+        }
+        let items = self.api.delete_collection(user, at, &options::list(query)?, &request).await?;
+        let revision = self.api.store.revision();
+        reads.list(&crate::read::Listing { revision, items, continue_token: None, remaining: None }, headers)
+    }
+
     fn watch(&self, at: &Resource, query: &Query, reads: Reads) -> Handled {
-        let initial = query.get("sendInitialEvents").as_deref().map(|text| matches!(text, "true" | "1"));
-        let watch = WatchQuery { list: list_query(query)?, bookmarks: query.flag("allowWatchBookmarks"), initial };
+        let (mut watch, seconds) = options::watch(query)?;
+        if let Some(name) = &at.name {
+            watch.list.fields.terms.push(("metadata.name".into(), true, name.clone()));
+        }
         let events = self.api.watch(at, &watch)?;
         // Upstream ends watches after 30 to 60 minutes, so that they spread.
-        let seconds = query.get("timeoutSeconds").and_then(|t| t.parse().ok()).filter(|s| *s > 0);
         let seconds = seconds.unwrap_or_else(|| rand::random_range(1800..3600));
         Ok(reads.stream(events, Duration::from_secs(seconds)))
     }
@@ -286,33 +335,77 @@ fn choose_container(pod: &Value, given: Option<String>, sub: &str) -> Result<Str
 #[derive(Clone, Copy)]
 struct Reads {
     kind: &'static Kind,
-    shape: Shape,
+    accepted: Accepted,
     include: Include,
     pretty: bool,
 }
 
 impl Reads {
     fn object(self, object: &object::Object, code: StatusCode, warnings: &[String]) -> Handled {
-        let body = match self.shape {
-            Shape::Whole if !self.pretty => object.body.clone(),
-            shape => {
-                let value = table::one(self.kind, object, shape, self.include, true)?;
-                let text = if self.pretty {
-                    serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
-                } else {
-                    value.to_string()
-                };
-                text.into()
-            }
+        let body = match self.accepted {
+            Accepted { shape: Shape::Whole, encoding: Encoding::Json, .. } if !self.pretty => object.body.clone(),
+            accepted => encoded(&self.shown(object, true)?, accepted.encoding, self.pretty)?,
         };
-        let mut response = reply::bytes(code, body, "application/json");
-        for warning in warnings {
-            let text = format!("299 - \"{}\"", warning.replace('\\', "\\\\").replace('"', "\\\""));
-            if let Ok(value) = text.parse() {
-                response.headers_mut().append(header::WARNING, value);
+        let mut response = reply::bytes(code, body, self.accepted.content_type(false));
+        reply::warn(&mut response, warnings.iter().map(String::as_str));
+        Ok(response)
+    }
+
+    /// An object in the shape that was asked for.
+    fn shown(self, object: &object::Object, first: bool) -> Result<Value, Status> {
+        let mut value = table::one(self.kind, object, self.accepted.shape, self.include, first)?;
+        self.dated(&mut value);
+        Ok(value)
+    }
+
+    /// Tables and partial metadata say the version that was asked for.
+    fn dated(self, value: &mut Value) {
+        if self.accepted.shape == Shape::Whole || self.accepted.meta_version == "v1" {
+            return;
+        }
+        let version = format!("meta.k8s.io/{}", self.accepted.meta_version);
+        value["apiVersion"] = version.as_str().into();
+        for (list, part) in [("rows", "/object"), ("items", "")] {
+            for item in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(object) = item.pointer_mut(part).filter(|o| o["kind"] == "PartialObjectMetadata") {
+                    object["apiVersion"] = version.as_str().into();
+                }
             }
         }
-        Ok(response)
+    }
+
+    /// A `Scale`: a table of it has columns of its own.
+    fn scale(mut self, object: &object::Object, code: StatusCode, warnings: &[String]) -> Handled {
+        if self.accepted.shape != Shape::Table {
+            return self.object(object, code, warnings);
+        }
+        self.accepted.shape = Shape::Whole;
+        let value = object.value().map_err(Status::internal)?;
+        Ok(ok_json(&table::scale(value, self.include)))
+    }
+
+    /// A value that is no stored object: a status, a review.
+    fn reply(self, value: &Value, code: StatusCode) -> Handled {
+        let encoding = self.accepted.encoding;
+        Ok(reply::bytes(code, encoded(value, encoding, self.pretty)?, self.accepted.content_type(false)))
+    }
+
+    fn list(self, listing: &crate::read::Listing, headers: &HeaderMap) -> Handled {
+        let Accepted { shape, encoding, .. } = self.accepted;
+        let body = match shape {
+            Shape::Whole if encoding == Encoding::Json && !self.pretty => list_body(self.kind, listing),
+            Shape::Whole if encoding == Encoding::Protobuf => accept::sealed_list(self.kind, listing)?.into(),
+            Shape::Whole => {
+                let whole: Value = serde_json::from_slice(&list_body(self.kind, listing)).map_err(Status::internal)?;
+                encoded(&whole, encoding, self.pretty)?
+            }
+            shape => {
+                let mut many = table::many(self.kind, listing, shape, self.include)?;
+                self.dated(&mut many);
+                encoded(&many, encoding, self.pretty)?
+            }
+        };
+        Ok(reply::compressed(body, headers, self.accepted.content_type(false)))
     }
 
     fn written(self, written: Written) -> Handled {
@@ -328,15 +421,23 @@ impl Reads {
                 Ok(delivered) => self.line(&delivered, std::mem::take(&mut first)),
                 Err(status) => Err(status),
             };
-            let line =
-                line.unwrap_or_else(|status| json!({"type": "ERROR", "object": status.to_value()}).to_string().into());
-            Ok::<_, std::convert::Infallible>(Frame::data([line, Bytes::from_static(b"\n")].concat().into()))
+            let line = line.or_else(|status| self.frame("ERROR", &status.to_value()));
+            Ok::<_, std::convert::Infallible>(Frame::data(line.unwrap_or_default()))
         });
         let deadline = tokio::time::sleep(time);
         let body = StreamBody::new(lines.take_until(deadline));
         let mut response = Response::new(Body::new(body));
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        let media = header::HeaderValue::from_static(self.accepted.content_type(true));
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
         response
+    }
+
+    /// An event as its stream has it: a line of JSON, or a frame of protobuf.
+    fn frame(self, event: &str, object: &Value) -> Result<Bytes, Status> {
+        if self.accepted.encoding == Encoding::Protobuf {
+            return Ok(schema::protobuf::watch_frame(event, &accept::sealed(object)?).into());
+        }
+        Ok(format!("{}\n", json!({"type": event, "object": object})).into())
     }
 
     fn line(self, delivered: &crate::watch::Delivered, first: bool) -> Result<Bytes, Status> {
@@ -345,46 +446,105 @@ impl Reads {
             WatchEvent::Modified(object) => ("MODIFIED", object),
             WatchEvent::Deleted(object) => ("DELETED", object),
             WatchEvent::Bookmark(revision) => {
-                let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+                let mut metadata = json!({"resourceVersion": revision.to_string()});
                 if delivered.initial_end {
                     metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
                 }
-                let object = match self.shape {
+                let version = format!("meta.k8s.io/{}", self.accepted.meta_version);
+                let object = match self.accepted.shape {
                     Shape::Table => {
-                        json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null, "rows": []})
+                        json!({"kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": null, "rows": []})
                     }
                     Shape::Metadata => {
-                        json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+                        json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata})
                     }
                     Shape::Whole => {
                         json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata})
                     }
                 };
-                return Ok(json!({"type": "BOOKMARK", "object": object}).to_string().into());
+                return self.frame("BOOKMARK", &object);
             }
         };
-        if self.shape == Shape::Whole {
+        if self.accepted.shape == Shape::Whole && self.accepted.encoding == Encoding::Json {
             let head = format!("{{\"type\":\"{name}\",\"object\":");
-            return Ok([head.as_bytes(), &object.body, b"}"].concat().into());
+            return Ok([head.as_bytes(), &object.body, b"}\n"].concat().into());
         }
-        let shown = table::one(self.kind, object, self.shape, self.include, first)?;
-        Ok(json!({"type": name, "object": shown}).to_string().into())
+        self.frame(name, &self.shown(object, first)?)
     }
 }
 
-fn verb(method: &Method, at: &Resource, watching: bool) -> Result<&'static str, Status> {
+/// RBAC's verb of a request, whether there is such a thing or not.
+fn verb(method: &Method, at: &Resource, watching: bool) -> &'static str {
     let named = at.name.is_some();
-    Ok(match *method {
+    match *method {
         Method::GET | Method::HEAD if watching && at.subresource.is_none() => "watch",
         Method::GET | Method::HEAD if named => "get",
         Method::GET | Method::HEAD => "list",
         Method::POST => "create",
-        Method::PUT if named => "update",
-        Method::PATCH if named => "patch",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
         Method::DELETE if named => "delete",
         Method::DELETE => "deletecollection",
-        _ => return Err(not_allowed()),
-    })
+        _ => "",
+    }
+}
+
+/// 404 for a subresource that the kind does not have, 405 for what cannot be done to it.
+fn served_verb(kind: &Kind, at: &Resource, verb: &str, method: &Method) -> Result<(), Status> {
+    let not_found = || Status::new(Reason::NotFound, "the server could not find the requested resource");
+    if at.namespace.is_some() && !kind.namespaced() {
+        return Err(not_found());
+    }
+    let verbs = match at.subresource.as_deref() {
+        None => &kind.verbs,
+        Some(name) => &kind.subresource(name).ok_or_else(not_found)?.verbs,
+    };
+    let misplaced = match verb {
+        "create" => at.subresource.is_none() && at.name.is_some(),
+        "update" | "patch" => at.name.is_none(),
+        _ => false,
+    };
+    if misplaced || *method == Method::HEAD || !verbs.iter().any(|v| v == verb) {
+        return Err(not_allowed());
+    }
+    Ok(())
+}
+
+/// 404 for a version or resource that is not served; of versions that were once, what took their place.
+fn removed(gvr: &object::Gvr) -> Status {
+    let current = kinds::table().kinds().iter().find(|k| k.plural == gvr.resource && k.group == gvr.group);
+    let was = gvr.version.contains("alpha") || gvr.version.contains("beta");
+    let text = "the server could not find the requested resource";
+    match current.filter(|k| was && k.version != gvr.version) {
+        Some(kind) => {
+            let old = object::names::api_version(&gvr.group, &gvr.version);
+            let text = format!("{text}: {old} {} is no longer served, use {}", kind.kind, kind.api_version());
+            Status::new(Reason::NotFound, text)
+        }
+        None => Status::new(Reason::NotFound, text),
+    }
+}
+
+/// What clients are told about kinds on their way out.
+fn deprecation(kind: &Kind) -> Option<&'static str> {
+    match (kind.group.as_str(), kind.kind.as_str()) {
+        ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        _ => None,
+    }
+}
+
+fn too_new(wanted: u64, newest: u64) -> Status {
+    crate::api::store_status(&store::StoreError::Future { wanted, newest })
+}
+
+fn header_text(headers: &HeaderMap, name: header::HeaderName) -> String {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned()
+}
+
+/// A percent-encoded text, or itself when it is none.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    route::decode(text).unwrap_or_else(|| text.to_owned())
 }
 
 async fn read_body(request: Request<Body>) -> Result<Bytes, Status> {
@@ -399,90 +559,27 @@ async fn read_body(request: Request<Body>) -> Result<Bytes, Status> {
     }
 }
 
-fn list_query(query: &Query) -> Result<ListQuery, Status> {
-    let revision = |text: String| {
-        let error =
-            object::Invalid::invalid("resourceVersion", &text.as_str().into(), "strconv.ParseUint: invalid syntax");
-        text.parse::<u64>().map_err(|_| Status::invalid("meta.k8s.io", "ListOptions", "", &[error]))
-    };
-    let version_match = match query.get("resourceVersionMatch").as_deref() {
-        None | Some("") => None,
-        Some("Exact") => Some(Match::Exact),
-        Some("NotOlderThan") => Some(Match::NotOlderThan),
-        Some(other) => {
-            let error =
-                object::Invalid::not_supported("resourceVersionMatch", &other.into(), &["Exact", "NotOlderThan", ""]);
-            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]));
-        }
-    };
-    Ok(ListQuery {
-        labels: LabelSelector::parse(&query.get("labelSelector").unwrap_or_default())?,
-        fields: FieldSelector::parse(&query.get("fieldSelector").unwrap_or_default())?,
-        limit: query.get("limit").and_then(|l| l.parse().ok()).unwrap_or(0),
-        continue_token: query.get("continue").filter(|c| !c.is_empty()),
-        resource_version: query.get("resourceVersion").filter(|v| !v.is_empty()).map(revision).transpose()?,
-        version_match,
-    })
-}
-
-fn write_query(query: &Query) -> Result<WriteQuery, Status> {
-    let dry_run = match query.get("dryRun").as_deref() {
-        None | Some("") => false,
-        Some("All") => true,
-        Some(other) => {
-            let error = object::Invalid::not_supported("dryRun", &other.into(), &["All"]);
-            return Err(Status::invalid("meta.k8s.io", "CreateOptions", "", &[error]));
-        }
-    };
-    Ok(WriteQuery {
-        dry_run,
-        validation: FieldValidation::parse(&query.get("fieldValidation").unwrap_or_default())?,
-        manager: query.get("fieldManager"),
-        force: query.flag("force"),
-        ..WriteQuery::default()
-    })
-}
-
-fn delete_request(query: &Query, body: &Bytes, content_type: &str) -> Result<DeleteRequest, Status> {
-    let mut request: DeleteRequest = if body.is_empty() {
-        DeleteRequest::default()
-    } else {
-        let value = crate::decode::parse(body, content_type)?.value;
-        serde_json::from_value(value).map_err(|e| Status::bad_request(format!("DeleteOptions: {e}")))?
-    };
-    if let Some(grace) = query.get("gracePeriodSeconds").and_then(|g| g.parse().ok()) {
-        request.grace_period_seconds = Some(grace);
-    }
-    if let Some(policy) = query.get("propagationPolicy") {
-        request.propagation_policy = Some(policy);
-    }
-    if query.get("dryRun").as_deref() == Some("All") {
-        request.dry_run = Some(vec!["All".into()]);
-    }
-    Ok(request)
-}
-
 /// `kubectl get cs`: made up on the spot, as upstream does.
-fn component_statuses(kind: &'static Kind, at: &Resource, headers: &HeaderMap) -> Handled {
+fn component_statuses(reads: Reads, at: &Resource, headers: &HeaderMap) -> Handled {
     let one = |name: &str| {
-        json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name, "resourceVersion": "0"},
-            "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}],
-            "status": "Healthy", "message": "ok"})
+        json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name},
+            "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]})
     };
-    let all = ["controller-manager", "scheduler", "etcd-0"];
-    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or("");
-    let shape = table::negotiate(accept)?;
+    let all = ["etcd-0", "controller-manager", "scheduler"];
     let items = all.iter().filter(|n| at.name.as_deref().is_none_or(|wanted| wanted == **n));
     let items: Vec<_> = items.filter_map(|n| object::Object::from_value(&one(n)).ok()).map(Arc::new).collect();
-    if let Some(name) = &at.name {
-        let object = items.first().ok_or_else(|| Status::not_found("", "componentstatuses", name))?;
-        return Ok(ok_json(&table::one(kind, object, shape, Include::Metadata, true)?));
-    }
-    let listing = crate::read::Listing { revision: 0, items, continue_token: None, remaining: None };
-    if shape == Shape::Whole {
-        return Ok(reply::bytes(StatusCode::OK, list_body(kind, &listing), "application/json"));
-    }
-    Ok(ok_json(&table::many(kind, &listing, shape, Include::Metadata)?))
+    let mut response = match &at.name {
+        Some(name) => {
+            let object = items.first().ok_or_else(|| Status::not_found("", "componentstatuses", name))?;
+            reads.object(object, StatusCode::OK, &[])?
+        }
+        None => {
+            let listing = crate::read::Listing { revision: 0, items, continue_token: None, remaining: None };
+            reads.list(&listing, headers)?
+        }
+    };
+    reply::warn(&mut response, deprecation(reads.kind));
+    Ok(response)
 }
 
 /// The body of a request as it came from a connection, in our type.

@@ -136,7 +136,7 @@ impl Transport for InProcess {
         let mut query = write_query(options);
         let change = match patch {
             Patch::Json(patch) => Change::parse(patch.to_string().as_bytes(), "application/json-patch+json")?,
-            Patch::Merge(patch) => Change::Merge(patch.clone()),
+            Patch::Merge(patch) => Change::Merge(patch.clone(), Vec::new()),
             Patch::Strategic(patch) => Change::Strategic(patch.clone()),
             Patch::Apply(config, options) => {
                 query.manager = Some(options.field_manager.clone());

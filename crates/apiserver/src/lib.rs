@@ -22,6 +22,7 @@ mod delete;
 mod discovery;
 mod health;
 mod http;
+mod impersonate;
 mod inprocess;
 mod node_proxy;
 mod read;

@@ -54,7 +54,12 @@ impl ListQuery {
         for (field, _, _) in &self.fields.terms {
             let known = field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced());
             if !known && !kind.selectable.contains(field) {
-                return Err(Status::bad_request(format!("field label not supported: {field}")));
+                // Kinds without fields of their own have upstream's common conversion, which says more.
+                return Err(Status::bad_request(if kind.selectable.is_empty() {
+                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                } else {
+                    format!("field label not supported: {field}")
+                }));
             }
         }
         Ok(())
@@ -66,7 +71,7 @@ fn encode_token(revision: u64, key: &str) -> String {
 }
 
 fn decode_token(token: &str) -> Result<(u64, String), Status> {
-    let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
     match (value["rv"].as_u64(), value["start"].as_str()) {
@@ -165,15 +170,26 @@ impl Api {
     }
 }
 
+impl Listing {
+    /// `metadata` of the list.
+    pub(crate) fn metadata(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if self.revision == 0 {
+            metadata = json!({});
+        }
+        if let Some(token) = &self.continue_token {
+            metadata["continue"] = token.as_str().into();
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        metadata
+    }
+}
+
 /// The bytes of a list: the envelope around the stored objects' bytes.
 pub(crate) fn list_body(kind: &Kind, listing: &Listing) -> Bytes {
-    let mut metadata = json!({"resourceVersion": listing.revision.to_string()});
-    if let Some(token) = &listing.continue_token {
-        metadata["continue"] = token.as_str().into();
-    }
-    if let Some(remaining) = listing.remaining {
-        metadata["remainingItemCount"] = remaining.into();
-    }
+    let metadata = listing.metadata();
     let size: usize = listing.items.iter().map(|o| o.body.len() + 1).sum();
     let mut body = BytesMut::with_capacity(size + 256);
     body.put_slice(

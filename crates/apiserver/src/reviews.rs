@@ -1,7 +1,7 @@
 //! Reviews: questions about identity and permission. Nothing of them is stored.
 
 use kinds::Kind;
-use object::{Reason, Status};
+use object::{Invalid, Reason, Status};
 use rbac::Attributes;
 use serde_json::{Value, json};
 
@@ -9,6 +9,53 @@ use crate::api::Api;
 use crate::decode;
 use crate::user::User;
 use crate::write::Body;
+
+/// What a review must say.
+fn check(kind: &str, spec: &Value, namespace: Option<&str>) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    match kind {
+        "TokenReview" if text(spec, "token").is_empty() => {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
+        "SelfSubjectRulesReview" if text(spec, "namespace").is_empty() => {
+            return Err(Status::bad_request("no namespace on request"));
+        }
+        "SubjectAccessReview" | "LocalSubjectAccessReview" | "SelfSubjectAccessReview" => {
+            let given = |key: &str| spec[key].is_object();
+            let only_one = "nonResourceAttributes or resourceAttributes must be specified";
+            match (given("resourceAttributes"), given("nonResourceAttributes")) {
+                (true, true) => errors.push(Invalid::invalid(
+                    "spec.nonResourceAttributes",
+                    &spec["nonResourceAttributes"],
+                    "cannot be specified in combination with resourceAttributes",
+                )),
+                (false, false) => {
+                    let why = format!("exactly one of {only_one}");
+                    errors.push(Invalid::invalid("spec.resourceAttributes", &Value::Null, why));
+                }
+                _ => {}
+            }
+            let nobody = text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
+            if kind != "SelfSubjectAccessReview" && nobody {
+                let why = "at least one of user or group must be specified";
+                errors.push(Invalid::invalid("spec.user", &"".into(), why));
+            }
+            if kind == "LocalSubjectAccessReview" {
+                let other = text(&spec["resourceAttributes"], "namespace");
+                if given("nonResourceAttributes") {
+                    let why = "disallowed on this kind of request";
+                    errors.push(Invalid::invalid("spec.nonResourceAttributes", &spec["nonResourceAttributes"], why));
+                }
+                if namespace.is_some_and(|namespace| namespace != other) {
+                    let why = "must match metadata.namespace";
+                    errors.push(Invalid::invalid("spec.resourceAttributes.namespace", &other.into(), why));
+                }
+            }
+        }
+        _ => {}
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", &errors)) }
+}
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or("")
@@ -23,15 +70,17 @@ impl Api {
         namespace: Option<&str>,
         body: &Body<'_>,
     ) -> Result<Value, Status> {
-        let parsed = decode::parse(body.bytes, body.content_type)?;
-        decode::check_kind(&parsed.value, kind)?;
         let mut warnings = Vec::new();
-        let mut review = decode::typed(parsed, kind, decode::FieldValidation::Ignore, &mut warnings)?;
+        let ignore = decode::FieldValidation::Ignore;
+        let mut review = decode::object(body.bytes, body.content_type, kind, ignore, &mut warnings)?;
         if !review["metadata"].is_object() {
             review["metadata"] = json!({});
         }
-        review["metadata"]["creationTimestamp"] = Value::Null;
         let spec = review["spec"].clone();
+        check(&kind.kind, &spec, namespace)?;
+        if kind.kind == "SelfSubjectReview" {
+            review["metadata"]["creationTimestamp"] = base::time::now().into();
+        }
         let status = match kind.kind.as_str() {
             "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
             "TokenReview" => self.token_review(&spec),

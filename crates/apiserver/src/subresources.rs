@@ -19,8 +19,10 @@ const MOST_OPERATIONS: usize = 10_000;
 
 /// A patch by its media type.
 pub(crate) enum Change {
-    Json(json_patch::Patch),
-    Merge(Value),
+    /// Steps that are read one by one: a bad step is an error of the change, not of the body.
+    Json(Vec<Value>),
+    /// With the keys that the patch has twice.
+    Merge(Value, Vec<schema::Problem>),
     Strategic(Value),
     Apply(Value),
 }
@@ -29,31 +31,58 @@ impl Change {
     /// Reads a patch; 415 for an unknown type.
     pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Self, Status> {
         let media = content_type.split(';').next().unwrap_or("").trim();
-        let json = || {
-            serde_json::from_slice::<Value>(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+        let json = |prefix: &str| {
+            schema::json::parse(body).map_err(|error| {
+                Status::bad_request(format!("{prefix}{}", schema::json::go_words(body, &error)))
+            })
         };
+        let found = |value: &Value| match value {
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Bool(_) => "bool",
+            _ => "object",
+        };
+        let map = |prefix: &str| match json(prefix)? {
+            (value @ (Value::Object(_) | Value::Null), duplicates) => Ok((value, duplicates)),
+            (other, _) => Err(Status::bad_request(format!(
+                "{prefix}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                found(&other)
+            ))),
+        };
+        const DECODING: &str = "error decoding patch: ";
         match media {
-            "application/json-patch+json" => {
-                let patch: json_patch::Patch = serde_json::from_slice(body)
-                    .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-                if patch.0.len() > MOST_OPERATIONS {
+            "application/json-patch+json" => match json(DECODING)?.0 {
+                Value::Array(steps) if steps.len() > MOST_OPERATIONS => {
                     let text = format!(
                         "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
-                        patch.0.len()
+                        steps.len()
                     );
-                    return Err(Status::new(Reason::RequestEntityTooLarge, text));
+                    Err(Status::new(Reason::RequestEntityTooLarge, text))
                 }
-                Ok(Self::Json(patch))
+                Value::Array(steps) => Ok(Self::Json(steps)),
+                Value::Null => Ok(Self::Json(Vec::new())),
+                other => Err(Status::bad_request(format!(
+                    "{DECODING}json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
+                    found(&other)
+                ))),
+            },
+            "application/merge-patch+json" => {
+                let (value, duplicates) = map(DECODING)?;
+                Ok(Self::Merge(value, duplicates.into_iter().map(schema::Problem::Duplicate).collect()))
             }
-            "application/merge-patch+json" => Ok(Self::Merge(json()?)),
-            "application/strategic-merge-patch+json" => Ok(Self::Strategic(json()?)),
-            "application/apply-patch+yaml" => Ok(Self::Apply(decode::parse(body, media)?.value)),
-            other => Err(Status::new(
-                Reason::UnsupportedMediaType,
-                format!(
-                    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (got {other:?})"
-                ),
-            )),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic(map("")?.0)),
+            "application/apply-patch+yaml" => {
+                let config = decode::parse(body, media)?.value;
+                let text = |field: &str| config[field].as_str().unwrap_or("");
+                let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
+                if version.is_empty() || text("kind").is_empty() {
+                    let text = format!("invalid object type: {group}/{version}, Kind={}", text("kind"));
+                    return Err(Status::bad_request(text));
+                }
+                Ok(Self::Apply(config))
+            }
+            _ => Err(Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type")),
         }
     }
 
@@ -62,12 +91,13 @@ impl Change {
         let mut new = old.clone();
         let invalid = |e: String| Status { code: 422, reason: Some(Reason::Invalid), ..Status::bad_request(e) };
         match self {
-            Change::Json(patch) => {
-                json_patch::patch(&mut new, patch).map_err(|e| {
-                    invalid(format!("the server rejected our request due to an error in our request: {e}"))
-                })?;
+            Change::Json(steps) => {
+                let refused = || invalid("the server rejected our request due to an error in our request".into());
+                let patch = steps.iter().map(|s| serde_json::from_value(s.clone())).collect::<Result<Vec<_>, _>>();
+                let patch = json_patch::Patch(patch.map_err(|_| refused())?);
+                json_patch::patch(&mut new, &patch).map_err(|_| refused())?;
             }
-            Change::Merge(patch) => object::patch::merge(&mut new, patch),
+            Change::Merge(patch, _) => object::patch::merge(&mut new, patch),
             Change::Strategic(patch) | Change::Apply(patch) => {
                 schema::strategic_merge(schema::table(), schema, &mut new, patch)
                     .map_err(|e| invalid(e.to_string()))?;
@@ -106,9 +136,20 @@ impl Api {
         let compute = |old: &Value| {
             let new = change.apply(kind.schema.as_deref().unwrap_or(""), old)?;
             let mut found = Vec::new();
-            let typed = decode::typed(parsed(new), kind, query.validation, &mut found)?;
+            let mut tree = parsed(new);
+            if let Change::Merge(_, duplicates) = change {
+                tree.problems.clone_from(duplicates);
+            }
+            // What does not fit the type is the patch's fault.
+            let shown = tree.value.to_string();
+            let checked = decode::check_kind(&tree.value, kind);
+            let typed = checked.and_then(|()| decode::typed(tree, kind, query.validation, &mut found));
             *warnings.lock() = found;
-            Ok(typed)
+            typed.map_err(|status| {
+                let why = status.message.split_once(&format!("cannot be handled as a {}: ", kind.kind));
+                let why = why.map_or(status.message.as_str(), |(_, why)| why);
+                Status::invalid("", "", "", &[object::Invalid::invalid("patch", &shown.into(), why)])
+            })
         };
         let mut written = self.change(user, kind, at, part, query, compute).await?;
         written.warnings.splice(0..0, warnings.into_inner());

@@ -26,35 +26,6 @@ pub(crate) enum Include {
     Object,
 }
 
-/// The shape of the first acceptable media type; 406 when there is none.
-pub(crate) fn negotiate(accept: &str) -> Result<Shape, Status> {
-    if accept.is_empty() {
-        return Ok(Shape::Whole);
-    }
-    for range in accept.split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or("");
-        if !matches!(media, "application/json" | "*/*" | "application/*" | "application/yaml") {
-            continue;
-        }
-        let parameter = |name: &str| {
-            let mut all = range.split(';').map(str::trim).filter_map(|p| p.split_once('='));
-            all.find(|(key, _)| *key == name).map(|(_, value)| value)
-        };
-        let group = parameter("g").unwrap_or("meta.k8s.io");
-        match parameter("as") {
-            None => return Ok(Shape::Whole),
-            Some("Table") if group == "meta.k8s.io" => return Ok(Shape::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") if group == "meta.k8s.io" => {
-                return Ok(Shape::Metadata);
-            }
-            Some(_) => {}
-        }
-    }
-    let text = "only the following media types are accepted: application/json, application/yaml, application/json;as=Table;v=v1;g=meta.k8s.io";
-    Err(Status::new(object::Reason::NotAcceptable, text))
-}
-
 fn metadata_only(value: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": value["metadata"]})
 }
@@ -92,15 +63,27 @@ pub(crate) fn one(kind: &Kind, object: &Object, shape: Shape, include: Include, 
     })
 }
 
+/// The table of a `Scale`.
+pub(crate) fn scale(value: Value, include: Include) -> Value {
+    let column = |name: &str, kind: &str, format: &str| {
+        json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0})
+    };
+    let age = kinds::age::since(&value["metadata"]["creationTimestamp"], base::time::now_seconds());
+    let cells = json!([value["metadata"]["name"], value["spec"]["replicas"], value["status"]["replicas"], age]);
+    let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+    let object = match include {
+        Include::None => Value::Null,
+        Include::Metadata => metadata_only(&value),
+        Include::Object => value,
+    };
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [
+        column("Name", "string", "name"), column("Desired", "integer", ""), column("Available", "integer", ""),
+        column("Age", "string", "")], "rows": [{"cells": cells, "object": object}]})
+}
+
 /// A list in a shape other than [`Shape::Whole`].
 pub(crate) fn many(kind: &Kind, listing: &Listing, shape: Shape, include: Include) -> Result<Value, Status> {
-    let mut metadata = json!({"resourceVersion": listing.revision.to_string()});
-    if let Some(token) = &listing.continue_token {
-        metadata["continue"] = token.as_str().into();
-    }
-    if let Some(remaining) = listing.remaining {
-        metadata["remainingItemCount"] = remaining.into();
-    }
+    let metadata = listing.metadata();
     let now = base::time::now_seconds();
     let values = listing.items.iter().map(|o| o.value().map_err(Status::internal));
     if shape == Shape::Table {

@@ -116,9 +116,7 @@ impl Api {
     ) -> Result<Written, Status> {
         let kind = stored_kind_of(&at.gvr)?;
         let mut warnings = Vec::new();
-        let parsed = decode::parse(body.bytes, body.content_type)?;
-        decode::check_kind(&parsed.value, kind)?;
-        let value = decode::typed(parsed, kind, query.validation, &mut warnings)?;
+        let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
         self.create_value(user, kind, at, value, query, warnings).await
     }
 
@@ -136,7 +134,9 @@ impl Api {
         set_namespace(kind, &mut value, namespace)?;
         let metadata = metadata_of(&mut value);
         if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|rv| !rv.is_empty()) {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+            // As upstream: no reason, and the code of an unexpected error.
+            let text = "resourceVersion should not be set on objects to be created";
+            return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
         }
         let given = metadata.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
         let stem = metadata.get("generateName").and_then(Value::as_str).unwrap_or("").to_owned();
@@ -202,19 +202,15 @@ impl Api {
         let kind = stored_kind_of(&at.gvr)?;
         let part = part_of(kind, at.subresource.as_deref())?;
         let mut warnings = Vec::new();
-        let parsed = decode::parse(body.bytes, body.content_type)?;
-        decode::check_kind(&parsed.value, kind)?;
-        let value = decode::typed(parsed, kind, query.validation, &mut warnings)?;
+        let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
         let name = at.name.as_deref().unwrap_or("");
         let body_name = value["metadata"]["name"].as_str().unwrap_or("");
         if body_name.is_empty() {
-            return Err(Status::bad_request("name must be provided"));
-        }
-        if body_name != name {
-            let text = format!("the name of the object ({body_name}) does not match the name on the URL ({name})");
+            let text = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
             return Err(Status::bad_request(text));
         }
         let namespace = namespace_of(kind, at)?;
+        check_place(&value, name, namespace)?;
         let exists = self.store.get(&key(kind, namespace, name)).is_some();
         if !exists && kind.create_on_update && part == Part::Main {
             let mut value = value;
@@ -226,7 +222,19 @@ impl Api {
             let error = Invalid::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
             return Err(Status::invalid(&kind.group, &kind.kind, name, &[error]));
         }
-        let mut written = self.change(user, kind, at, part, query, |_| Ok(value.clone())).await?;
+        let replace = |old: &Value| {
+            let (wanted, is) = (&value["metadata"]["uid"], &old["metadata"]["uid"]);
+            if wanted.as_str().is_some_and(|uid| !uid.is_empty()) && wanted != is {
+                let (wanted, is) = (wanted.as_str().unwrap_or(""), is.as_str().unwrap_or(""));
+                let why = format!(
+                    "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}",
+                    key(kind, namespace, name)
+                );
+                return Err(Status::conflict(&kind.group, &kind.plural, name, &why));
+            }
+            Ok(value.clone())
+        };
+        let mut written = self.change(user, kind, at, part, query, replace).await?;
         written.warnings.splice(0..0, warnings);
         Ok(written)
     }
@@ -250,7 +258,12 @@ impl Api {
         for attempt in 1.. {
             let old = served(kind, current.object.clone()).value().map_err(Status::internal)?;
             let mut new = compute(&old)?;
+            check_place(&new, name, namespace)?;
             let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
+            if !wanted.is_empty() && wanted.parse::<u64>().is_err() {
+                let text = format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax");
+                return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
+            }
             // A patch starts from the present tree and carries its version along; that names no expectation.
             if !wanted.is_empty() && wanted != current.mod_revision.to_string() {
                 return Err(Status::stale(&kind.group, &kind.plural, name));
@@ -281,11 +294,8 @@ impl Api {
         let name = current.object.head.name.clone();
         let uid = new["metadata"]["uid"].as_str().unwrap_or("").to_owned();
         if !uid.is_empty() && uid != current.object.head.uid {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                current.object.head.uid
-            );
-            return Err(Status::conflict(&kind.group, &kind.plural, &name, &why));
+            let error = Invalid::invalid("metadata.uid", &uid.as_str().into(), "field is immutable");
+            return Err(Status::invalid(&kind.group, &kind.kind, &name, &[error]));
         }
         new["apiVersion"] = old["apiVersion"].clone();
         new["kind"] = old["kind"].clone();
@@ -375,6 +385,22 @@ pub(crate) fn metadata_of(value: &mut Value) -> &mut Map<String, Value> {
     }
 }
 
+/// An object is written where its URL says.
+fn check_place(value: &Value, name: &str, namespace: Option<&str>) -> Result<(), Status> {
+    let given = value["metadata"]["name"].as_str().unwrap_or("");
+    if !given.is_empty() && given != name {
+        let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
+        return Err(Status::bad_request(text));
+    }
+    let given = value["metadata"]["namespace"].as_str().unwrap_or("");
+    if !given.is_empty() && namespace.is_some_and(|namespace| namespace != given) {
+        return Err(Status::bad_request(OTHER_NAMESPACE));
+    }
+    Ok(())
+}
+
+const OTHER_NAMESPACE: &str = "the namespace of the provided object does not match the namespace sent on the request";
+
 fn set_namespace(kind: &Kind, value: &mut Value, namespace: Option<&str>) -> Result<(), Status> {
     let metadata = metadata_of(value);
     let given = metadata.get("namespace").and_then(Value::as_str).unwrap_or("");
@@ -383,9 +409,7 @@ fn set_namespace(kind: &Kind, value: &mut Value, namespace: Option<&str>) -> Res
             metadata.insert("namespace".into(), namespace.into());
             Ok(())
         }
-        Some(_) => Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        )),
+        Some(_) => Err(Status::bad_request(OTHER_NAMESPACE)),
         None if kind.namespaced() => Err(not_allowed()),
         None => {
             metadata.remove("namespace");
@@ -448,5 +472,5 @@ fn same(new: &Value, old: &Value) -> bool {
 
 /// Parsed from a tree that is at hand (patches, in-process writes).
 pub(crate) fn parsed(value: Value) -> Parsed {
-    Parsed { value, duplicates: Vec::new() }
+    Parsed { value, problems: Vec::new() }
 }

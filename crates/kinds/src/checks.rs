@@ -35,7 +35,7 @@ pub(crate) fn required(object: &Value, path: &str, field: &str, errors: &mut Vec
 pub(crate) fn one_of(object: &Value, path: &str, field: &str, allowed: &[&str], errors: &mut Vec<Invalid>) {
     let value = cells::at(object, field);
     if value.as_str().is_some_and(|v| !allowed.contains(&v)) {
-        errors.push(Invalid::not_supported(&join(path, field), value, allowed));
+        errors.push(Invalid::unsupported(&join(path, field), value, allowed));
     }
 }
 

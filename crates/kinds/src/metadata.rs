@@ -41,12 +41,20 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
     for (index, finalizer) in metadata["finalizers"].as_array().into_iter().flatten().enumerate() {
         if let Some(why) = names::qualified(finalizer.as_str().unwrap_or("")) {
             errors.push(Invalid::invalid(&format!("metadata.finalizers[{index}]"), finalizer, why));
+        } else if !is_finalizer(finalizer.as_str().unwrap_or("")) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(Invalid::invalid(&format!("metadata.finalizers[{index}]"), finalizer, why));
         }
     }
     owners(&metadata["ownerReferences"], errors);
     if let Some(old) = old {
         unchanged(metadata, &old["metadata"], errors);
     }
+}
+
+/// Finalizers say whose they are, but for upstream's own of old.
+fn is_finalizer(name: &str) -> bool {
+    name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion")
 }
 
 /// Checks a label map at `path`.

@@ -7,7 +7,7 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
 fn too_long(most: usize) -> String {
-    format!("must be no more than {most} bytes")
+    format!("must be no more than {most} characters")
 }
 
 fn is_label(text: &str) -> bool {
@@ -69,7 +69,7 @@ pub fn qualified(key: &str) -> Option<String> {
     };
     if name.contains('/') {
         return Some(
-            "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
                 .into(),
         );
     }
@@ -101,7 +101,7 @@ fn label_value_shape(text: &str) -> bool {
 pub fn label_value(value: &str) -> Option<String> {
     match value {
         "" => None,
-        value if value.len() > 63 => Some(too_long(63)),
+        value if value.len() > 63 => Some("must be no more than 63 bytes".into()),
         value if !label_value_shape(value) => Some(LABEL_VALUE.into()),
         _ => None,
     }

@@ -20,4 +20,4 @@ pub use body::{Draft, Head, MalformedObject, Object, OwnerReference};
 pub use names::{Gvk, Gvr};
 pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};
-pub use status::{Cause, Invalid, InvalidKind, Reason, Status};
+pub use status::{Cause, Invalid, InvalidKind, Reason, Status, quoted};

@@ -163,8 +163,14 @@ fn split_terms(text: &str) -> Result<Vec<&str>, String> {
 fn parse_requirement(term: &str) -> Result<Requirement, String> {
     let made = |key: &str, operator, values: Vec<String>| {
         let key = key.trim();
+        // Where Go's lexer meets an operator instead of a word.
+        let operator_first = |text: &str| text.chars().next().filter(|c| matches!(c, '!' | '=' | '<' | '>' | '('));
+        let values_first = values.first().filter(|_| operator == Operator::In || operator == Operator::NotIn);
+        if let Some(c) = operator_first(key).or(values_first.and_then(|v| operator_first(v))) {
+            return Err(format!("found '{c}', expected: identifier"));
+        }
         if !is_label_key(key) {
-            return Err(format!("invalid label key {key:?}"));
+            return Err(format!("<nil>: Invalid value: {}: {}", crate::quoted(key), key_words(key)));
         }
         Ok(Requirement { key: key.to_owned(), operator, values })
     };
@@ -191,6 +197,20 @@ fn parse_requirement(term: &str) -> Result<Requirement, String> {
         }
     }
     made(term, Operator::Exists, vec![])
+}
+
+/// What is wrong with a label's key.
+fn key_words(key: &str) -> String {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let mut words = Vec::new();
+    if prefix == Some("") {
+        words.push("prefix part must be non-empty");
+    }
+    if name.is_empty() {
+        words.push("name part must be non-empty");
+    }
+    words.push("name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')");
+    words.join("; ")
 }
 
 /// Qualified name: optional DNS-subdomain prefix and `/`, then 1 to 63 of `[A-Za-z0-9-_.]` that start and end alphanumeric.

@@ -201,7 +201,9 @@ impl Status {
         if let Some(reason) = self.reason {
             status["reason"] = serde_json::to_value(reason).unwrap_or_default();
         }
-        if !details.is_empty() {
+        // Replies that are about a path, not an object, have details without content.
+        let bare = matches!(self.reason, Some(Reason::NotFound | Reason::MethodNotAllowed | Reason::Forbidden));
+        if bare || !details.is_empty() {
             status["details"] = Value::Object(details);
         }
         status
@@ -248,6 +250,25 @@ impl Status {
     }
 }
 
+/// Text as Go's `%q` prints it.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// One field error (`field.Error`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
@@ -281,7 +302,7 @@ impl Invalid {
     fn of(kind: InvalidKind, field: &str, value: Option<&Value>, detail: impl Into<String>) -> Self {
         let value = match value {
             None => String::new(),
-            Some(Value::String(s)) => format!("{s:?}"),
+            Some(Value::String(s)) => quoted(s),
             Some(Value::Null) => "null".into(),
             Some(other) => other.to_string(),
         };
@@ -303,6 +324,12 @@ impl Invalid {
     pub fn not_supported(field: &str, value: &Value, supported: &[&str]) -> Self {
         let mut supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         supported.sort();
+        let detail = format!("supported values: {}", supported.join(", "));
+        Self::of(InvalidKind::NotSupported, field, Some(value), detail)
+    }
+    /// The same with the values in the order given.
+    pub fn unsupported(field: &str, value: &Value, supported: &[&str]) -> Self {
+        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = format!("supported values: {}", supported.join(", "));
         Self::of(InvalidKind::NotSupported, field, Some(value), detail)
     }

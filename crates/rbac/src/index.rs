@@ -115,17 +115,20 @@ impl Index {
 
     /// All rules that hold for a user in a namespace: SelfSubjectRulesReview and escalation checks.
     pub fn rules_for(&self, user: &str, groups: &[String], namespace: &str) -> Vec<Rule> {
+        let mut rules = Vec::new();
         if groups.iter().any(|g| g == SUPERUSERS) {
             let all = || vec!["*".to_owned()];
-            let everything = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
-            return vec![everything, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }];
+            rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
+            rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
         }
-        self.grants(user, groups)
+        let granted = self
+            .grants(user, groups)
             .filter(|g| g.namespace.is_empty() || g.namespace == namespace)
             .filter_map(|g| self.rules.get(&g.role))
             .flatten()
-            .cloned()
-            .collect()
+            .cloned();
+        rules.extend(granted);
+        rules
     }
 
     /// The rules of a role; `namespace` empty for a cluster role.

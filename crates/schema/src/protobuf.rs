@@ -1,4 +1,4 @@
-//! Kubernetes' protobuf form of objects, read into trees: what typed Go clients send.
+//! Kubernetes' protobuf form of objects: what typed Go clients send and ask for.
 //!
 //! ```text
 //! "k8s\0"  Unknown { 1: TypeMeta { 1: apiVersion, 2: kind }, 2: raw message, 3: content encoding, 4: content type }
@@ -13,10 +13,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
-use crate::types::{Scalar, Struct, Table, Type};
+use crate::types::{Opaque, Scalar, Struct, Table, Type};
+
+mod encode;
+
+pub use encode::{encode, encode_list, encode_metadata, seal, watch_frame};
 
 const NUMBERS: &str = include_str!("../data/protobuf.json");
 const MAGIC: &[u8] = b"k8s\0";
+/// The type that free-form parts of a schema refer to.
+const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 /// Nesting deeper than this is refused.
 const MOST_DEPTH: usize = 64;
 
@@ -49,6 +55,11 @@ pub struct Envelope<'a> {
     pub kind: String,
     /// The message.
     pub raw: &'a [u8],
+}
+
+/// True when the type has a protobuf form.
+pub fn is_known(name: &str) -> bool {
+    FIELDS.contains_key(name)
 }
 
 /// Opens the envelope.
@@ -190,7 +201,7 @@ fn fields_into(
         match &field.kind {
             Type::List(element) => {
                 let list = object.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-                if let (Value::Array(items), Some(item)) = (list, value(table, element, wire, depth, name)?) {
+                if let (Value::Array(items), Some(item)) = (list, value(table, element, field.opaque, wire, depth, name)?) {
                     items.push(item);
                 }
             }
@@ -200,7 +211,7 @@ fn fields_into(
                 for part in Fields::new(entry, name) {
                     match part? {
                         (1, Wire::Bytes(text)) => key = string(text),
-                        (2, wire) => item = value(table, element, wire, depth, name)?,
+                        (2, wire) => item = value(table, element, field.opaque, wire, depth, name)?,
                         _ => {}
                     }
                 }
@@ -210,7 +221,7 @@ fn fields_into(
                 }
             }
             kind => {
-                let Some(value) = value(table, kind, wire, depth, name)? else { continue };
+                let Some(value) = value(table, kind, field.opaque, wire, depth, name)? else { continue };
                 let empty = value == "" || (zero_is_absent && (value == 0 || value == false || value == 0.0));
                 if !empty {
                     object.insert(name.into(), value);
@@ -221,7 +232,14 @@ fn fields_into(
     Ok(())
 }
 
-fn value(table: &Table, kind: &Type, wire: Wire<'_>, depth: usize, at: &str) -> Result<Option<Value>> {
+fn value(
+    table: &Table,
+    kind: &Type,
+    opaque: Opaque,
+    wire: Wire<'_>,
+    depth: usize,
+    at: &str,
+) -> Result<Option<Value>> {
     let malformed = || ProtobufError::Malformed(at.into());
     Ok(Some(match (kind, wire) {
         // A list within a map or list has a message of its own around it: `items`, field 1.
@@ -229,22 +247,14 @@ fn value(table: &Table, kind: &Type, wire: Wire<'_>, depth: usize, at: &str) -> 
             let mut items = Vec::new();
             for field in Fields::new(bytes, at) {
                 if let (1, wire) = field? {
-                    items.extend(value(table, element, wire, depth + 1, at)?);
+                    items.extend(value(table, element, opaque, wire, depth + 1, at)?);
                 }
             }
             Value::Array(items)
         }
         (Type::Struct(name), Wire::Bytes(bytes)) => Value::Object(message(table, name, bytes, depth + 1)?),
-        (Type::Any, Wire::Bytes(bytes)) => {
-            // RawExtension, JSON and FieldsV1: JSON text in field 1.
-            let mut found = None;
-            for field in Fields::new(bytes, at) {
-                if let (1, Wire::Bytes(text)) = field? {
-                    found = serde_json::from_slice(text).ok();
-                }
-            }
-            return Ok(found);
-        }
+        // RawExtension, JSON and FieldsV1 are JSON text in field 1; parts of a schema have messages of their own.
+        (Type::Any, Wire::Bytes(bytes)) => return encode::read_free_form(table, opaque, bytes, depth),
         (Type::Scalar(scalar), wire) => match (scalar, wire) {
             (Scalar::String, Wire::Bytes(bytes)) => string(bytes).into(),
             (Scalar::Bytes, Wire::Bytes(bytes)) => STANDARD.encode(bytes).into(),

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use object::Status;
 use serde_json::Value;
 
+use super::accept::{Encoding, encoded};
 use crate::discovery::Document;
 
 /// Bodies of requests and responses.
@@ -25,10 +26,12 @@ pub(super) fn full(bytes: Bytes) -> Body {
     Full::new(bytes).boxed_unsync()
 }
 
-pub(super) fn bytes(code: StatusCode, body: Bytes, content_type: &'static str) -> Response<Body> {
+pub(super) fn bytes(code: StatusCode, body: Bytes, content_type: &str) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(media) = content_type.parse() {
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+    }
     response
 }
 
@@ -51,12 +54,38 @@ pub(super) fn text(code: u16, text: String) -> Response<Body> {
     response
 }
 
-/// A failure as the API words it.
+/// A path that nothing stands behind.
+pub(super) fn page_not_found() -> Response<Body> {
+    text(404, "404 page not found\n".into())
+}
+
+/// Adds warnings for the client's user to see.
+pub(super) fn warn<'a>(response: &mut Response<Body>, warnings: impl IntoIterator<Item = &'a str>) {
+    for warning in warnings {
+        let text = format!("299 - \"{}\"", warning.replace('\\', "\\\\").replace('"', "\\\""));
+        if let Ok(value) = text.parse() {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+/// A failure in JSON.
 pub(crate) fn failure(status: &Status, pretty: bool) -> Response<Body> {
+    failure_as(status, pretty, "")
+}
+
+/// A failure as the API words it, in the first of the client's encodings that there is.
+pub(super) fn failure_as(status: &Status, pretty: bool, accept: &str) -> Response<Body> {
     let value = status.to_value();
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let text = if pretty { serde_json::to_string_pretty(&value).unwrap_or_default() } else { value.to_string() };
-    let mut response = bytes(code, (text + "\n").into(), "application/json");
+    let first = accept.split([',', ';']).next().unwrap_or("").trim();
+    let (encoding, media) = match first {
+        "application/vnd.kubernetes.protobuf" => (Encoding::Protobuf, first),
+        "application/yaml" => (Encoding::Yaml, first),
+        _ => (Encoding::Json, "application/json"),
+    };
+    let body = encoded(&value, encoding, pretty).unwrap_or_else(|_| value.to_string().into());
+    let mut response = bytes(code, body, media);
     if status.retry_after_seconds > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, status.retry_after_seconds.into());
     }
@@ -68,20 +97,20 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     accepted.split(',').any(|e| e.split(';').next().unwrap_or("").trim() == "gzip")
 }
 
-/// JSON, gzipped when it is large and the client can read that.
-pub(super) fn compressed(body: Bytes, headers: &HeaderMap) -> Response<Body> {
+/// A body, gzipped when it is large and the client can read that.
+pub(super) fn compressed(body: Bytes, headers: &HeaderMap, content_type: &str) -> Response<Body> {
     if body.len() < GZIP_FROM || !accepts_gzip(headers) {
-        return bytes(StatusCode::OK, body, "application/json");
+        return bytes(StatusCode::OK, body, content_type);
     }
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
     match encoder.write_all(&body).and_then(|()| encoder.finish()) {
         Ok(packed) => {
-            let mut response = bytes(StatusCode::OK, packed.into(), "application/json");
+            let mut response = bytes(StatusCode::OK, packed.into(), content_type);
             response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
             response
         }
-        Err(_) => bytes(StatusCode::OK, body, "application/json"),
+        Err(_) => bytes(StatusCode::OK, body, content_type),
     }
 }
 
@@ -94,9 +123,7 @@ pub(super) fn document(document: &'static Document, headers: &HeaderMap) -> Resp
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let mut response = compressed(document.body.clone(), headers);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(document.content_type));
-        response
+        compressed(document.body.clone(), headers, document.content_type)
     };
     if let Ok(value) = etag.parse() {
         response.headers_mut().insert(header::ETAG, value);

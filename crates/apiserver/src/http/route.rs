@@ -13,7 +13,7 @@ pub(super) struct Target {
 
 /// The resource that a path is about; `None` for discovery and everything else.
 pub(super) fn parse(path: &str) -> Option<Target> {
-    let mut parts: Vec<String> = path.trim_start_matches('/').split('/').map(decode).collect::<Option<_>>()?;
+    let mut parts: Vec<String> = path.strip_prefix('/')?.split('/').map(decode).collect::<Option<_>>()?;
     if parts.last().is_some_and(String::is_empty) {
         parts.pop();
     }
@@ -52,7 +52,7 @@ pub(super) fn parse(path: &str) -> Option<Target> {
 }
 
 /// Percent-decodes; `None` for what is no UTF-8.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.into());
     }
@@ -84,6 +84,11 @@ impl Query {
     /// The first value of a parameter.
     pub(super) fn get(&self, key: &str) -> Option<String> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone())
+    }
+
+    /// All values of a parameter.
+    pub(super) fn all(&self, key: &str) -> Vec<String> {
+        self.0.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect()
     }
 
     /// True for `true` and `1`.

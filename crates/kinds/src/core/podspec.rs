@@ -81,7 +81,7 @@ pub(crate) fn validate(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
     }
     host_ports(spec, path, errors);
     one_of(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], errors);
-    one_of(spec, path, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], errors);
+    one_of(spec, path, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
     if let Some(grace) = spec["terminationGracePeriodSeconds"].as_i64().filter(|g| *g < 0) {
         errors.push(Invalid::invalid(
             &format!("{path}.terminationGracePeriodSeconds"),
