@@ -209,13 +209,15 @@ pub(crate) fn check_kind(value: &Value, kind: &Kind) -> Result<(), Status> {
 /// What the object does not say is what the URL says.
 fn check_meta(api_version: &str, name: &str, kind: &Kind) -> Result<(), Status> {
     let own = kind.api_version();
-    let (api_version, name) = (if api_version.is_empty() { &own } else { api_version }, if name.is_empty() { &kind.kind } else { name });
+    let (api_version, name) =
+        (if api_version.is_empty() { &own } else { api_version }, if name.is_empty() { &kind.kind } else { name });
     if name == kind.kind && api_version == own {
         return Ok(());
     }
     let given = object::Gvk::from_api_version(api_version, name);
     if name == kind.kind && (given.group == kind.group && REMOVED_VERSIONS.contains(&given.version.as_str())) {
-        let text = format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
+        let text =
+            format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
         return Err(Status::bad_request(text));
     }
     let why = if kinds::table().by_gvk(&given).is_some() {
@@ -225,9 +227,14 @@ fn check_meta(api_version: &str, name: &str, kind: &Kind) -> Result<(), Status> 
         };
         format!("converting ({}.{name}) to ({internal}.{}): unknown conversion", given.version, kind.kind)
     } else {
-        format!("no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+        format!(
+            "no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        )
     };
-    Err(Status::bad_request(format!("{name} in version {:?} cannot be handled as a {}: {why}", given.version, kind.kind)))
+    Err(Status::bad_request(format!(
+        "{name} in version {:?} cannot be handled as a {}: {why}",
+        given.version, kind.kind
+    )))
 }
 
 /// Versions that upstream still knows the types of, but does not serve.
@@ -258,7 +265,9 @@ pub(crate) fn typed(
 ) -> Result<Value, Status> {
     let mut problems = parsed.problems;
     let decoded = match &kind.schema {
-        Some(name) => schema::decode(schema::table(), name, parsed.value, &mut problems).map_err(|e| unfit(kind, &e))?,
+        Some(name) => {
+            schema::decode(schema::table(), name, parsed.value, &mut problems).map_err(|e| unfit(kind, &e))?
+        }
         None => parsed.value,
     };
     judged(decoded, problems, kind, validation, warnings)

@@ -56,7 +56,9 @@ impl Deleted {
                 if !kind.group.is_empty() {
                     details["group"] = kind.group.as_str().into();
                 }
-                Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
+                Ok(
+                    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+                )
             }
         }
     }

@@ -30,9 +30,9 @@ use crate::watch::Events;
 use crate::write::{Body as WriteBody, Written};
 use crate::{discovery, health};
 
+use accept::{Accepted, Encoding, encoded, negotiate};
 pub use reply::Body;
 pub(crate) use reply::failure;
-use accept::{Accepted, Encoding, encoded, negotiate};
 use reply::ok_json;
 use route::{Query, Target};
 
@@ -105,7 +105,9 @@ impl Service {
             _ => "options",
         };
         self.api.authorize(user, &Attributes { verb, path, ..Attributes::default() })?;
-        if let Some((code, text)) = health::probe(&self.api, path, query.get("verbose").is_some(), &query.all("exclude")) {
+        if let Some((code, text)) =
+            health::probe(&self.api, path, query.get("verbose").is_some(), &query.all("exclude"))
+        {
             return Ok(reply::text(code, text));
         }
         if verb != "get" && verb != "head" {
@@ -127,7 +129,8 @@ impl Service {
             return Ok(reply::document(document, headers));
         }
         // Paths of groups that are served have the API's words.
-        let group = path.strip_prefix("/api/").map(|_| "").or(path.strip_prefix("/apis/").and_then(|p| p.split('/').next()));
+        let group =
+            path.strip_prefix("/api/").map(|_| "").or(path.strip_prefix("/apis/").and_then(|p| p.split('/').next()));
         if group.is_some_and(|group| kinds::table().kinds().iter().any(|k| k.group == group)) {
             return Err(Status::new(Reason::NotFound, "the server could not find the requested resource"));
         }

@@ -32,9 +32,8 @@ impl Change {
     pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Self, Status> {
         let media = content_type.split(';').next().unwrap_or("").trim();
         let json = |prefix: &str| {
-            schema::json::parse(body).map_err(|error| {
-                Status::bad_request(format!("{prefix}{}", schema::json::go_words(body, &error)))
-            })
+            schema::json::parse(body)
+                .map_err(|error| Status::bad_request(format!("{prefix}{}", schema::json::go_words(body, &error))))
         };
         let found = |value: &Value| match value {
             Value::Array(_) => "array",

@@ -65,9 +65,7 @@ pub(crate) fn one(kind: &Kind, object: &Object, shape: Shape, include: Include, 
 
 /// The table of a `Scale`.
 pub(crate) fn scale(value: Value, include: Include) -> Value {
-    let column = |name: &str, kind: &str, format: &str| {
-        json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0})
-    };
+    let column = |name: &str, kind: &str, format: &str| json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0});
     let age = kinds::age::since(&value["metadata"]["creationTimestamp"], base::time::now_seconds());
     let cells = json!([value["metadata"]["name"], value["spec"]["replicas"], value["status"]["replicas"], age]);
     let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});

@@ -206,7 +206,8 @@ impl Api {
         let name = at.name.as_deref().unwrap_or("");
         let body_name = value["metadata"]["name"].as_str().unwrap_or("");
         if body_name.is_empty() {
-            let text = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+            let text =
+                format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
             return Err(Status::bad_request(text));
         }
         let namespace = namespace_of(kind, at)?;

@@ -201,7 +201,9 @@ fn fields_into(
         match &field.kind {
             Type::List(element) => {
                 let list = object.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-                if let (Value::Array(items), Some(item)) = (list, value(table, element, field.opaque, wire, depth, name)?) {
+                if let (Value::Array(items), Some(item)) =
+                    (list, value(table, element, field.opaque, wire, depth, name)?)
+                {
                     items.push(item);
                 }
             }
@@ -232,14 +234,7 @@ fn fields_into(
     Ok(())
 }
 
-fn value(
-    table: &Table,
-    kind: &Type,
-    opaque: Opaque,
-    wire: Wire<'_>,
-    depth: usize,
-    at: &str,
-) -> Result<Option<Value>> {
+fn value(table: &Table, kind: &Type, opaque: Opaque, wire: Wire<'_>, depth: usize, at: &str) -> Result<Option<Value>> {
     let malformed = || ProtobufError::Malformed(at.into());
     Ok(Some(match (kind, wire) {
         // A list within a map or list has a message of its own around it: `items`, field 1.

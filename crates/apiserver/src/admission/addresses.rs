@@ -120,9 +120,8 @@ pub(super) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -
             if let Ok(ip) = text.parse::<Ipv4Addr>() {
                 let at = "spec.clusterIPs";
                 if !api.addresses.contains(ip) {
-                    let detail = format!(
-                        "failed to allocate IP {ip}: the provided network does not match the current range"
-                    );
+                    let detail =
+                        format!("failed to allocate IP {ip}: the provided network does not match the current range");
                     return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
                 }
                 if ips.contains(&ip) || !pending.ips.insert(ip) {

@@ -134,8 +134,9 @@ fn message(value: &Value, api_version: &str, kind: &str) -> Result<Vec<u8>, Stat
     let gvk = object::Gvk::from_api_version(api_version, kind);
     let name = match kinds::table().by_gvk(&gvk).and_then(|k| k.schema.as_deref()) {
         Some(name) => name.to_owned(),
-        None => crate::decode::body_schema(&gvk)
-            .ok_or_else(|| Status::internal(format!("{gvk} has no protobuf form")))?,
+        None => {
+            crate::decode::body_schema(&gvk).ok_or_else(|| Status::internal(format!("{gvk} has no protobuf form")))?
+        }
     };
     protobuf::encode(table, &name, value).map_err(Status::internal)
 }

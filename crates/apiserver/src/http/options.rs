@@ -12,8 +12,7 @@ use crate::write::WriteQuery;
 
 /// A number as Go's `strconv` reads it.
 fn number(text: &str) -> Result<i64, Status> {
-    text.parse()
-        .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+    text.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
 }
 
 fn given(query: &Query, key: &str) -> Option<String> {

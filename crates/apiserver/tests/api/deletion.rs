@@ -24,7 +24,7 @@ async fn preconditions_hold_a_delete_back() {
     let refused = world.client.delete(&config_map("a"), &other).await.unwrap_err();
     assert_eq!(refused.code, 409);
     assert!(
-        refused.message.contains("Precondition failed: UID in precondition: another, UID in object meta: "),
+        refused.message.contains("the UID in the precondition (another) does not match the UID in record ("),
         "{refused}"
     );
     let old = DeleteOptions { resource_version: Some(1), ..DeleteOptions::default() };

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod bad_input;
 mod deletion;
+mod encodings;
 mod kubectl;
 mod objects;
 mod over_tls;

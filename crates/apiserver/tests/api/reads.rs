@@ -50,7 +50,10 @@ async fn selectors_choose() {
     assert_eq!(names(&world.client.list(&maps(), &by_name).await.unwrap()), ["b"]);
     let unknown = ListOptions { fields: FieldSelector::parse("data.key=x").unwrap(), ..ListOptions::default() };
     let refused = world.client.list(&maps(), &unknown).await.unwrap_err();
-    assert_eq!((refused.code, refused.message.as_str()), (400, "field label not supported: data.key"));
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (400, "\"data.key\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    );
 
     default_account(&world).await;
     world.create(pod_of("here", Some("n1"))).await.unwrap();

@@ -247,7 +247,9 @@ pub(super) fn read_free_form(table: &Table, opaque: Opaque, raw: &[u8], depth: u
         match (opaque, field?) {
             (Opaque::SchemaOrBool, (1, super::Wire::Number(n))) => allows = Some(n != 0),
             (Opaque::SchemaOrBool, (2, super::Wire::Bytes(raw))) => first = Some(schema(raw)?),
-            (Opaque::SchemaOrList | Opaque::SchemaOrStrings, (1, super::Wire::Bytes(raw))) => first = Some(schema(raw)?),
+            (Opaque::SchemaOrList | Opaque::SchemaOrStrings, (1, super::Wire::Bytes(raw))) => {
+                first = Some(schema(raw)?)
+            }
             (Opaque::SchemaOrList, (2, super::Wire::Bytes(raw))) => list.push(schema(raw)?),
             (Opaque::SchemaOrStrings, (2, super::Wire::Bytes(raw))) => strings.push(json!(super::string(raw))),
             (_, (1, super::Wire::Bytes(text))) => first = serde_json::from_slice(text).ok(),
