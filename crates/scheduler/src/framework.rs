@@ -16,8 +16,8 @@ pub(crate) struct Plugin {
     /// Upstream's name.
     #[allow(dead_code, reason = "names the row; the explainer prints it")]
     pub(crate) name: &'static str,
-    /// Reasons why the pod cannot run on the node; none when it can.
-    pub(crate) filter: fn(&Pod, &Node, &Snapshot) -> Vec<String>,
+    /// Whether the pod can run on the node.
+    pub(crate) filter: fn(&Pod, &Node, &Snapshot) -> Verdict,
     /// Raw scores, higher is better, one per node.
     pub(crate) score: Option<Score>,
     /// Raw scores are scaled so that the best is 100 (otherwise they are 0 to 100 already).
@@ -26,25 +26,59 @@ pub(crate) struct Plugin {
     pub(crate) weight: i64,
 }
 
+/// Why a pod cannot run on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// In upstream's words.
+    pub(crate) reasons: Vec<String>,
+    /// True when it could if other pods left (upstream's `Unschedulable`, as against `UnschedulableAndUnresolvable`).
+    pub(crate) curable: bool,
+}
+
+/// Whether a pod can run on a node.
+pub(crate) type Verdict = Result<(), Refusal>;
+
+impl Refusal {
+    /// Other pods are in the way.
+    pub(crate) fn curable(reason: &str) -> Verdict {
+        Err(Self { reasons: vec![reason.into()], curable: true })
+    }
+    /// The node itself is wrong.
+    pub(crate) fn incurable(reason: &str) -> Verdict {
+        Err(Self { reasons: vec![reason.into()], curable: false })
+    }
+}
+
+/// Nodes that refused a pod.
+pub(crate) type Refused = BTreeMap<String, Refusal>;
+
 /// The outcome of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
     /// This node.
     On(String),
-    /// None fits: node name -> reasons.
-    Nowhere(BTreeMap<String, Vec<String>>),
+    /// None fits.
+    Nowhere(Refused),
 }
 
-/// Decides where the pod runs. Equal scores go to the node with the fewest pods, then by name.
+/// Asks all plugins; like upstream, the first one that refuses speaks for the node.
+pub(crate) fn fits(pod: &Pod, node: &Node, snapshot: &Snapshot) -> Verdict {
+    PLUGINS.iter().try_for_each(|plugin| (plugin.filter)(pod, node, snapshot))
+}
+
+/// Decides where the pod runs. A node that was cleared for it comes first; equal scores go to the node with the fewest
+/// pods, then by name.
 pub(crate) fn place(pod: &Pod, snapshot: &Snapshot) -> Placement {
-    let mut refused = BTreeMap::new();
+    let cleared = snapshot.nominated_node(&pod.uid).and_then(|name| snapshot.node(name));
+    if let Some(node) = cleared.filter(|node| fits(pod, node, snapshot).is_ok()) {
+        return Placement::On(node.name.clone());
+    }
+    let mut refused = Refused::new();
     let mut fitting: Vec<&Node> = Vec::new();
     for node in snapshot.nodes() {
-        // Like upstream, the first plugin that refuses speaks for the node.
-        let reasons = PLUGINS.iter().map(|p| (p.filter)(pod, node, snapshot)).find(|r| !r.is_empty());
-        match reasons {
-            Some(reasons) => drop(refused.insert(node.name.clone(), reasons)),
-            None => fitting.push(node),
+        match fits(pod, node, snapshot) {
+            Err(refusal) => drop(refused.insert(node.name.clone(), refusal)),
+            Ok(()) => fitting.push(node),
         }
     }
     if fitting.is_empty() {
@@ -72,17 +106,22 @@ pub(crate) fn place(pod: &Pod, snapshot: &Snapshot) -> Placement {
 }
 
 /// Upstream's sentence: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s).`
-pub(crate) fn sentence(refused: &BTreeMap<String, Vec<String>>) -> String {
+pub(crate) fn sentence(refused: &Refused) -> String {
     if refused.is_empty() {
         return "no nodes available to schedule pods".into();
     }
+    counted(refused.len(), refused.values().flat_map(|refusal| &refusal.reasons).map(String::as_str))
+}
+
+/// `0/3 nodes are available: ` and how often each reason was given.
+pub(crate) fn counted<'a>(nodes: usize, reasons: impl Iterator<Item = &'a str>) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for reason in refused.values().flatten() {
+    for reason in reasons {
         *counts.entry(reason).or_default() += 1;
     }
     let mut parts: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.sort();
-    format!("0/{} nodes are available: {}.", refused.len(), parts.join(", "))
+    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The loop: informers in, bindings out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::task::Poll;
 
 use base::Tasks;
 use client::{Change, Client, Informer, ListOptions, Patch, Recorder, Resource};
@@ -12,7 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::framework::{self, Placement};
+use crate::evict::Evictor;
+use crate::framework::{self, Placement, Refused};
+use crate::preemption::{self, Budget, Plan};
 use crate::queue::Queue;
 use crate::snapshot::{Pod, Snapshot};
 
@@ -37,47 +40,80 @@ struct Scheduler {
     client: Client,
     recorder: Recorder,
     pods: Gvr,
+    evictor: Arc<Evictor>,
     snapshot: Snapshot,
+    /// By namespace and name.
+    budgets: BTreeMap<String, Budget>,
     queue: Queue,
     /// What refused pods were told last, by uid: the same words are not written again.
     told: HashMap<String, String>,
     writes: JoinSet<Outcome>,
 }
 
-/// How a write ended.
+/// How a write about the pod `uid` ended.
 struct Outcome {
     uid: String,
-    bound: Option<Result<(), Status>>,
+    wrote: Wrote,
+}
+
+enum Wrote {
+    Binding(Result<(), Status>),
+    Evictions(Result<(), Status>),
+    Words,
+}
+
+/// What the scheduler follows.
+#[derive(Clone, Copy)]
+enum Followed {
+    Pods,
+    Nodes,
+    Namespaces,
+    Budgets,
 }
 
 /// Assigns pods until `token` is cancelled.
 pub async fn run(client: Client, options: Options, token: CancellationToken) {
-    let informer = |resource| {
-        let gvr = Gvr::new("", "v1", resource);
-        Informer::new(client.clone(), Resource::collection(&gvr, None), ListOptions::default())
-    };
-    let (mut pods, mut nodes) = (informer("pods"), informer("nodes"));
-    let (pod_changes, node_changes) = (pods.subscribe(), nodes.subscribe());
-    let synced = [pods.synced(), nodes.synced()];
-    let (recorder, writer) = Recorder::new(client.clone(), &options.name, "");
     let mut tasks = Tasks::new(&token);
     let stop = tasks.token().clone();
-    tasks.spawn("pods informer", pods.run(stop.clone()));
-    tasks.spawn("nodes informer", nodes.run(stop.clone()));
+    let (mut changes, mut synced) = (Vec::new(), Vec::new());
+    // In this order they are asked for changes: what pods depend on comes first.
+    let followed = [
+        (Followed::Nodes, "", "nodes"),
+        (Followed::Namespaces, "", "namespaces"),
+        (Followed::Budgets, "policy", "poddisruptionbudgets"),
+        (Followed::Pods, "", "pods"),
+    ];
+    for (what, group, resource) in followed {
+        let at = Resource::collection(&Gvr::new(group, "v1", resource), None);
+        let mut informer = Informer::new(client.clone(), at, ListOptions::default());
+        changes.push((what, informer.subscribe()));
+        synced.push(informer.synced());
+        tasks.spawn("informer", informer.run(stop.clone()));
+    }
+    let (recorder, writer) = Recorder::new(client.clone(), &options.name, "");
     tasks.spawn("events", writer.run(stop.clone()));
+    let pods = Gvr::new("", "v1", "pods");
+    let evictor = Evictor {
+        scheduler: options.name.clone(),
+        client: client.clone(),
+        recorder: recorder.clone(),
+        pods: pods.clone(),
+    };
     let scheduler = Scheduler {
         options,
         client,
         recorder,
-        pods: Gvr::new("", "v1", "pods"),
+        pods,
+        evictor: Arc::new(evictor),
         snapshot: Snapshot::default(),
+        budgets: BTreeMap::new(),
         queue: Queue::default(),
         told: HashMap::new(),
         writes: JoinSet::new(),
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = scheduler.follow(pod_changes, node_changes, synced) => {}
+        () = scheduler.follow(changes, synced) => {}
     }
     tasks.shutdown().await;
 }
@@ -85,18 +121,16 @@ pub async fn run(client: Client, options: Options, token: CancellationToken) {
 impl Scheduler {
     async fn follow(
         mut self,
-        mut pods: mpsc::Receiver<Change>,
-        mut nodes: mpsc::Receiver<Change>,
-        synced: [tokio::sync::watch::Receiver<bool>; 2],
+        mut changes: Vec<(Followed, mpsc::Receiver<Change>)>,
+        synced: Vec<tokio::sync::watch::Receiver<bool>>,
     ) {
         let mut ready = false;
         loop {
             // Everything that is known comes before the next decision.
-            while let Ok(change) = nodes.try_recv() {
-                self.node_changed(&change);
-            }
-            while let Ok(change) = pods.try_recv() {
-                self.pod_changed(&change);
+            for (what, receiver) in &mut changes {
+                while let Ok(change) = receiver.try_recv() {
+                    self.changed(*what, &change);
+                }
             }
             ready = ready || synced.iter().all(|s| *s.borrow());
             let next = self.queue.tick(Instant::now());
@@ -114,9 +148,13 @@ impl Scheduler {
                 }
             };
             let not_ready = !ready;
+            let change = std::future::poll_fn(|cx| {
+                let mut next =
+                    changes.iter_mut().map(|(what, receiver)| receiver.poll_recv(cx).map(|change| (*what, change)));
+                next.find(Poll::is_ready).unwrap_or(Poll::Pending)
+            });
             tokio::select! {
-                change = nodes.recv() => match change { Some(change) => self.node_changed(&change), None => return },
-                change = pods.recv() => match change { Some(change) => self.pod_changed(&change), None => return },
+                (what, change) = change => match change { Some(change) => self.changed(what, &change), None => return },
                 Some(ended) = self.writes.join_next() => if let Ok(outcome) = ended { self.written(outcome) },
                 () = due => {}
                 // The informers say that they are synced on a channel of their own.
@@ -125,10 +163,21 @@ impl Scheduler {
         }
     }
 
-    fn node_changed(&mut self, change: &Change) {
-        match change {
-            Change::Applied { new, .. } => self.snapshot.set_node(new),
-            Change::Deleted(last) => self.snapshot.remove_node(&last.head.name),
+    fn changed(&mut self, what: Followed, change: &Change) {
+        match (what, change) {
+            (Followed::Pods, change) => return self.pod_changed(change),
+            (Followed::Nodes, Change::Applied { new, .. }) => self.snapshot.set_node(new),
+            (Followed::Nodes, Change::Deleted(last)) => self.snapshot.remove_node(&last.head.name),
+            (Followed::Namespaces, Change::Applied { new, .. }) => self.snapshot.set_namespace(new),
+            (Followed::Namespaces, Change::Deleted(last)) => self.snapshot.remove_namespace(&last.head.name),
+            (Followed::Budgets, change) => {
+                let object = change.object();
+                match Budget::of(object).filter(|_| matches!(change, Change::Applied { .. })) {
+                    Some(budget) => drop(self.budgets.insert(object.head.key(), budget)),
+                    None => drop(self.budgets.remove(&object.head.key())),
+                }
+                return;
+            }
         }
         self.queue.cluster_changed();
     }
@@ -139,12 +188,10 @@ impl Scheduler {
         let gone = matches!(change, Change::Deleted(_)) || pod.view.is_finished();
         if gone {
             self.snapshot.remove_pod(&pod.uid);
-            self.queue.remove(&pod.uid);
-            self.told.remove(&pod.uid);
+            self.forget(&pod.uid);
             self.queue.cluster_changed();
         } else if !pod.view.spec.node_name.is_empty() {
-            self.queue.remove(&pod.uid);
-            self.told.remove(&pod.uid);
+            self.forget(&pod.uid);
             let node = pod.view.spec.node_name.clone();
             self.snapshot.place(Arc::new(pod), &node);
             // A pod that others want to be near may have come to its place.
@@ -153,6 +200,10 @@ impl Scheduler {
             && pod.view.spec.scheduling_gates.is_empty()
             && !pod.terminating
         {
+            let nominated = pod.view.status.nominated_node_name.as_str();
+            if !nominated.is_empty() && self.snapshot.nominated_node(&pod.uid).is_none() {
+                self.snapshot.nominate(Arc::new(pod.clone()), nominated, Vec::new());
+            }
             let changed = match change {
                 Change::Applied { old: Some(old), .. } => {
                     old.head.generation != object.head.generation || old.head.labels != object.head.labels
@@ -163,8 +214,15 @@ impl Scheduler {
         }
     }
 
+    /// A pod that is placed or gone is nobody's to place.
+    fn forget(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        self.told.remove(uid);
+        self.snapshot.forget_nomination(uid);
+    }
+
     fn decide(&mut self, pod: Arc<Pod>) {
-        match framework::place(&pod, &self.snapshot) {
+        match self.snapshot.with_nominated(&pod, |snapshot| framework::place(&pod, snapshot)) {
             Placement::On(node) => {
                 // Counted there from now on; taken back if the binding fails.
                 self.snapshot.place(pod.clone(), &node);
@@ -179,19 +237,57 @@ impl Scheduler {
                         let text = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
                         recorder.normal(reference(&pod), "Scheduled", text);
                     }
-                    Outcome { uid: pod.uid.clone(), bound: Some(bound) }
+                    Outcome { uid: pod.uid.clone(), wrote: Wrote::Binding(bound) }
                 });
             }
-            Placement::Nowhere(reasons) => {
-                let sentence = framework::sentence(&reasons);
+            Placement::Nowhere(refused) => {
+                let mut sentence = framework::sentence(&refused);
                 self.queue.refused(&pod.uid, Instant::now());
+                if !refused.is_empty() {
+                    sentence.push_str(&self.preempt(&pod, &refused));
+                }
                 self.tell(pod, sentence);
             }
         }
     }
 
+    /// Makes room for a pod that no node took, at the cost of others. What is to be said of it follows the reasons.
+    fn preempt(&mut self, pod: &Arc<Pod>, refused: &Refused) -> String {
+        let budgets: Vec<Budget> = self.budgets.values().cloned().collect();
+        let plan = self.snapshot.with_nominated(pod, |s| preemption::plan(pod, s, refused, &budgets));
+        let (node, victims) = match plan {
+            Plan::Evict { node, victims } => (node, victims),
+            // Upstream's sentence names its other plugin of this kind, that of devices, first.
+            Plan::Nothing(why) => return format!(" no new claims to deallocate, preemption: {why}"),
+        };
+        tracing::info!(pod = pod.name, node, victims = victims.len(), "pods of less priority are preempted");
+        let displaced = self.snapshot.nominated_below(&node, pod.view.spec.priority);
+        for other in &displaced {
+            self.snapshot.forget_nomination(&other.uid);
+        }
+        self.snapshot.nominate(pod.clone(), &node, victims.iter().map(|v| v.uid.clone()).collect());
+        let (evictor, pod) = (self.evictor.clone(), pod.clone());
+        self.writes.spawn(async move {
+            for other in displaced {
+                evictor.nominate(&other, None).await;
+            }
+            evictor.nominate(&pod, Some(&node)).await;
+            let cleared = evictor.clear(&node, &pod, &victims).await;
+            Outcome { uid: pod.uid.clone(), wrote: Wrote::Evictions(cleared) }
+        });
+        String::new()
+    }
+
     fn written(&mut self, outcome: Outcome) {
-        let Some(Err(status)) = outcome.bound else { return };
+        let status = match outcome.wrote {
+            Wrote::Binding(Err(status)) => status,
+            Wrote::Evictions(Err(status)) => {
+                tracing::warn!(uid = outcome.uid, error = %status, "a preemption failed");
+                self.snapshot.forget_nomination(&outcome.uid);
+                return self.queue.cluster_changed();
+            }
+            _ => return,
+        };
         tracing::debug!(uid = outcome.uid, error = %status, "a binding failed");
         self.snapshot.remove_pod(&outcome.uid);
         if status.is_not_found() || status.is_conflict() {
@@ -219,17 +315,18 @@ impl Scheduler {
         let client = self.client.clone();
         self.writes.spawn(async move {
             let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": sentence,
-                "lastProbeTime": null, "lastTransitionTime": base::time::now()});
+                "observedGeneration": pod.generation, "lastProbeTime": null, "lastTransitionTime": base::time::now()});
             let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}));
             if let Err(error) = client.patch(&at, &patch).await {
                 tracing::debug!(%error, pod = pod.name, "cannot say why a pod is not scheduled");
             }
-            Outcome { uid: pod.uid.clone(), bound: None }
+            Outcome { uid: pod.uid.clone(), wrote: Wrote::Words }
         });
     }
 }
 
-fn reference(pod: &Pod) -> client::ObjectReference {
+/// What events about a pod refer to.
+pub(crate) fn reference(pod: &Pod) -> client::ObjectReference {
     client::ObjectReference {
         kind: "Pod".into(),
         namespace: pod.namespace.clone(),

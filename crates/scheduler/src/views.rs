@@ -28,12 +28,15 @@ pub(crate) struct PodSpec {
     pub(crate) topology_spread_constraints: Vec<SpreadConstraint>,
     pub(crate) scheduling_gates: Vec<Value>,
     pub(crate) priority: i32,
+    pub(crate) preemption_policy: String,
 }
 
 #[derive(Clone, Debug, Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodStatus {
     pub(crate) phase: String,
+    pub(crate) start_time: Option<String>,
+    pub(crate) nominated_node_name: String,
     pub(crate) conditions: Vec<Condition>,
 }
 

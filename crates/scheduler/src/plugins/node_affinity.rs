@@ -1,6 +1,6 @@
 //! NodeName, nodeSelector and node affinity.
 
-use crate::framework::Plugin;
+use crate::framework::{Plugin, Refusal, Verdict};
 use crate::snapshot::{Node, Pod, Snapshot};
 use crate::views::{NodeExpression, NodeTerm, compare};
 
@@ -38,8 +38,8 @@ pub(crate) fn allowed(pod: &Pod, node: &Node) -> bool {
     selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| term_holds(t, node)))
 }
 
-fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Vec<String> {
-    if allowed(pod, node) { Vec::new() } else { vec!["node(s) didn't match Pod's node affinity/selector".into()] }
+fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Verdict {
+    if allowed(pod, node) { Ok(()) } else { Refusal::incurable("node(s) didn't match Pod's node affinity/selector") }
 }
 
 fn score(pod: &Pod, nodes: &[&Node], _: &Snapshot) -> Vec<i64> {

@@ -1,6 +1,6 @@
 //! NodePorts: two pods of one node cannot have the same host port.
 
-use crate::framework::Plugin;
+use crate::framework::{Plugin, Refusal, Verdict};
 use crate::snapshot::{Node, Pod, Snapshot};
 use crate::views::Port;
 
@@ -14,10 +14,10 @@ fn conflict(a: &Port, b: &Port) -> bool {
         && (any(&a.host_ip) || any(&b.host_ip) || a.host_ip == b.host_ip)
 }
 
-fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Vec<String> {
+fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Verdict {
     let taken = |port: &Port| node.pods.values().any(|p| p.ports.iter().any(|other| conflict(port, other)));
     if pod.ports.iter().any(taken) {
-        return vec!["node(s) didn't have free ports for the requested pod ports".into()];
+        return Refusal::curable("node(s) didn't have free ports for the requested pod ports");
     }
-    Vec::new()
+    Ok(())
 }

@@ -1,13 +1,13 @@
 //! NodeResourcesFit (with the LeastAllocated score) and NodeResourcesBalancedAllocation.
 
-use crate::framework::{MOST, Plugin};
+use crate::framework::{MOST, Plugin, Refusal, Verdict};
 use crate::snapshot::{Node, Pod, Snapshot};
 
 pub(crate) const FIT: Plugin =
     Plugin { name: "NodeResourcesFit", filter, score: Some(least_allocated), normalize: false, weight: 1 };
 pub(crate) const BALANCED: Plugin = Plugin {
     name: "NodeResourcesBalancedAllocation",
-    filter: |_, _, _| Vec::new(),
+    filter: |_, _, _| Ok(()),
     score: Some(balanced),
     normalize: false,
     weight: 1,
@@ -17,18 +17,19 @@ pub(crate) const BALANCED: Plugin = Plugin {
 const DEFAULT_CPU: i64 = 100;
 const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 
-fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Vec<String> {
-    let mut reasons = Vec::new();
+fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Verdict {
+    let mut refusal = Refusal { reasons: Vec::new(), curable: true };
     let pods = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
     if pods + 1 > node.allocatable.get("pods") {
-        reasons.push("Too many pods".into());
+        refusal.reasons.push("Too many pods".into());
     }
     for (resource, asked) in &pod.requests.0 {
         if *asked > 0 && *asked > node.allocatable.get(resource) - node.used.get(resource) {
-            reasons.push(format!("Insufficient {resource}"));
+            refusal.reasons.push(format!("Insufficient {resource}"));
+            refusal.curable &= *asked <= node.allocatable.get(resource);
         }
     }
-    reasons
+    if refusal.reasons.is_empty() { Ok(()) } else { Err(refusal) }
 }
 
 /// (used with this pod, allocatable) of cpu and memory, as scores count them.

@@ -1,6 +1,6 @@
 //! TaintToleration: hard taints keep pods away, soft ones cost score.
 
-use crate::framework::{MOST, Plugin};
+use crate::framework::{MOST, Plugin, Refusal, Verdict};
 use crate::snapshot::{Node, Pod, Snapshot};
 use crate::views::Taint;
 
@@ -11,11 +11,11 @@ fn tolerated(pod: &Pod, taint: &Taint) -> bool {
     pod.view.spec.tolerations.iter().any(|t| t.tolerates(taint))
 }
 
-fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Vec<String> {
+fn filter(pod: &Pod, node: &Node, _: &Snapshot) -> Verdict {
     let hard = |t: &&Taint| t.effect == "NoSchedule" || t.effect == "NoExecute";
     match node.view.spec.taints.iter().filter(hard).find(|t| !tolerated(pod, t)) {
-        Some(_) => vec!["node(s) had untolerated taint(s)".into()],
-        None => Vec::new(),
+        Some(_) => Refusal::incurable("node(s) had untolerated taint(s)"),
+        None => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use object::LabelSelector;
 
-use crate::framework::{MOST, Plugin};
+use crate::framework::{MOST, Plugin, Refusal, Verdict};
 use crate::plugins::node_affinity;
 use crate::snapshot::{Node, Pod, Snapshot};
 use crate::views::SpreadConstraint;
@@ -33,22 +33,22 @@ fn per_domain<'a>(pod: &Pod, snapshot: &'a Snapshot, key: &str, selector: &Label
     counts
 }
 
-fn filter(pod: &Pod, node: &Node, snapshot: &Snapshot) -> Vec<String> {
+fn filter(pod: &Pod, node: &Node, snapshot: &Snapshot) -> Verdict {
     for constraint in
         pod.view.spec.topology_spread_constraints.iter().filter(|c| c.when_unsatisfiable == "DoNotSchedule")
     {
         let Some(domain) = node.labels.get(&constraint.topology_key) else {
-            return vec!["node(s) didn't match pod topology spread constraints (missing required label)".into()];
+            return Refusal::incurable("node(s) didn't match pod topology spread constraints (missing required label)");
         };
         let selector = selector(constraint);
         let counts = per_domain(pod, snapshot, &constraint.topology_key, &selector);
         let least = counts.values().copied().min().unwrap_or(0);
         let here = counts.get(domain.as_str()).copied().unwrap_or(0) + i64::from(selector.matches(&pod.labels));
         if here - least > constraint.max_skew {
-            return vec!["node(s) didn't match pod topology spread constraints".into()];
+            return Refusal::curable("node(s) didn't match pod topology spread constraints");
         }
     }
-    Vec::new()
+    Ok(())
 }
 
 /// Fewer pods alike, more score. Without constraints of its own a pod is spread over the nodes against pods with its labels.
