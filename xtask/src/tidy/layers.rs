@@ -21,7 +21,8 @@ impl Layer {
             "base" | "protos" => Self::Ground,
             "object" | "schema" | "kinds" | "rbac" => Self::Language,
             "store" | "pki" | "client" | "streaming" | "linux" | "netfilter" => Self::Mechanism,
-            "apiserver" | "scheduler" | "controllers" | "kubelet" | "runtime" | "images" | "proxy" | "dns" | "cni" => {
+            "apiserver" | "scheduler" | "controllers" | "kubelet" | "runtime" | "images" | "proxy" | "dns" | "cni"
+            | "cluster" => {
                 Self::Component
             }
             "navarch" | "xtask" => Self::Root,
