@@ -77,14 +77,18 @@ pub async fn deploy(cluster: &Started, progress: Progress<'_>) -> Result<String>
         let status = &found["status"];
         let is_current = status["observedGeneration"] == found["metadata"]["generation"];
         let wanted = found["spec"]["replicas"].as_u64();
-        if is_current && status["updatedReplicas"].as_u64() == wanted && status["availableReplicas"].as_u64() == wanted {
+        if is_current && status["updatedReplicas"].as_u64() == wanted && status["availableReplicas"].as_u64() == wanted
+        {
             let seconds = begun.elapsed().as_secs_f64();
             progress("demo", "ready", &format!("{seconds:.1} s   {} pods", wanted.unwrap_or_default()));
             break;
         }
         if begun.elapsed() > PATIENCE {
             let ready = status["readyReplicas"].as_u64().unwrap_or(0);
-            let why = format!("{ready} of {} pods are ready; `kubectl describe pod -l app={NAME}` says more", wanted.unwrap_or_default());
+            let why = format!(
+                "{ready} of {} pods are ready; `kubectl describe pod -l app={NAME}` says more",
+                wanted.unwrap_or_default()
+            );
             return Err(ClusterError::Demo { url: NAME.into(), why });
         }
         tokio::time::sleep(POLL).await;

@@ -68,7 +68,7 @@ pub struct Merged {
 /// The lists of a kubeconfig, and what stands in an entry beside its name.
 const LISTS: [(&str, &str); 3] = [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
 
-/// Puts the one cluster, user and context of `ours` (all called `name`) into the user's kubeconfig and selects the context.
+/// Puts the one cluster and user of `ours` and a context of them, all called `name`, into the user's kubeconfig and selects the context.
 /// `before` is what the last merge said, if it was not taken back since.
 pub fn merge(place: &Place, name: &str, ours: &Value, before: Option<&Merged>) -> Result<Merged> {
     let path = place.target(name, |file, name| file::read(file).is_ok_and(|f| f.is_some_and(|c| has(&c, name))));
@@ -83,7 +83,10 @@ pub fn merge(place: &Place, name: &str, ours: &Value, before: Option<&Merged>) -
     };
     let mut config = found.unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config", "preferences": {}}));
     for (list, inner) in LISTS {
-        let ours = ours[list].as_array().and_then(|l| l.first()).map_or(Value::Null, |e| e[inner].clone());
+        let ours = match list {
+            "contexts" => json!({"cluster": name, "user": name}),
+            _ => ours[list].as_array().and_then(|l| l.first()).map_or(Value::Null, |e| e[inner].clone()),
+        };
         put(&mut config, list, inner, name, ours);
     }
     let selected = config["current-context"].as_str().unwrap_or_default();

@@ -32,10 +32,10 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+pub use down::down;
 pub use error::ClusterError;
 pub use state::Running;
 pub use status::{Report, report};
-pub use down::down;
 pub use up::{Progress, Started, Up, up};
 
 type Result<T> = std::result::Result<T, ClusterError>;
@@ -131,8 +131,8 @@ impl Cluster {
         format!("navarch{hash:08x}")
     }
 
-    /// The command line that names this cluster: for advice.
-    fn flags(&self) -> String {
+    /// The part of a command line that names this cluster, with a space before it: for advice.
+    pub fn flags(&self) -> String {
         let name = self.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
         let usual = Self::new(self.name.as_deref(), None).is_ok_and(|usual| usual.dir == self.dir);
         if usual { name } else { format!("{name} --data-dir {}", self.dir.display()) }

@@ -65,7 +65,11 @@ pub fn check(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
         if !facts.is_root {
             let advice = "run it as root (sudo), or only the control plane with --disable-agent";
             // Nothing else can be judged from here.
-            return vec![problem("HOST-NOT-ROOT", "a node needs root: it makes namespaces, mounts and cgroups", advice)];
+            return vec![problem(
+                "HOST-NOT-ROOT",
+                "a node needs root: it makes namespaces, mounts and cgroups",
+                advice,
+            )];
         }
         kernel(facts, &mut found);
         cgroups(facts, &mut found);
@@ -95,7 +99,11 @@ fn kernel(facts: &Facts, found: &mut Vec<Problem>) {
     for (module, purpose) in NEEDED {
         if facts.lacks(module) {
             let what = format!("this kernel has no {module}, which is needed for {purpose}");
-            found.push(problem("HOST-KERNEL", what, format!("load it (modprobe {module}), or use a kernel that has it")));
+            found.push(problem(
+                "HOST-KERNEL",
+                what,
+                format!("load it (modprobe {module}), or use a kernel that has it"),
+            ));
         }
     }
     if !facts.has_nftables {

@@ -152,8 +152,14 @@ mod tests {
         let ready = json!([{"type": "Ready", "status": "True"}]);
         check(json!({"status": {"phase": "Running", "conditions": ready}}), "Running");
         check(json!({"status": {"phase": "Running"}}), "not ready");
-        check(json!({"status": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]}}), "ErrImagePull");
-        check(json!({"status": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}}), "Pending");
+        check(
+            json!({"status": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]}}),
+            "ErrImagePull",
+        );
+        check(
+            json!({"status": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}}),
+            "Pending",
+        );
         check(json!({"status": {"phase": "Failed", "reason": "Evicted"}}), "Evicted");
         check(json!({"metadata": {"deletionTimestamp": "x"}, "status": {"phase": "Running"}}), "Terminating");
     }

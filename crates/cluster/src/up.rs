@@ -218,7 +218,12 @@ pub(crate) fn about(node: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let capacity = &node["status"]["capacity"];
     let memory = object::Quantity::parse(&text(&capacity["memory"])).map_or(0, object::Quantity::units) as f64;
-    format!("{}  {} CPU  {:.1} Gi", text(&node["metadata"]["name"]), text(&capacity["cpu"]), memory / f64::from(1 << 30))
+    format!(
+        "{}  {} CPU  {:.1} Gi",
+        text(&node["metadata"]["name"]),
+        text(&capacity["cpu"]),
+        memory / f64::from(1 << 30)
+    )
 }
 
 /// The last line of a log that looks like an error, else the last one.

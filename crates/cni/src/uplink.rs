@@ -59,9 +59,10 @@ impl Uplink {
     }
 }
 
-/// A network for a new pair that no address of this namespace overlaps.
-pub async fn free_uplink(host_link: &str) -> Result<Uplink> {
-    let present = Netlink::open()?.addresses().await?;
+/// A network for a new pair that overlaps no address of this namespace and nothing of `avoid` (where its routes lead).
+pub async fn free_uplink(host_link: &str, avoid: &[Cidr]) -> Result<Uplink> {
+    let mut present = Netlink::open()?.addresses().await?;
+    present.extend(avoid);
     let networks = (0..POOL.size() / 4).map(|n| Cidr { network: POOL.nth(n * 4), prefix: 30 });
     let free = networks.into_iter().find(|n| !present.iter().any(|p| p.overlaps(*n)));
     let network = free.ok_or_else(|| CniError::Exhausted { cidr: POOL.to_string(), in_use: present.len() })?;
@@ -98,9 +99,10 @@ mod tests {
         });
         in_namespace(&host, |dir| {
             let work = async move {
-                let uplink = free_uplink("navarch-test").await.unwrap();
+                let avoid: Vec<Cidr> = vec!["198.18.0.0/30".parse().unwrap()];
+                let uplink = free_uplink("navarch-test", &avoid).await.unwrap();
                 uplink.create(&dir.join("node")).await.unwrap();
-                assert_ne!(free_uplink("other").await.unwrap().network, uplink.network);
+                assert_ne!(free_uplink("other", &avoid).await.unwrap().network, uplink.network);
             };
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
         });
@@ -135,9 +137,9 @@ mod tests {
             .unwrap()
         };
         let _pod = listen(&pods[1], "10.42.0.3:80");
-        let _node = listen(&node, "198.18.0.2:6443");
+        let _node = listen(&node, "198.18.0.6:6443");
         in_namespace(&pods[0], |_| drop(TcpStream::connect("10.42.0.3:80").expect("pod to pod")));
-        in_namespace(&host, |_| drop(TcpStream::connect("198.18.0.2:6443").expect("host to node")));
+        in_namespace(&host, |_| drop(TcpStream::connect("198.18.0.6:6443").expect("host to node")));
         in_namespace(&node, |_| {
             let purge = async { Bridge::purge("navarch0").await.unwrap() };
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(purge);

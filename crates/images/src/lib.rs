@@ -48,7 +48,7 @@ pub use layer::Usage;
 pub use manifest::{Descriptor, ImageConfig, ImageFile, Index, Manifest, Platform, RootFs, media};
 pub use reference::Reference;
 pub use registries::Registries;
-pub use registry::{Credentials, OnProgress, Options, Progress, Registry, RegistryError, Stage};
+pub use registry::{Credentials, Dial, OnProgress, Options, Progress, Registry, RegistryError, Stage};
 pub use store::{Freed, Image, Lease, Listed, Record, Store};
 #[cfg(test)]
 mod testing;

@@ -5,6 +5,7 @@
 //! those below it are there. A blob is downloaded once however many pulls want it, and goes on where it broke off.
 
 mod auth;
+mod connect;
 mod download;
 mod error;
 mod http;
@@ -24,6 +25,7 @@ use crate::registries::Registries;
 use crate::{Digest, Platform, Reference, Store};
 
 pub use auth::Credentials;
+pub use connect::Dial;
 pub use error::RegistryError;
 use session::Session;
 
@@ -90,7 +92,12 @@ impl Options {
 impl Registry {
     /// A client that keeps what it pulls in `store`.
     pub fn new(store: Store, registries: Registries) -> Self {
-        let inner = Inner { store, registries, http: http::Http::default(), flights: Mutex::default() };
+        Self::dialing(store, registries, None)
+    }
+
+    /// As [`Registry::new`], connecting by `dial`.
+    pub fn dialing(store: Store, registries: Registries, dial: Option<Arc<dyn Dial>>) -> Self {
+        let inner = Inner { store, registries, http: http::Http::new(dial), flights: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -1,43 +1,98 @@
 //! The command line: one table of commands and flags.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::server;
+use crate::flags::{self, Flags};
+use crate::{local, server};
 
 /// A complete Kubernetes in one binary.
 #[derive(Parser)]
-#[command(name = "navarch", version, about, disable_help_subcommand = true)]
+#[command(name = "navarch", version, about, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER_HELP: &str = "\
+On a laptop:  navarch up --demo      a cluster in the background that leaves this machine's network alone
+              navarch status         what runs
+              navarch down --purge   and it is as if it had never been there
+On a server:  navarch server         in the foreground, for a service manager
+
+NAVARCH_LOG=debug says more. What goes wrong has an upper case name in brackets to search for.";
+
 #[derive(Subcommand)]
 enum Command {
+    /// Start a cluster of one node in the background, with a network of its own, and select it for kubectl.
+    Up(local::UpFlags),
+    /// Show what runs; the exit code is 0 when the cluster is up, 1 when it is not ready, 3 when it is stopped.
+    Status(Which),
+    /// Stop the cluster; `navarch up` brings it back as it was.
+    Down(local::DownFlags),
     /// Run the control plane and a node in the foreground, on this machine's own network.
-    Server(server::Flags),
+    Server(Flags),
     /// Look at and change the node's images, as containerd's `ctr` does: `navarch ctr images ls`.
     #[command(disable_help_flag = true)]
     Ctr {
         /// Where all state is kept.
-        #[arg(long, env = "NAVARCH_DATA_DIR", default_value = "/var/lib/navarch")]
+        #[arg(long, env = "NAVARCH_DATA_DIR", default_value = cluster::DATA_DIR)]
         data_dir: PathBuf,
         /// The command and its arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// The process in the background of `up`.
+    #[command(hide = true, name = local::NODE_COMMAND)]
+    ClusterNode {
+        #[arg(long)]
+        name: Option<String>,
+        data_dir: PathBuf,
+    },
+    /// What the demo's pods run.
+    #[command(hide = true, name = cluster::demo::COMMAND)]
+    DemoServer,
+}
+
+/// Which local cluster is meant.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Which {
+    /// Name of the cluster; without one there is one cluster.
+    #[arg(long)]
+    name: Option<String>,
+    /// Where it keeps everything [default: /var/lib/navarch, or /var/lib/navarch-NAME].
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Which {
+    pub(crate) fn cluster(&self) -> anyhow::Result<cluster::Cluster> {
+        Ok(cluster::Cluster::new(self.name.as_deref(), self.data_dir.as_deref())?)
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
 }
 
 /// Runs the command; what went wrong is one line with its causes.
-pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match cli.command {
-        Command::Server(flags) => server::main(&flags),
-        Command::Ctr { data_dir, args } => ctr(&data_dir, &args),
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    let command = match Cli::try_parse_from(args) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
+    let outcome = match command {
+        Command::Up(flags) => local::up(&flags),
+        Command::Status(which) => local::status(&which),
+        Command::Down(flags) => local::down(&flags),
+        Command::Server(_) => server_flags(args).and_then(|flags| server::main(&flags, None)),
+        Command::Ctr { data_dir, args } => ctr(data_dir, &args),
+        Command::ClusterNode { name, data_dir } => local::node(name.as_deref(), &data_dir),
+        Command::DemoServer => demo_server(),
     };
     match outcome {
         Ok(code) => code,
@@ -48,13 +103,39 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn ctr(data_dir: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+/// The flags of `navarch server`, with what the configuration file says.
+pub(crate) fn server_flags(args: &[OsString]) -> anyhow::Result<Flags> {
+    let mut command = Cli::command();
+    command.build();
+    let server = command.find_subcommand("server").cloned().context("there is no server command")?;
+    let flags = |args: &[OsString]| {
+        let matches = command.clone().get_matches_from(args);
+        matches.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default()
+    };
+    let mut matches = flags(args);
+    if let Some(merged) = flags::file::merged(args, &server, &matches)? {
+        matches = flags(&merged);
+    }
+    Ok(Flags::from_arg_matches(&matches)?)
+}
+
+/// The runtime of a command that does one thing after the other.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn ctr(data_dir: PathBuf, args: &[String]) -> anyhow::Result<ExitCode> {
     let store = images::Store::open(data_dir.join("agent/images-store")).context("cannot open the image store")?;
     let registry = images::Registry::new(store, images::Registries::default());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(images::ctr(args, &registry, &mut std::io::stdout(), &mut std::io::stderr()));
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+fn demo_server() -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(cluster::demo::server::run()).context("cannot serve the demo")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[allow(clippy::print_stderr, reason = "the command line is where people read")]

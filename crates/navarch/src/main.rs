@@ -1,7 +1,9 @@
 //! `navarch`: a complete Kubernetes in one binary. This crate wires parts and owns their lives; it decides nothing.
 
 mod cli;
+mod flags;
 mod kubeconfig;
+mod local;
 mod node;
 mod server;
 
@@ -13,5 +15,5 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|a| a == "shim") {
         return runtime::shim_main(&args[2..]);
     }
-    cli::main()
+    cli::main(&args)
 }

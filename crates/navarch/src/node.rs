@@ -24,6 +24,13 @@ pub(crate) struct Config {
     pub(crate) service_cidr: String,
     pub(crate) cluster_dns: Ipv4Addr,
     pub(crate) cluster_domain: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// As API objects, for a new node.
+    pub(crate) taints: Vec<serde_json::Value>,
+    pub(crate) has_proxy: bool,
+    pub(crate) has_dns: bool,
+    /// The way to registries, if this network namespace has none.
+    pub(crate) dial: Option<Arc<dyn images::Dial>>,
 }
 
 /// The way from the API server to this node's kubelet: in process.
@@ -128,11 +135,11 @@ impl kubelet::server::StreamServer for Streams {
 }
 
 /// The bridge's name.
-const BRIDGE: &str = "navarch0";
+pub(crate) const BRIDGE: &str = "navarch0";
 const MTU: u32 = 1500;
 /// Pods of the one node there is: the first /24 of the cluster's network.
 const POD_PREFIX: u8 = 24;
-const KUBELET_PORT: u16 = 10_250;
+pub(crate) const KUBELET_PORT: u16 = 10_250;
 const MAX_PODS: i64 = 110;
 
 /// Starts everything of a node; it ends with `tasks`.
@@ -164,7 +171,7 @@ pub(crate) async fn start(
         tracing::info!(?file, "an image archive was looked at");
     }
     let registries = images::Registries::load(&config.registries).context("cannot use the registries file")?;
-    let images = images::Images::new(images::Registry::new(store, registries));
+    let images = images::Images::new(images::Registry::dialing(store, registries, config.dial.clone()));
     let options = runtime::Options {
         state_dir: config.run_dir.join("sandboxes"),
         program: std::env::current_exe().context("cannot find this program")?,
@@ -181,20 +188,30 @@ pub(crate) async fn start(
     };
     let proxy_client = server.client(apiserver::User::new("system:kube-proxy", &[]), "kube-proxy");
     let stop = token.clone();
-    tasks.spawn("service proxy", async move { report("service proxy", proxy::run(proxy_client, proxy, stop).await) });
+    if config.has_proxy {
+        tasks.spawn(
+            "service proxy",
+            async move { report("service proxy", proxy::run(proxy_client, proxy, stop).await) },
+        );
+    }
     let dns = dns::Config {
         listen: SocketAddr::new(config.cluster_dns.into(), 53),
         domain: config.cluster_domain.clone(),
-        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        // Name servers that cannot be reached from here would only be waited for.
+        resolv_conf: match config.dial {
+            Some(_) => String::new(),
+            None => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        },
     };
     let (dns_client, stop) = (node_client("dns"), token.clone());
-    tasks.spawn("dns", async move { report("dns", dns::run(dns_client, dns, stop).await) });
+    if config.has_dns {
+        tasks.spawn("dns", async move { report("dns", dns::run(dns_client, dns, stop).await) });
+    }
 
     let names = [config.node_name.clone(), config.node_ip.to_string()];
     let serving = pki.server("kubelet", &format!("system:node:{}", config.node_name), &names)?;
     let tls = pki::server_config(&serving, pki.client_ca.certificate_pem())?;
     let root_dir = config.data_dir.join("agent/kubelet");
-    let labels = BTreeMap::from([("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned())]);
     let kubelet = kubelet::Kubelet::new(kubelet::Config {
         node_name: config.node_name.clone(),
         client: node_client("kubelet"),
@@ -210,8 +227,8 @@ pub(crate) async fn start(
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: "/etc/resolv.conf".into(),
         max_pods: MAX_PODS,
-        labels,
-        taints: Vec::new(),
+        labels: config.labels.clone(),
+        taints: config.taints.clone(),
         cgroup_root: format!("/navarch-{}", config.node_name),
         pod_cidr: Some(pod_cidr.to_string()),
         listen: Some((SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), KUBELET_PORT), Arc::new(tls))),

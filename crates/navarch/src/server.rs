@@ -2,81 +2,55 @@
 
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use base::Tasks;
-use clap::Args;
+use cluster::preflight::{self, Wanted};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::flags::Flags;
 use crate::{kubeconfig, node};
 
-/// Flags as k3s has them.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Flags {
-    /// Where all state is kept.
-    #[arg(long, env = "NAVARCH_DATA_DIR", default_value = "/var/lib/navarch")]
-    pub(crate) data_dir: PathBuf,
-    /// Port of the API.
-    #[arg(long, env = "NAVARCH_HTTPS_LISTEN_PORT", default_value_t = 6443)]
-    pub(crate) https_listen_port: u16,
-    /// Address that the API listens on.
-    #[arg(long, env = "NAVARCH_BIND_ADDRESS", default_value = "0.0.0.0")]
-    pub(crate) bind_address: IpAddr,
-    /// Address that others reach this node at; found out when not given.
-    #[arg(long, env = "NAVARCH_NODE_IP")]
-    pub(crate) node_ip: Option<Ipv4Addr>,
-    /// Name of this node; the host name when not given.
-    #[arg(long, env = "NAVARCH_NODE_NAME")]
-    pub(crate) node_name: Option<String>,
-    /// Further names and addresses of the API's certificate.
-    #[arg(long, env = "NAVARCH_TLS_SAN", value_delimiter = ',')]
-    pub(crate) tls_san: Vec<String>,
-    /// Where the administrator's kubeconfig is written.
-    #[arg(long, env = "NAVARCH_WRITE_KUBECONFIG", default_value = "/etc/navarch/navarch.yaml")]
-    pub(crate) write_kubeconfig: PathBuf,
-    /// Its mode, octal.
-    #[arg(long, env = "NAVARCH_WRITE_KUBECONFIG_MODE", default_value = "600")]
-    pub(crate) write_kubeconfig_mode: String,
-    /// Network of the pods.
-    #[arg(long, env = "NAVARCH_CLUSTER_CIDR", default_value = "10.42.0.0/16")]
-    pub(crate) cluster_cidr: String,
-    /// Network of the services.
-    #[arg(long, env = "NAVARCH_SERVICE_CIDR", default_value = "10.43.0.0/16")]
-    pub(crate) service_cidr: String,
-    /// Address of the cluster's DNS, within the service network.
-    #[arg(long, env = "NAVARCH_CLUSTER_DNS", default_value = "10.43.0.10")]
-    pub(crate) cluster_dns: Ipv4Addr,
-    /// Mirrors and credentials of registries, in k3s's form.
-    #[arg(long, env = "NAVARCH_PRIVATE_REGISTRY", default_value = "/etc/navarch/registries.yaml")]
-    pub(crate) private_registry: PathBuf,
-    /// Run the control plane only.
-    #[arg(long, env = "NAVARCH_DISABLE_AGENT")]
-    pub(crate) disable_agent: bool,
-    /// Domain of the cluster's names.
-    #[arg(long, env = "NAVARCH_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    pub(crate) cluster_domain: String,
-}
-
-/// Runs until SIGINT or SIGTERM.
-pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
+/// Runs until SIGINT or SIGTERM. Registries are reached by `dial`, if this process's own network leads nowhere.
+pub(crate) fn main(flags: &Flags, dial: Option<Arc<dyn images::Dial>>) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NAVARCH_LOG").unwrap_or_else(|_| "info".into());
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(run(flags))?;
+    runtime.block_on(run(flags, dial))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(flags: &Flags) -> anyhow::Result<()> {
+/// Everything that could go wrong for the machine's sake, before anything is changed.
+fn wanted(flags: &Flags) -> Wanted {
+    let api = SocketAddr::new(flags.bind_address, flags.https_listen_port);
+    let kubelet = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), node::KUBELET_PORT);
+    let is_agent = !flags.disable_agent;
+    let mut wanted = Wanted {
+        data_dir: flags.data_dir.clone(),
+        agent: is_agent,
+        listen: vec![(api, "--https-listen-port or --bind-address")],
+        ..Wanted::default()
+    };
+    if is_agent {
+        wanted.listen.push((kubelet, "--disable-agent (the kubelet's port is fixed)"));
+        wanted.networks =
+            vec![(flags.cluster_cidr.clone(), "--cluster-cidr"), (flags.service_cidr.clone(), "--service-cidr")];
+        wanted.own_links = vec![node::BRIDGE.into()];
+    }
+    wanted
+}
+
+async fn run(flags: &Flags, dial: Option<Arc<dyn images::Dial>>) -> anyhow::Result<()> {
     let token = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let started = tokio::time::Instant::now();
+    preflight::run(&wanted(flags))?;
     let mut tasks = Tasks::new(&token);
     let store_dir = flags.data_dir.join("server/db");
     let options = store::Options { fields: selectable_fields };
@@ -110,10 +84,10 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         server.address().port()
     );
     let access = kubeconfig::Access { server: &url, ca: pki.server_ca.certificate_pem(), pair: &admin };
-    let mode = u32::from_str_radix(&flags.write_kubeconfig_mode, 8).context("--write-kubeconfig-mode is not octal")?;
-    kubeconfig::write(&flags.write_kubeconfig, &kubeconfig::document("navarch", &access), mode)?;
+    let document = kubeconfig::document("navarch", &access);
+    kubeconfig::write(&flags.write_kubeconfig, &document, flags.write_kubeconfig_mode)?;
     tracing::info!(address = %server.address(), took = ?started.elapsed(), "the API is ready");
-    start_control_plane(&server, &pki, &mut tasks);
+    start_control_plane(flags, &server, &pki, &mut tasks);
     if !flags.disable_agent {
         let config = node::Config {
             data_dir: flags.data_dir.clone(),
@@ -125,6 +99,11 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
             service_cidr: flags.service_cidr.clone(),
             cluster_dns: flags.cluster_dns,
             cluster_domain: flags.cluster_domain.clone(),
+            labels: flags.labels(),
+            taints: flags.node_taint.clone(),
+            has_proxy: !flags.disable_kube_proxy,
+            has_dns: !flags.is_disabled("coredns"),
+            dial,
         };
         node::start(config, &server, &pki, &local, &mut tasks).await?;
         tracing::info!(took = ?started.elapsed(), "the node agent is started");
@@ -151,11 +130,16 @@ fn own_address() -> std::io::Result<Ipv4Addr> {
 }
 
 /// Scheduler and controllers, each under the identity that upstream gives it.
-fn start_control_plane(server: &Arc<apiserver::Server>, pki: &pki::Pki, tasks: &mut Tasks) {
+fn start_control_plane(flags: &Flags, server: &Arc<apiserver::Server>, pki: &pki::Pki, tasks: &mut Tasks) {
     let stop = tasks.token().clone();
-    let user = apiserver::User::new("system:kube-scheduler", &[]);
-    let client = server.client(user, "kube-scheduler");
-    tasks.spawn("scheduler", scheduler::run(client, scheduler::Options::default(), stop.clone()));
+    if !flags.disable_scheduler {
+        let user = apiserver::User::new("system:kube-scheduler", &[]);
+        let client = server.client(user, "kube-scheduler");
+        tasks.spawn("scheduler", scheduler::run(client, scheduler::Options::default(), stop.clone()));
+    }
+    if flags.disable_controller_manager {
+        return;
+    }
     let user = apiserver::User::new("system:kube-controller-manager", &[]);
     let client = server.client(user, "kube-controller-manager");
     let for_identities = server.clone();

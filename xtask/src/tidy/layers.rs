@@ -22,9 +22,7 @@ impl Layer {
             "object" | "schema" | "kinds" | "rbac" => Self::Language,
             "store" | "pki" | "client" | "streaming" | "linux" | "netfilter" => Self::Mechanism,
             "apiserver" | "scheduler" | "controllers" | "kubelet" | "runtime" | "images" | "proxy" | "dns" | "cni"
-            | "cluster" => {
-                Self::Component
-            }
+            | "cluster" => Self::Component,
             "navarch" | "xtask" => Self::Root,
             _ => return None,
         })

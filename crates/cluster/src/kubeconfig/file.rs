@@ -48,7 +48,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Value>> {
             return Err(malformed(format!("its {list} are no list of named entries")));
         }
     }
-    if !matches!(value["current-context"], Value::Null | Value::String(_)) || value.get("kind").is_some_and(|k| *k != json!("Config")) {
+    if !matches!(value["current-context"], Value::Null | Value::String(_))
+        || value.get("kind").is_some_and(|k| *k != json!("Config"))
+    {
         return Err(malformed("its kind or current-context is of another type".into()));
     }
     Ok(Some(value))

@@ -42,8 +42,7 @@ impl Place {
         let caller = is_root.then(|| Some((number("SUDO_UID")?, number("SUDO_GID")?))).flatten();
         let caller = caller.filter(|(uid, _)| *uid != 0);
         if let Some(listed) = variable("KUBECONFIG") {
-            let files: Vec<PathBuf> =
-                std::env::split_paths(&listed).filter(|p| !p.as_os_str().is_empty()).collect();
+            let files: Vec<PathBuf> = std::env::split_paths(&listed).filter(|p| !p.as_os_str().is_empty()).collect();
             if !files.is_empty() {
                 return Some(Self { files, owner: Owner(caller) });
             }

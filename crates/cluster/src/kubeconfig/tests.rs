@@ -5,7 +5,9 @@ use serde_json::json;
 
 use super::*;
 
-fn ours(name: &str) -> Value {
+/// As a server writes it, whatever it calls things.
+fn ours() -> Value {
+    let name = "server";
     json!({
         "clusters": [{"name": name, "cluster": {"server": "https://198.18.0.2:6443", "certificate-authority-data": "Y2E="}}],
         "users": [{"name": name, "user": {"client-key-data": "a2V5"}}],
@@ -46,7 +48,7 @@ fn what_others_have_there_stays() {
     std::fs::write(&file, THEIRS).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     let before = schema::yaml::parse(THEIRS.as_bytes()).unwrap().value;
-    let merged = merge(&place(&file), "navarch", &ours("navarch"), None).unwrap();
+    let merged = merge(&place(&file), "navarch", &ours(), None).unwrap();
     assert_eq!(merged.previous.as_deref(), Some("prod"));
     let written = std::fs::read_to_string(&file).unwrap();
     let after = schema::yaml::parse(written.as_bytes()).unwrap().value;
@@ -59,7 +61,7 @@ fn what_others_have_there_stays() {
     // Again, with a namespace that the user chose meanwhile and new key material.
     let chosen = written.replace("cluster: navarch\n", "cluster: navarch\n    namespace: dev\n");
     std::fs::write(&file, chosen).unwrap();
-    let again = merge(&place(&file), "navarch", &ours("navarch"), Some(&merged)).unwrap();
+    let again = merge(&place(&file), "navarch", &ours(), Some(&merged)).unwrap();
     assert_eq!(again, merged);
     assert_eq!(file::read(&file).unwrap().unwrap()["contexts"][1]["context"]["namespace"], "dev");
 
@@ -72,9 +74,9 @@ fn what_others_have_there_stays() {
 fn what_was_made_for_us_goes_with_us() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("home/.kube/config");
-    let merged = merge(&place(&file), "navarch", &ours("navarch"), None).unwrap();
+    let merged = merge(&place(&file), "navarch", &ours(), None).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
-    let second = merge(&place(&file), "navarch-b", &ours("navarch-b"), None).unwrap();
+    let second = merge(&place(&file), "navarch-b", &ours(), None).unwrap();
     assert_eq!(second.previous.as_deref(), Some("navarch"));
     remove("navarch", &merged).unwrap();
     assert_eq!(file::read(&file).unwrap().unwrap()["current-context"], "navarch-b");
@@ -90,7 +92,7 @@ fn what_cannot_be_understood_is_not_touched() {
     let file = dir.path().join("config");
     for bad in ["a: [1", "- a", "clusters: {a: b}", "contexts: [{context: {}}]", "kind: Pod", "a: 1\na: 2", "\u{0}"] {
         std::fs::write(&file, bad).unwrap();
-        let error = merge(&place(&file), "navarch", &ours("navarch"), None).unwrap_err();
+        let error = merge(&place(&file), "navarch", &ours(), None).unwrap_err();
         assert!(matches!(error, KubeconfigError::Malformed { .. }), "{bad}: {error}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), bad);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -103,10 +105,10 @@ fn a_link_stays_a_link_and_a_held_lock_is_an_error() {
     let (real, link) = (dir.path().join("real"), dir.path().join("config"));
     std::fs::write(&real, "").unwrap();
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    merge(&place(&link), "navarch", &ours("navarch"), None).unwrap();
+    merge(&place(&link), "navarch", &ours(), None).unwrap();
     assert!(link.is_symlink() && std::fs::read_to_string(&real).unwrap().contains("navarch"));
     std::fs::write(dir.path().join("config.lock"), "").unwrap();
-    let error = merge(&place(&link), "navarch", &ours("navarch"), None).unwrap_err();
+    let error = merge(&place(&link), "navarch", &ours(), None).unwrap_err();
     assert!(matches!(error, KubeconfigError::Locked(_)), "{error}");
 }
 

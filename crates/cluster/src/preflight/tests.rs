@@ -89,7 +89,9 @@ fn each_problem_is_one_line_that_says_what_to_do() {
         ]],
     );
     check(
-        told(|f, _| f.routes = vec![route("0.0.0.0/0", "eth0"), route("10.0.0.0/8", "wg0"), route("10.42.0.0/24", "navarch0")]),
+        told(|f, _| {
+            f.routes = vec![route("0.0.0.0/0", "eth0"), route("10.0.0.0/8", "wg0"), route("10.42.0.0/24", "navarch0")]
+        }),
         expect_test::expect![[r#"
             --cluster-cidr 10.42.0.0/16 overlaps 10.0.0.0/8, which this machine reaches over wg0: choose another network with --cluster-cidr [NET-CIDR-OVERLAP]
             --service-cidr 10.43.0.0/16 overlaps 10.0.0.0/8, which this machine reaches over wg0: choose another network with --service-cidr [NET-CIDR-OVERLAP]"#]],
@@ -136,8 +138,12 @@ fn facts_are_read_from_the_machine() {
     put("proc/self/ns/net", "");
     put("sys/fs/cgroup/cpu,cpuacct/tasks", "");
     put("sys/fs/cgroup/memory/tasks", "");
-    put("proc/net/route", "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\neth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\nwg0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n");
-    let listen = format!("sl local rem st\n 0: 0100007F:{:04X} 00000000:0000 0A 0:0 0:0 0 0 0 4711 1\n", address.port());
+    put(
+        "proc/net/route",
+        "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\neth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\nwg0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n",
+    );
+    let listen =
+        format!("sl local rem st\n 0: 0100007F:{:04X} 00000000:0000 0A 0:0 0:0 0 0 0 4711 1\n", address.port());
     put("proc/net/tcp", &listen);
     put("proc/12/comm", "nginx\n");
     std::fs::create_dir_all(dir.path().join("proc/12/fd")).unwrap();

@@ -1,6 +1,7 @@
 //! HTTP towards registries: requests with time limits, redirects without credentials, bodies that may stall.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,18 +11,17 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 
 use super::RegistryError;
+use super::connect::{Connector, Dial};
 use super::error::BodyError;
 use crate::registries::Tls;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+type HttpClient = Client<HttpsConnector<Connector>, Body>;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the request to the head of the answer; an upload is sent within it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
@@ -32,6 +32,7 @@ const REDIRECTS: usize = 10;
 #[derive(Default)]
 pub(crate) struct Http {
     clients: Mutex<HashMap<Tls, HttpClient>>,
+    dial: Option<Arc<dyn Dial>>,
 }
 
 /// One request; it can be sent again when it has no body.
@@ -71,19 +72,20 @@ pub(crate) struct Answer {
 }
 
 impl Http {
+    /// Clients that connect this way; `None`: from this process's own network.
+    pub(crate) fn new(dial: Option<Arc<dyn Dial>>) -> Self {
+        Self { clients: Mutex::default(), dial }
+    }
+
     fn client(&self, tls: &Tls) -> Result<HttpClient, RegistryError> {
         if let Some(known) = self.clients.lock().get(tls) {
             return Ok(known.clone());
         }
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let https = HttpsConnectorBuilder::new()
             .with_tls_config(super::tls::config(tls)?)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(http);
+            .wrap_connector(Connector::new(self.dial.clone()));
         let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(15)).build(https);
         self.clients.lock().insert(tls.clone(), client.clone());
         Ok(client)
