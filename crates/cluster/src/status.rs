@@ -80,8 +80,8 @@ async fn ask(cluster: &Cluster, report: &mut Report) -> Option<()> {
 fn pod_state(pod: &Value) -> String {
     let status = &pod["status"];
     let reasons = ["initContainerStatuses", "containerStatuses"].iter().filter_map(|list| status[list].as_array());
-    let waiting = reasons.flatten().filter_map(|c| c["state"]["waiting"]["reason"].as_str());
-    let waiting = waiting.filter(|r| !matches!(*r, "ContainerCreating" | "PodInitializing")).next();
+    let mut waiting = reasons.flatten().filter_map(|c| c["state"]["waiting"]["reason"].as_str());
+    let waiting = waiting.find(|r| !matches!(*r, "ContainerCreating" | "PodInitializing"));
     let phase = || status["phase"].as_str().unwrap_or("Unknown");
     match (pod["metadata"]["deletionTimestamp"].is_string(), status["reason"].as_str().or(waiting)) {
         (true, _) => "Terminating".into(),

@@ -59,14 +59,14 @@ pub async fn up(cluster: &Cluster, options: &Up, wire: &dyn Wire, progress: Prog
     fs::create_dir_all(&cluster.dir).map_err(ClusterError::io(format!("create {}", cluster.dir.display())))?;
     let _lock = state::work_lock(cluster)?;
     let mut known = State::load(cluster)?.unwrap_or_default();
-    let begun = Instant::now();
+    let (begun, since) = (Instant::now(), base::time::now());
     if !was_running {
         // From here on it is a cluster, and `down` knows what to take back.
         known.save(cluster)?;
         connect(cluster, &mut known, wire).await?;
         child = Some(spawn(cluster, options)?);
     }
-    let mut waiting = Waiting { cluster, child, begun };
+    let mut waiting = Waiting { cluster, child, begun, since };
     let client = waiting.control_plane().await?;
     if !was_running {
         progress("control plane", "ready", &waiting.seconds());
@@ -157,6 +157,8 @@ struct Waiting<'a> {
     /// The server, if it was started here.
     child: Option<Child>,
     begun: Instant,
+    /// The same as a time stamp: what a node said before is not what is waited for.
+    since: String,
 }
 
 impl Waiting<'_> {
@@ -199,7 +201,9 @@ impl Waiting<'_> {
         let at = Resource::object(&Gvr::new("", "v1", "nodes"), None, &self.cluster.context());
         loop {
             let node = client.get(&at).await.ok().and_then(|n| n.value().ok()).filter(is_ready);
-            if let Some(node) = node {
+            if let Some(node) = node
+                && (self.child.is_none() || last_heard(&node) >= self.since.as_str())
+            {
                 return Ok(node);
             }
             self.pause("the node is not Ready").await?;
@@ -211,6 +215,12 @@ impl Waiting<'_> {
 pub(crate) fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+}
+
+/// When the kubelet last told the node's state; RFC 3339 in UTC, which sorts as it is.
+fn last_heard(node: &Value) -> &str {
+    let ready = node["status"]["conditions"].as_array().and_then(|all| all.iter().find(|c| c["type"] == "Ready"));
+    ready.and_then(|c| c["lastHeartbeatTime"].as_str()).unwrap_or_default()
 }
 
 /// `laptop  6 CPU  15.5 Gi`

@@ -1,8 +1,7 @@
 //! `navarch up`, `status`, `down`: the `cluster` crate with the network, the images and the server plugged in.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,17 +75,14 @@ impl images::Dial for HostNetwork {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the command line is where people read")]
+/// A reader who went away keeps nothing from being done.
 fn say(text: &str) {
-    println!("{text}");
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// One line of progress: what, how it is, more about it.
 fn progress(what: &str, state: &str, more: &str) {
-    let mut line = String::new();
-    // Writing to a string does not fail.
-    let _ = write!(line, "  {what:<13}  {state:<8}  {more}");
-    say(line.trim_end());
+    say(format!("  {what:<13}  {state:<8}  {more}").trim_end());
 }
 
 /// `navarch up`.
