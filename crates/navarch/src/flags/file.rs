@@ -163,13 +163,13 @@ mod tests {
             "config.yaml",
             "node-label:\n- a=1\n- b=2\nwrite-kubeconfig-mode: \"0644\"\ndisable-agent: true\ntls-san: x\nhttps-listen-port: 7443\nnode-taint: k=v:NoSchedule\n",
         );
-        put("config.yaml.d/10-more.yaml", "node-label+: c=3\ntls-san: [y, z]\n");
+        put("config.yaml.d/10-more.yaml", "node-label+: c=3\ntls-san: [b.example, c.example]\n");
         put("config.yaml.d/ignored.txt", "{");
         let read = flags(dir.path(), &["--https-listen-port", "8443"]).unwrap();
         let labels: Vec<String> = read.labels().into_iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(labels, ["a=1", "b=2", "c=3", "node-role.kubernetes.io/control-plane=true"]);
         assert_eq!((read.write_kubeconfig_mode, read.disable_agent, read.https_listen_port), (0o644, true, 8443));
-        assert_eq!(read.tls_san, ["y", "z"]);
+        assert_eq!(read.tls_san, ["b.example", "c.example"]);
         assert_eq!(read.node_taint, [serde_json::json!({"key": "k", "value": "v", "effect": "NoSchedule"})]);
         let read = flags(dir.path(), &["--node-label", "only=this"]).unwrap();
         assert_eq!(read.labels().len(), 2, "the command line replaces a whole list");
