@@ -1,8 +1,10 @@
-//! Developer tasks: `cargo xtask test` runs every test, `cargo xtask tidy` checks what the compiler cannot: layers, sizes,
-//! front pages. Tidy also runs as a test of this crate, so that `cargo test` cannot pass without it.
+//! Developer tasks: `cargo xtask test` runs every test, `cargo xtask build` makes the release artefact, `cargo xtask tidy`
+//! checks what the compiler cannot: layers, sizes, front pages. Tidy also runs as a test of this crate, so that `cargo test`
+//! cannot pass without it.
 //!
 //! What belongs here: things developers and continuous integration do to the tree. What does not: anything that ships.
 
+mod build;
 mod packages;
 mod test;
 mod tidy;
@@ -22,6 +24,8 @@ struct Cli {
 /// Developer tasks of Navarch.
 #[derive(Subcommand)]
 enum Task {
+    /// Build the release artefact: one static file.
+    Build,
     /// Install what the tests need (Debian packages), then run every test. Needs root.
     Test,
     /// Check layers between crates, file sizes, front pages and forbidden words.
@@ -30,6 +34,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Build => build::run(&root()),
         Task::Test => test::run(&root()),
         Task::Tidy => tidy::run(&root()),
     };

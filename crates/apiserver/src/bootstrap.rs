@@ -18,9 +18,9 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
         ensure(api, namespace).await?;
     }
     let rest: Vec<Value> = serde_json::from_str(OBJECTS).map_err(Status::internal)?;
-    for object in rbac::bootstrap_objects().into_iter().chain(rest) {
-        ensure(api, object).await?;
-    }
+    // All at once: they share the store's syncs.
+    let objects = rbac::bootstrap_objects().into_iter().chain(rest);
+    futures::future::try_join_all(objects.map(|object| ensure(api, object))).await?;
     aggregate(api).await?;
     api.reload_policy();
     let address = api.advertise.to_string();
@@ -81,24 +81,36 @@ async fn replace(api: &Api, object: Value) -> Result<(), Status> {
     api.change(&User::superuser(), kind, &at, Part::Main, &WriteQuery::default(), change).await.map(drop)
 }
 
+fn roles_gvr() -> Gvr {
+    Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")
+}
+
 /// Fills in the rules of aggregated roles, so that the default policy is whole before any controller runs.
 async fn aggregate(api: &Api) -> Result<(), Status> {
-    let roles = Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles");
+    let roles = roles_gvr();
     let kind = crate::api::stored_kind_of(&roles)?;
     // Roles aggregate roles that aggregate: admin gathers edit, which gathers view.
     for _ in 0..3 {
         let all = api.list(&Resource::collection(&roles, None), &Default::default())?;
+        let mut changes = Vec::new();
         for role in &all.items {
             let value = role.value().map_err(Status::internal)?;
-            let Some(rules) = rbac::aggregate(&value, all.items.iter().map(|o| &**o)) else { continue };
-            let at = Resource::object(&roles, None, &role.head.name);
-            let change = |old: &Value| {
-                let mut new = old.clone();
-                new["rules"] = rules.clone();
-                Ok(new)
-            };
-            api.change(&User::superuser(), kind, &at, Part::Main, &WriteQuery::default(), change).await?;
+            let rules = rbac::aggregate(&value, all.items.iter().map(|o| &**o));
+            let Some(rules) = rules.filter(|rules| *rules != value["rules"]) else { continue };
+            changes.push(async move {
+                let at = Resource::object(&roles_gvr(), None, &role.head.name);
+                let change = |old: &Value| {
+                    let mut new = old.clone();
+                    new["rules"] = rules.clone();
+                    Ok(new)
+                };
+                api.change(&User::superuser(), kind, &at, Part::Main, &WriteQuery::default(), change).await
+            });
         }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        futures::future::try_join_all(changes).await?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@
 //! What a cluster is stands in its data directory ([`Cluster`], `cluster.json`), and who runs it in a lock that the server's
 //! process holds: nothing has to be remembered elsewhere, and a crash of anything leaves nothing that `up` or `down` could not
 //! go on from. The host keeps its ports, routes, firewall and sysctls; what changes there is one link, one kubeconfig context and
-//! files below the data directory and `/run/navarch`.
+//! files below the data directory and `/run/navarch`. Pulls, names and what pods send out go over sockets that are made in the host's
+//! network ([`outside`], [`egress`]): the host forwards and translates nothing.
 //!
 //! What belongs here: the life of such a cluster, the user's kubeconfig, the checks before a start ([`preflight`], which
 //! `navarch server` makes too), the demo. What does not: what a server or a node is made of (the root starts it; links and
@@ -18,6 +19,7 @@
 
 pub mod demo;
 mod down;
+pub mod egress;
 mod error;
 pub mod kubeconfig;
 pub mod outside;

@@ -61,7 +61,10 @@ pub async fn report(cluster: &Cluster) -> Result<Report> {
 }
 
 async fn ask(cluster: &Cluster, report: &mut Report) -> Option<()> {
-    let client = client::kubeconfig::connect(Some(&cluster.kubeconfig()), None, "navarch-status").ok()?;
+    let connect = |path: &PathBuf, context| client::kubeconfig::connect(Some(path), context, "navarch-status").ok();
+    // Only root reads the server's own; others have the context in theirs.
+    let theirs = || connect(report.kubeconfig.as_ref()?, Some(report.name.as_str()));
+    let client = connect(&cluster.kubeconfig(), None).or_else(theirs)?;
     let version: Value = serde_json::from_slice(&client.raw_get("/version").await.ok()?).ok()?;
     let list = async |resource: &str| {
         let at = Resource::collection(&Gvr::new("", "v1", resource), None);
@@ -129,11 +132,15 @@ impl fmt::Display for Report {
             writeln!(f, "  pods      {}", if pods.is_empty() { "none".into() } else { pods.join(", ") })?;
         }
         let (count, memory) = self.sandboxes;
-        write!(f, "  memory    server {}", mebibytes(self.server_memory))?;
-        if count > 0 {
-            write!(f, ", {count} sandboxes {}", mebibytes(memory))?;
+        // Others than root are not told.
+        if self.server_memory > 0 {
+            write!(f, "  memory    server {}", mebibytes(self.server_memory))?;
+            if count > 0 {
+                write!(f, ", {count} sandboxes {}", mebibytes(memory))?;
+            }
+            writeln!(f)?;
         }
-        writeln!(f, "\n  data      {}", self.dir.display())?;
+        writeln!(f, "  data      {}", self.dir.display())?;
         match &self.kubeconfig {
             Some(path) => writeln!(f, "  context   {} in {}", self.name, path.display()),
             None => writeln!(f, "  context   none; `navarch up` adds it"),

@@ -11,5 +11,6 @@ mod forward;
 mod server;
 mod zone;
 
+pub use forward::Sockets;
 pub use server::{Config, DnsError, run};
 pub use zone::{Answer, Zone};

@@ -15,11 +15,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::forward::{forward, upstreams};
+use crate::forward::{Sockets, Way, forward, upstreams};
 use crate::zone::{Answer, Zone};
 
 /// What the server needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Where to listen, by UDP and TCP: the cluster DNS address, port 53.
     pub listen: SocketAddr,
@@ -27,6 +27,8 @@ pub struct Config {
     pub domain: String,
     /// The text of the node's resolv.conf: its name servers are asked about other domains.
     pub resolv_conf: String,
+    /// The way to those, if this process's own network has none.
+    pub sockets: Option<Arc<dyn Sockets>>,
 }
 
 /// Why DNS cannot start.
@@ -52,6 +54,7 @@ const MOST_ALIASES: usize = 8;
 struct Server {
     zone: Zone,
     upstreams: Vec<SocketAddr>,
+    way: Way,
 }
 
 /// Serves until `token` is cancelled.
@@ -69,6 +72,7 @@ pub async fn run(client: Client, config: Config, token: CancellationToken) -> Re
     let server = Arc::new(Server {
         zone: Zone::new(&config.domain, services.lister(), slices.lister()),
         upstreams: upstreams(&config.resolv_conf, &own),
+        way: config.sockets,
     });
     let mut tasks = Tasks::new(&token);
     let child = tasks.token().clone();
@@ -225,7 +229,7 @@ impl Server {
         tcp: bool,
     ) -> Option<Vec<u8>> {
         let Some((mut message, name, kind)) = started else {
-            if let Some(answer) = forward(query, &self.upstreams, tcp).await {
+            if let Some(answer) = forward(query, &self.upstreams, &self.way, tcp).await {
                 return Some(answer);
             }
             let query = Message::from_vec(query).ok()?;
@@ -236,7 +240,7 @@ impl Server {
         let mut further = Message::query();
         further.metadata.recursion_desired = true;
         further.add_query(hickory_proto::op::Query::query(name, kind));
-        let answer = forward(&further.to_vec().ok()?, &self.upstreams, tcp).await;
+        let answer = forward(&further.to_vec().ok()?, &self.upstreams, &self.way, tcp).await;
         if let Some(answer) = answer.and_then(|a| Message::from_vec(&a).ok()) {
             message.add_answers(answer.answers);
         }

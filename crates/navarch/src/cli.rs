@@ -1,7 +1,7 @@
 //! The command line: one table of commands and flags.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -39,9 +39,11 @@ enum Command {
     /// Look at and change the node's images, as containerd's `ctr` does: `navarch ctr images ls`.
     #[command(disable_help_flag = true)]
     Ctr {
-        /// Where all state is kept.
-        #[arg(long, env = "NAVARCH_DATA_DIR", default_value = cluster::DATA_DIR)]
-        data_dir: PathBuf,
+        #[command(flatten)]
+        which: Which,
+        /// Mirrors and credentials of registries, in k3s's form.
+        #[arg(long, env = "NAVARCH_PRIVATE_REGISTRY", default_value = flags::REGISTRIES)]
+        private_registry: PathBuf,
         /// The command and its arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -65,7 +67,7 @@ pub(crate) struct Which {
     #[arg(long)]
     name: Option<String>,
     /// Where it keeps everything [default: /var/lib/navarch, or /var/lib/navarch-NAME].
-    #[arg(long)]
+    #[arg(long, env = "NAVARCH_DATA_DIR")]
     data_dir: Option<PathBuf>,
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         Command::Status(which) => local::status(&which),
         Command::Down(flags) => local::down(&flags),
         Command::Server(_) => server_flags(args).and_then(|flags| server::main(&flags, None)),
-        Command::Ctr { data_dir, args } => ctr(data_dir, &args),
+        Command::Ctr { which, private_registry, args } => ctr(&which, &private_registry, &args),
         Command::ClusterNode { name, data_dir } => local::node(name.as_deref(), &data_dir),
         Command::DemoServer => demo_server(),
     };
@@ -124,9 +126,11 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
-fn ctr(data_dir: PathBuf, args: &[String]) -> anyhow::Result<ExitCode> {
-    let store = images::Store::open(data_dir.join("agent/images-store")).context("cannot open the image store")?;
-    let registry = images::Registry::new(store, images::Registries::default());
+fn ctr(which: &Which, registries: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+    let store = which.cluster()?.dir().join("agent/images-store");
+    let store = images::Store::open(store).context("cannot open the image store")?;
+    let registries = images::Registries::load(registries).context("cannot use the registries file")?;
+    let registry = images::Registry::new(store, registries);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(images::ctr(args, &registry, &mut std::io::stdout(), &mut std::io::stderr()));

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 pub(crate) mod file;
 
+/// Where mirrors and credentials of registries are looked for.
+pub(crate) const REGISTRIES: &str = "/etc/navarch/registries.yaml";
+
 /// Flags as k3s has them.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Flags {
@@ -58,7 +61,7 @@ pub(crate) struct Flags {
     #[arg(long, env = "NAVARCH_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
     /// Mirrors and credentials of registries, in k3s's form.
-    #[arg(long, env = "NAVARCH_PRIVATE_REGISTRY", default_value = "/etc/navarch/registries.yaml")]
+    #[arg(long, env = "NAVARCH_PRIVATE_REGISTRY", default_value = REGISTRIES)]
     pub(crate) private_registry: PathBuf,
     /// Parts that are not run: `coredns`.
     #[arg(long, env = "NAVARCH_DISABLE", value_delimiter = ',', value_parser = ["coredns"])]

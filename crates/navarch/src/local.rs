@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -66,12 +67,23 @@ impl Wire for Links {
     }
 }
 
-/// Image pulls over the host's network.
+/// The way to registries, name servers and the Internet: the host's network.
+#[derive(Clone, Debug)]
 pub(crate) struct HostNetwork(pub(crate) Outside);
 
 impl images::Dial for HostNetwork {
-    fn dial(&self, host: &str, port: u16, limit: std::time::Duration) -> io::Result<std::net::TcpStream> {
+    fn dial(&self, host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
         self.0.connect(host, port, limit)
+    }
+}
+
+impl dns::Sockets for HostNetwork {
+    fn udp(&self, server: SocketAddr) -> io::Result<UdpSocket> {
+        self.0.datagrams(server)
+    }
+
+    fn tcp(&self, server: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+        self.0.connect(&server.ip().to_string(), server.port(), limit)
     }
 }
 
@@ -187,5 +199,5 @@ pub(crate) fn node(name: Option<&str>, dir: &Path) -> anyhow::Result<ExitCode> {
     let own = cluster.dir().join("config.yaml");
     // The machine's configuration is for `navarch server`; a cluster may have one of its own.
     put("--config", if own.exists() { own } else { "/dev/null".into() });
-    server::main(&cli::server_flags(&line)?, Some(Arc::new(HostNetwork(outside))))
+    server::main(&cli::server_flags(&line)?, Some(HostNetwork(outside)))
 }

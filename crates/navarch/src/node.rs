@@ -12,6 +12,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use protos::cri::{Error, Result};
 
+use crate::local::HostNetwork;
+
 /// How the node is set up.
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
@@ -29,8 +31,8 @@ pub(crate) struct Config {
     pub(crate) taints: Vec<serde_json::Value>,
     pub(crate) has_proxy: bool,
     pub(crate) has_dns: bool,
-    /// The way to registries, if this network namespace has none.
-    pub(crate) dial: Option<Arc<dyn images::Dial>>,
+    /// The network that leads to registries, name servers and the Internet, if this process's own does not.
+    pub(crate) outside: Option<HostNetwork>,
 }
 
 /// The way from the API server to this node's kubelet: in process.
@@ -171,7 +173,8 @@ pub(crate) async fn start(
         tracing::info!(?file, "an image archive was looked at");
     }
     let registries = images::Registries::load(&config.registries).context("cannot use the registries file")?;
-    let images = images::Images::new(images::Registry::dialing(store, registries, config.dial.clone()));
+    let dial = config.outside.clone().map(|o| Arc::new(o) as Arc<dyn images::Dial>);
+    let images = images::Images::new(images::Registry::dialing(store, registries, dial));
     let options = runtime::Options {
         state_dir: config.run_dir.join("sandboxes"),
         program: std::env::current_exe().context("cannot find this program")?,
@@ -197,15 +200,19 @@ pub(crate) async fn start(
     let dns = dns::Config {
         listen: SocketAddr::new(config.cluster_dns.into(), 53),
         domain: config.cluster_domain.clone(),
-        // Name servers that cannot be reached from here would only be waited for.
-        resolv_conf: match config.dial {
-            Some(_) => String::new(),
-            None => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-        },
+        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        sockets: config.outside.clone().map(|o| Arc::new(o) as Arc<dyn dns::Sockets>),
     };
     let (dns_client, stop) = (node_client("dns"), token.clone());
     if config.has_dns {
         tasks.spawn("dns", async move { report("dns", dns::run(dns_client, dns, stop).await) });
+    }
+
+    if let Some(HostNetwork(outside)) = config.outside {
+        let inside = vec![config.cluster_cidr.clone(), config.service_cidr.clone()];
+        let egress = cluster::egress::Config { link: BRIDGE.into(), inside, listen: pod_cidr.gateway() };
+        let stop = token.clone();
+        tasks.spawn("egress", async move { report("egress", cluster::egress::run(outside, egress, stop).await) });
     }
 
     let names = [config.node_name.clone(), config.node_ip.to_string()];

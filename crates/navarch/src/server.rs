@@ -12,16 +12,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::flags::Flags;
+use crate::local::HostNetwork;
 use crate::{kubeconfig, node};
 
-/// Runs until SIGINT or SIGTERM. Registries are reached by `dial`, if this process's own network leads nowhere.
-pub(crate) fn main(flags: &Flags, dial: Option<Arc<dyn images::Dial>>) -> anyhow::Result<ExitCode> {
+/// Runs until SIGINT or SIGTERM. The world is reached over `outside`, if this process's own network leads nowhere.
+pub(crate) fn main(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NAVARCH_LOG").unwrap_or_else(|_| "info".into());
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(run(flags, dial))?;
+    runtime.block_on(run(flags, outside))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,7 +46,7 @@ fn wanted(flags: &Flags) -> Wanted {
     wanted
 }
 
-async fn run(flags: &Flags, dial: Option<Arc<dyn images::Dial>>) -> anyhow::Result<()> {
+async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> {
     let token = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
@@ -103,7 +104,7 @@ async fn run(flags: &Flags, dial: Option<Arc<dyn images::Dial>>) -> anyhow::Resu
             taints: flags.node_taint.clone(),
             has_proxy: !flags.disable_kube_proxy,
             has_dns: !flags.is_disabled("coredns"),
-            dial,
+            outside,
         };
         node::start(config, &server, &pki, &local, &mut tasks).await?;
         tracing::info!(took = ?started.elapsed(), "the node agent is started");

@@ -14,6 +14,9 @@ use client::{Client, Resource};
 use object::Gvr;
 use serde_json::{Value, json};
 
+/// An address of the user's machine on no link: nothing leads there from the node.
+const WORLD: &str = "203.0.113.7";
+
 /// The user's machine.
 struct Host {
     dir: tempfile::TempDir,
@@ -33,6 +36,7 @@ impl Host {
         let namespace = format!("navarch-up-{}", std::process::id());
         run("ip", &["netns", "add", &namespace]);
         run("ip", &["-n", &namespace, "link", "set", "lo", "up"]);
+        run("ip", &["-n", &namespace, "addr", "add", WORLD, "dev", "lo"]);
         let names = ["a", "b"].map(|name| format!("{name}{}", std::process::id())).to_vec();
         Self { dir: tempfile::tempdir().unwrap(), namespace, names, registry: None }
     }
@@ -180,8 +184,16 @@ fn identities(pods: &[Value], with_container: bool) -> Vec<String> {
 
 fn busybox(host: &Host) -> PathBuf {
     let store = images::Store::open(host.dir.path().join("build")).unwrap();
-    let layer = images::Layer::new().copy("/bin/busybox", "/bin/sleep").unwrap();
-    images::Builder::new().layer(layer).cmd(["/bin/sleep", "1000"]).build(&store, "sleeper:1").unwrap();
+    let mut layer = images::Layer::new().copy("/bin/busybox", "/bin/busybox").unwrap();
+    for applet in ["sh", "sleep", "nc", "echo"] {
+        layer = layer.symlink(format!("/bin/{applet}").as_str(), "busybox");
+    }
+    images::Builder::new()
+        .layer(layer)
+        .env("PATH", "/bin")
+        .cmd(["/bin/sleep", "1000"])
+        .build(&store, "sleeper:1")
+        .unwrap();
     let archive = host.dir.path().join("sleeper.tar");
     store.export(&["sleeper:1".to_owned()], std::fs::File::create(&archive).unwrap(), None).unwrap();
     archive
@@ -253,8 +265,21 @@ async fn play(host: &mut Host) {
     let client = connect();
     let at = Resource::collection(&Gvr::new("", "v1", "pods"), Some("default"));
     client.create(&at, &pod("imported", "sleeper:1")).await.unwrap();
-    client.create(&at, &pod("pulled", pulled)).await.unwrap();
+    // What it says goes to an address of the machine that only the machine itself knows.
+    let world = std::net::TcpListener::bind((WORLD, 7777)).unwrap();
+    let mut talker = pod("pulled", pulled);
+    let script = format!("while ! echo hello | nc {WORLD} 7777; do sleep 0.1; done; exec sleep 1000");
+    talker["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", script]);
+    client.create(&at, &talker).await.unwrap();
     let all = ready(&client, 5).await;
+    let heard = tokio::task::spawn_blocking(move || {
+        let (mut stream, from) = world.accept().unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        (text, from.ip().to_string())
+    });
+    let heard = tokio::time::timeout(Duration::from_secs(60), heard).await.expect("the pod reaches the world").unwrap();
+    assert_eq!(heard, ("hello\n".to_owned(), WORLD.to_owned()), "from the machine's own socket");
 
     // Down and up: the same pods, in new containers.
     let said = host.ok("down", &first, &[]);

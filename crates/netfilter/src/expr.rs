@@ -198,6 +198,14 @@ pub fn reject() -> Expr {
     })
 }
 
+/// Loads a constant into a register.
+pub fn load(value: &[u8], register: u32) -> Expr {
+    expr("immediate", |b| {
+        put_u32(b, 1, register);
+        data(b, 2, value);
+    })
+}
+
 /// Ends with a verdict.
 pub fn verdict(verdict: &Verdict) -> Expr {
     expr("immediate", |b| {

@@ -24,6 +24,11 @@ impl Network {
         Some(Self { address: u32::from(address) & mask(prefix), prefix })
     }
 
+    /// Address and mask as they stand in packets.
+    pub fn bytes(self) -> ([u8; 4], [u8; 4]) {
+        (self.address.to_be_bytes(), mask(self.prefix).to_be_bytes())
+    }
+
     /// Whether the two share an address.
     pub fn overlaps(self, other: Self) -> bool {
         let shorter = mask(self.prefix.min(other.prefix));
