@@ -2,6 +2,7 @@
 
 mod accept;
 mod options;
+mod proxy;
 mod reply;
 mod route;
 
@@ -153,6 +154,9 @@ impl Service {
             wanted.name = name;
         }
         self.api.authorize(user, &wanted)?;
+        if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
+            return self.proxy(&at, request).await;
+        }
         let Ok(kind) = kind_of(&at.gvr) else {
             let there = kinds::table().kinds().iter().any(|k| k.group == at.gvr.group);
             return if there { Err(removed(&at.gvr)) } else { Ok(reply::page_not_found()) };

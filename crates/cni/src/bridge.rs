@@ -65,6 +65,8 @@ impl Bridge {
         }
         netlink.add_route(config.service_cidr, index, Some(gateway)).await?;
         sysctl("net/ipv4/ip_forward", "1")?;
+        // Host ports are reached by 127.0.0.1 too; the service proxy keeps pods out of it.
+        sysctl(&format!("net/ipv4/conf/{}/route_localnet", config.bridge), "1")?;
         let ipam = Ipam::open(config.pod_cidr, config.state_dir.join("addresses"))?;
         Ok(Self { config, ipam: Mutex::new(ipam) })
     }

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use base::Tasks;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use protos::cri::{Error, Result};
+use protos::cri::v1::{ImageSpec, ImageStatusRequest};
+use protos::cri::{Error, ImageService as _, Result};
 
 use crate::local::HostNetwork;
 
@@ -69,9 +70,15 @@ impl runtime::Rootfs for Roots {
     async fn prepare(&self, container_id: &str, image: &str) -> Result<runtime::Prepared> {
         let prepared = self.0.prepare(container_id, image).await.map_err(|e| as_cri(&e))?;
         let config = prepared.config;
+        let spec = ImageSpec { image: prepared.image_id.clone(), ..ImageSpec::default() };
+        let named = self.0.image_status(ImageStatusRequest { image: Some(spec), verbose: false }).await;
+        // A container's image may have lost all its names since.
+        let named = named.ok().and_then(|reply| reply.image).unwrap_or_default();
         Ok(runtime::Prepared {
             path: prepared.rootfs,
             image_id: prepared.image_id,
+            tags: named.repo_tags,
+            digests: named.repo_digests,
             config: runtime::ImageConfig {
                 env: config.env,
                 entrypoint: config.entrypoint,
@@ -190,12 +197,11 @@ pub(crate) async fn start(
         service_cidr: config.service_cidr.clone(),
     };
     let proxy_client = server.client(apiserver::User::new("system:kube-proxy", &[]), "kube-proxy");
-    let stop = token.clone();
     if config.has_proxy {
-        tasks.spawn(
-            "service proxy",
-            async move { report("service proxy", proxy::run(proxy_client, proxy, stop).await) },
-        );
+        let (of_node, stop) = (node_client("kube-proxy"), token.clone());
+        tasks.spawn("service proxy", async move {
+            report("service proxy", proxy::run(proxy_client, of_node, proxy, stop).await);
+        });
     }
     let dns = dns::Config {
         listen: SocketAddr::new(config.cluster_dns.into(), 53),

@@ -214,6 +214,73 @@ pub fn of(service: &Object, slices: &[std::sync::Arc<Object>], node: &str) -> BT
     fronts
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PodView {
+    spec: PodSpecView,
+    status: PodStatusView,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpecView {
+    host_network: bool,
+    containers: Vec<ContainerView>,
+    init_containers: Vec<ContainerView>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ContainerView {
+    ports: Vec<HostPortView>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct HostPortView {
+    container_port: u16,
+    host_port: u16,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
+    protocol: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PodStatusView {
+    phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+}
+
+/// The node's ports that lead to a pod (`hostPort`), from when it has an address until it has ended.
+pub fn of_pod(pod: &Object) -> BTreeMap<Front, Target> {
+    let mut fronts = BTreeMap::new();
+    let Ok(PodView { spec, status }) = pod.view::<PodView>() else { return fronts };
+    let Ok(ip) = status.pod_ip.parse::<Ipv4Addr>() else { return fronts };
+    if spec.host_network || matches!(status.phase.as_str(), "Succeeded" | "Failed") {
+        return fronts;
+    }
+    for port in spec.containers.iter().chain(&spec.init_containers).flat_map(|c| &c.ports) {
+        let Some(protocol) = protocol(port.protocol.as_deref()).filter(|_| port.host_port != 0) else { continue };
+        let mut add = |front, masquerade| {
+            let backends = vec![(ip, port.container_port)];
+            fronts.insert(front, Target { backends, by_client: false, masquerade });
+        };
+        match port.host_ip.parse::<Ipv4Addr>() {
+            // What comes from the loopback address must get another, or the pod could not answer it.
+            Ok(host) if !host.is_unspecified() => {
+                add(Front::Address(host, protocol, port.host_port), host.is_loopback());
+            }
+            _ => {
+                add(Front::NodePort(protocol, port.host_port), false);
+                add(Front::Address(Ipv4Addr::LOCALHOST, protocol, port.host_port), true);
+            }
+        }
+    }
+    fronts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +339,25 @@ mod tests {
         let port = Front::NodePort(Protocol::Tcp, 30008);
         check(spec("Cluster"), both.clone(), &[vip, (port, &["10.42.0.2:8080", "10.42.1.2:8080"], true)]);
         check(spec("Local"), both, &[vip, (port, &["10.42.0.2:8080"], false)]);
+    }
+
+    #[test]
+    fn host_ports_lead_to_pods_that_have_an_address() {
+        let pod = |ports: Value, status: Value| {
+            let tree = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "d"},
+                "spec": {"containers": [{"name": "c", "ports": ports}]}, "status": status});
+            let found = of_pod(&object(tree)).into_iter().map(|(front, target)| (front, target.masquerade));
+            found.collect::<Vec<_>>()
+        };
+        let up = json!({"phase": "Running", "podIP": "10.42.0.2"});
+        let any = json!([{"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}, {"containerPort": 90}]);
+        let everywhere = Front::NodePort(Protocol::Tcp, 8080);
+        let local = Front::Address(Ipv4Addr::LOCALHOST, Protocol::Tcp, 8080);
+        assert_eq!(pod(any.clone(), up.clone()), [(local, true), (everywhere, false)]);
+        assert_eq!(pod(any.clone(), json!({"phase": "Pending"})), []);
+        assert_eq!(pod(any, json!({"phase": "Succeeded", "podIP": "10.42.0.2"})), []);
+        let one = json!([{"containerPort": 80, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1"}]);
+        assert_eq!(pod(one, up), [(Front::Address(Ipv4Addr::new(192, 0, 2, 1), Protocol::Udp, 53), false)]);
     }
 
     #[test]

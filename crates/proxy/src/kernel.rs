@@ -5,6 +5,7 @@
 //! chain vip-3                 dnat to (daddr . proto . dport . random mod 3) map @vip-backends
 //! chain vip-client-3          the same with a hash of the client's address
 //! chain vip-masq-3            mark, goto vip-3          (node-3, node-client-3 ... likewise without daddr)
+//! guard                       nobody but this host itself reaches its loopback addresses, although they can be routed to pods
 //! postrouting (nat)           marked, or a pod to itself, or a pod to outside: masquerade
 //! forward, output (filter)    what is still addressed to the service network has no backend: reject
 //! ```
@@ -24,6 +25,9 @@ const TABLE: &str = "navarch-proxy";
 const MASQUERADE_MARK: u32 = 0x4000;
 const NAT_DESTINATION: i32 = -100;
 const NAT_SOURCE: i32 = 100;
+const RAW: i32 = -300;
+/// `lo`, as the kernel compares names of links.
+const LOOPBACK: &[u8; 16] = b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const RTN_LOCAL: u32 = 2;
 // nft's numbers of the key types, for `nft list ruleset`.
 const IPV4: u32 = 7;
@@ -92,6 +96,10 @@ impl Kernel {
                 ],
             );
         }
+        batch.add_base_chain("guard", "filter", Hook::Prerouting, RAW);
+        let stranger = [expr::meta(Meta::Iifname, 1), expr::cmp(Cmp::Neq, 1, LOOPBACK)];
+        let to_loopback = within(16, Network { address: Ipv4Addr::LOCALHOST, prefix: 8 }, Cmp::Eq);
+        batch.add_rule("guard", &[&stranger[..], &to_loopback, &[expr::verdict(&Verdict::Drop)]].concat());
         self.add_postrouting(&mut batch);
         for (chain, hook) in [("forward", Hook::Forward), ("filter-output", Hook::Output)] {
             batch.add_base_chain(chain, "filter", hook, 0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::{Backoff, Chain, Tasks};
 use client::{Change, Client, Informer, ListOptions, Lister, Resource};
-use object::{Gvr, Object};
+use object::{FieldSelector, Gvr, Object};
 use tokio_util::sync::CancellationToken;
 
 use crate::fronts;
@@ -35,16 +35,20 @@ pub enum ProxyError {
 /// The label that ties a slice to its service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// Keys of pods in the table; no namespace of a service has a slash at its beginning.
+const POD: char = '/';
+
 struct Proxy {
     config: Config,
     services: Lister,
     slices: Lister,
+    pods: Lister,
     table: Table,
     kernel: Kernel,
 }
 
-/// Programs this network namespace until `token` is cancelled. The rules stay behind, so that traffic goes on while the agent restarts.
-pub async fn run(client: Client, config: Config, token: CancellationToken) -> Result<(), ProxyError> {
+/// `client` reads services, `of_node` the pods of this node. Programs this network namespace until `token` is cancelled. The rules stay behind, so that traffic goes on while the agent restarts.
+pub async fn run(client: Client, of_node: Client, config: Config, token: CancellationToken) -> Result<(), ProxyError> {
     let network = |text: &String| Network::parse(text).ok_or_else(|| ProxyError::Network(text.clone()));
     let kernel = Kernel::new(network(&config.cluster_cidr)?, network(&config.service_cidr)?);
     let informer = |group, resource| {
@@ -52,37 +56,53 @@ pub async fn run(client: Client, config: Config, token: CancellationToken) -> Re
         Informer::new(client.clone(), Resource::collection(&gvr, None), ListOptions::default())
     };
     let (mut services, mut slices) = (informer("", "services"), informer("discovery.k8s.io", "endpointslices"));
+    let fields = FieldSelector { terms: vec![("spec.nodeName".into(), true, config.node_name.clone())] };
+    let here = ListOptions { fields, ..ListOptions::default() };
+    let mut pods = Informer::new(of_node, Resource::collection(&Gvr::new("", "v1", "pods"), None), here);
     let (mut service_changes, mut slice_changes) = (services.subscribe(), slices.subscribe());
-    let mut proxy =
-        Proxy { config, services: services.lister(), slices: slices.lister(), table: Table::default(), kernel };
-    let (mut services_synced, mut slices_synced) = (services.synced(), slices.synced());
+    let mut pod_changes = pods.subscribe();
+    let mut proxy = Proxy {
+        config,
+        services: services.lister(),
+        slices: slices.lister(),
+        pods: pods.lister(),
+        table: Table::default(),
+        kernel,
+    };
+    let mut all_synced_now = [services.synced(), slices.synced(), pods.synced()];
     let mut tasks = Tasks::new(&token);
     let child = tasks.token().clone();
     tasks.spawn("services informer", services.run(child.clone()));
-    tasks.spawn("endpointslices informer", slices.run(child));
+    tasks.spawn("endpointslices informer", slices.run(child.clone()));
+    tasks.spawn("pods informer", pods.run(child));
 
     let mut dirty = BTreeSet::new();
     let mut programmed = false;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-    let both_synced = async {
-        // An informer that is gone means that we shut down; the loop below sees the token.
-        let _ = services_synced.wait_for(|s| *s).await;
-        let _ = slices_synced.wait_for(|s| *s).await;
+    let all_synced = async {
+        for synced in &mut all_synced_now {
+            // An informer that is gone means that we shut down; the loop below sees the token.
+            let _ = synced.wait_for(|s| *s).await;
+        }
     };
-    tokio::pin!(both_synced);
+    tokio::pin!(all_synced);
     let mut synced = false;
     loop {
         tokio::select! {
             () = token.cancelled() => break,
             Some(change) = service_changes.recv() => { dirty.insert(change.object().head.key()); }
             Some(change) = slice_changes.recv() => dirty.extend(owners(&change)),
-            () = &mut both_synced, if !synced => synced = true,
+            Some(change) = pod_changes.recv() => { dirty.insert(pod_key(&change)); }
+            () = &mut all_synced, if !synced => synced = true,
         }
         while let Ok(change) = service_changes.try_recv() {
             dirty.insert(change.object().head.key());
         }
         while let Ok(change) = slice_changes.try_recv() {
             dirty.extend(owners(&change));
+        }
+        while let Ok(change) = pod_changes.try_recv() {
+            dirty.insert(pod_key(&change));
         }
         if !synced {
             continue;
@@ -123,11 +143,20 @@ fn owners(change: &Change) -> Vec<String> {
     old.into_iter().chain(service(change.object())).collect()
 }
 
+fn pod_key(change: &Change) -> String {
+    format!("{POD}{}", change.object().head.key())
+}
+
 impl Proxy {
     /// Brings the table up to date for these services; what the kernel must learn.
     fn update(&mut self, dirty: BTreeSet<String>) -> Delta {
         let mut delta = Delta::default();
         for key in dirty {
+            if let Some(pod) = key.strip_prefix(POD) {
+                let wanted = self.pods.get(pod).map(|pod| fronts::of_pod(&pod)).unwrap_or_default();
+                merge(&mut delta, self.table.replace(&key, wanted));
+                continue;
+            }
             let wanted = match self.services.get(&key) {
                 Some(service) => {
                     let namespace = &service.head.namespace;

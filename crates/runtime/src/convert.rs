@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use linux::capabilities::Capabilities;
 use linux::cgroup::Limits;
 use protos::cri::v1::{
-    ContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, NamespaceMode, PodSandboxConfig,
+    ContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, NamespaceMode, PodSandboxConfig, Signal,
     security_profile,
 };
 use protos::cri::{Code, Error, Result};
@@ -124,7 +124,7 @@ pub(crate) fn container(
         cgroup: format!("{}/{id}", sandbox.cgroup_parent.trim_end_matches('/')),
         limits: limits(&resources),
         log_path,
-        stop_signal: signal(&image.stop_signal),
+        stop_signal: wanted_signal(config.stop_signal).unwrap_or_else(|| signal(&image.stop_signal)),
         host_pid: sandbox_spec.host_pid,
     })
 }
@@ -204,6 +204,21 @@ fn seccomp(security: &LinuxContainerSecurityContext) -> Result<bool> {
             format!("seccomp profile {:?}: profiles of the node are not supported", profile.localhost_ref),
         )),
     }
+}
+
+/// The pod's own stop signal (the CRI's number for it), when it has one.
+fn wanted_signal(number: i32) -> Option<i32> {
+    let signal_of = Signal::try_from(number).ok().filter(|s| *s != Signal::RuntimeDefault)?;
+    let name = signal_of.as_str_name().trim_start_matches("SIGNAL_");
+    // Real-time signals are written by their distance from the ends of their range.
+    let offset = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<i32>().ok() };
+    if let Some(rest) = name.strip_prefix("SIGRTMIN") {
+        return offset(rest.trim_start_matches("PLUS")).map(|n| libc::SIGRTMIN() + n);
+    }
+    if let Some(rest) = name.strip_prefix("SIGRTMAX") {
+        return offset(rest.trim_start_matches("MINUS")).map(|n| libc::SIGRTMAX() - n);
+    }
+    Some(signal(name))
 }
 
 /// The number of `SIGQUIT`, `QUIT` or `3`; SIGTERM for anything else.

@@ -55,6 +55,10 @@ pub struct Prepared {
     pub path: PathBuf,
     /// The image's id (`sha256:...`).
     pub image_id: String,
+    /// Its names with a tag (`docker.io/library/nginx:1.22`).
+    pub tags: Vec<String>,
+    /// Its names with a digest.
+    pub digests: Vec<String>,
     /// The image's settings.
     pub config: ImageConfig,
 }
@@ -338,6 +342,14 @@ fn kill_shim(dir: &Path) {
     }
 }
 
+/// The image's name in a container's status: the one that the pod's author meant, else its first.
+fn shown_name(asked: &ImageSpec, prepared: &Prepared) -> String {
+    let meant = &asked.user_specified_image;
+    let is_meant = |tag: &&String| *tag == meant || tag.strip_suffix(meant.as_str()).is_some_and(|t| t.ends_with('/'));
+    let name = prepared.tags.iter().find(is_meant).or_else(|| prepared.tags.first());
+    name.unwrap_or(&asked.image).clone()
+}
+
 /// The one entry whose id begins so.
 fn by_prefix<'a, T>(all: &'a std::collections::BTreeMap<String, T>, id: &str) -> Option<&'a T> {
     let mut found = all.range(id.to_owned()..).take_while(|(k, _)| !id.is_empty() && k.starts_with(id));
@@ -382,6 +394,9 @@ impl RuntimeService for EmbeddedRuntime {
             created_at: now(),
             ips: Vec::new(),
             host_network: spec.host_network,
+            host_ipc: spec.host_ipc,
+            host_pid: spec.host_pid,
+            shared_pid: spec.shared_pid,
             cgroup_parent: spec.cgroup_parent.clone(),
             log_directory: config.log_directory,
             runtime_handler: req.runtime_handler,
@@ -464,8 +479,9 @@ impl RuntimeService for EmbeddedRuntime {
         let sandbox_spec: SandboxSpec =
             read_json(&dir.join(SPEC_FILE)).ok_or_else(|| Error::unknown("the sandbox has no readable spec"))?;
         let id = fresh_id();
-        let image = config.image.clone().unwrap_or_default().image;
-        let prepared = self.inner.rootfs.prepare(&id, &image).await?;
+        let image = config.image.clone().unwrap_or_default();
+        let prepared = self.inner.rootfs.prepare(&id, &image.image).await?;
+        let image = shown_name(&image, &prepared);
         let made = self.record_container(&id, &sandbox, &sandbox_spec, &config, &prepared, image);
         if let Err(error) = made {
             let _ = self.inner.rootfs.remove(&id).await;
@@ -658,6 +674,7 @@ impl EmbeddedRuntime {
             attempt: metadata.attempt,
             image,
             image_id: prepared.image_id.clone(),
+            image_ref: prepared.digests.first().unwrap_or(&prepared.image_id).clone(),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
             created_at: now(),

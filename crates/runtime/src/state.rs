@@ -25,6 +25,12 @@ pub(crate) struct Sandbox {
     pub(crate) created_at: i64,
     pub(crate) ips: Vec<String>,
     pub(crate) host_network: bool,
+    #[serde(default)]
+    pub(crate) host_ipc: bool,
+    #[serde(default)]
+    pub(crate) host_pid: bool,
+    #[serde(default)]
+    pub(crate) shared_pid: bool,
     pub(crate) cgroup_parent: String,
     pub(crate) log_directory: String,
     pub(crate) runtime_handler: String,
@@ -38,8 +44,12 @@ pub(crate) struct Container {
     pub(crate) sandbox: String,
     pub(crate) name: String,
     pub(crate) attempt: u32,
+    /// A name of the image, or what it was asked for by.
     pub(crate) image: String,
     pub(crate) image_id: String,
+    /// `name@digest` of the image; its id when it has none.
+    #[serde(default)]
+    pub(crate) image_ref: String,
     pub(crate) labels: HashMap<String, String>,
     pub(crate) annotations: HashMap<String, String>,
     pub(crate) created_at: i64,

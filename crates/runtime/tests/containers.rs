@@ -31,7 +31,13 @@ impl Rootfs for Busybox {
             let _ = std::os::unix::fs::symlink("busybox", path.join("bin").join(applet));
         }
         std::fs::write(path.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n").unwrap();
-        Ok(Prepared { path, image_id: "sha256:0".into(), config: ImageConfig::default() })
+        Ok(Prepared {
+            path,
+            image_id: "sha256:0".into(),
+            tags: vec!["registry.test/files:1".into()],
+            digests: vec!["registry.test/files@sha256:1".into()],
+            config: ImageConfig::default(),
+        })
     }
     async fn remove(&self, container_id: &str) -> Result<()> {
         let _ = std::fs::remove_dir_all(self.0.join(container_id));

@@ -25,7 +25,7 @@ fn default(service: &mut Value) {
     } else if spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].is_null() {
         spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
     }
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         set(port, "protocol", "TCP".into());
         if port.get("targetPort").is_none_or(|t| t == 0 || t == "") {
             port["targetPort"] = port["port"].clone();

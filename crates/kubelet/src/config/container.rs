@@ -74,7 +74,9 @@ pub(crate) fn config(from: Prepared<'_>) -> Result<ContainerConfig, String> {
 }
 
 fn stop_signal(name: &str) -> i32 {
-    Signal::from_str_name(&name.to_uppercase()).unwrap_or(Signal::RuntimeDefault) as i32
+    // The CRI spells `SIGRTMIN+3` as SIGNAL_SIGRTMINPLUS3.
+    let spelled = name.to_uppercase().replace('+', "PLUS").replace('-', "MINUS");
+    Signal::from_str_name(&format!("SIGNAL_{spelled}")).unwrap_or(Signal::RuntimeDefault) as i32
 }
 
 fn resources(pod: &Pod, container: &Container, node_memory: i64) -> LinuxContainerResources {

@@ -41,6 +41,18 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> PodSandbox {
     }
 }
 
+fn namespaces(sandbox: &Sandbox) -> Namespace {
+    let mode = |host: bool, own: NamespaceMode| if host { NamespaceMode::Node as i32 } else { own as i32 };
+    let pid = if sandbox.shared_pid { NamespaceMode::Pod } else { NamespaceMode::Container };
+    let options = NamespaceOption {
+        network: mode(sandbox.host_network, NamespaceMode::Pod),
+        pid: mode(sandbox.host_pid, pid),
+        ipc: mode(sandbox.host_ipc, NamespaceMode::Pod),
+        ..Default::default()
+    };
+    Namespace { options: Some(options) }
+}
+
 pub(super) fn sandbox_status(sandbox: &Sandbox) -> PodSandboxStatus {
     let mut ips = sandbox.ips.iter();
     let network = PodSandboxNetworkStatus {
@@ -53,7 +65,7 @@ pub(super) fn sandbox_status(sandbox: &Sandbox) -> PodSandboxStatus {
         state: ready(sandbox),
         created_at: sandbox.created_at,
         network: Some(network),
-        linux: None,
+        linux: Some(LinuxPodSandboxStatus { namespaces: Some(namespaces(sandbox)) }),
         labels: sandbox.labels.clone(),
         annotations: sandbox.annotations.clone(),
         runtime_handler: sandbox.runtime_handler.clone(),
@@ -69,6 +81,34 @@ fn state(container: &Record) -> i32 {
     state as i32
 }
 
+fn image_ref(container: &Record) -> String {
+    if container.image_ref.is_empty() { container.image_id.clone() } else { container.image_ref.clone() }
+}
+
+fn user(container: &Record) -> ContainerUser {
+    let user = &container.spec.user;
+    let linux = LinuxContainerUser {
+        uid: user.uid.into(),
+        gid: user.gid.into(),
+        supplemental_groups: user.groups.iter().map(|g| i64::from(*g)).collect(),
+    };
+    ContainerUser { linux: Some(linux) }
+}
+
+fn resources(container: &Record) -> ContainerResources {
+    let limits = &container.spec.limits;
+    let linux = LinuxContainerResources {
+        cpu_shares: i64::try_from(limits.cpu_shares).unwrap_or(0),
+        cpu_quota: limits.cpu_quota,
+        cpu_period: i64::try_from(limits.cpu_period).unwrap_or(0),
+        memory_limit_in_bytes: limits.memory,
+        oom_score_adj: container.spec.oom_score_adj,
+        cpuset_cpus: limits.cpuset.clone(),
+        ..Default::default()
+    };
+    ContainerResources { linux: Some(linux), windows: None }
+}
+
 fn image(container: &Record) -> Option<ImageSpec> {
     Some(ImageSpec { image: container.image.clone(), ..Default::default() })
 }
@@ -79,7 +119,7 @@ pub(super) fn container(container: &Record) -> Container {
         pod_sandbox_id: container.sandbox.clone(),
         metadata: Some(container.metadata()),
         image: image(container),
-        image_ref: container.image_id.clone(),
+        image_ref: image_ref(container),
         image_id: container.image_id.clone(),
         state: state(container),
         created_at: container.created_at,
@@ -117,7 +157,7 @@ pub(super) fn container_status(container: &Record) -> ContainerStatus {
         finished_at,
         exit_code: code,
         image: image(container),
-        image_ref: container.image_id.clone(),
+        image_ref: image_ref(container),
         image_id: container.image_id.clone(),
         reason,
         message,
@@ -125,6 +165,8 @@ pub(super) fn container_status(container: &Record) -> ContainerStatus {
         annotations: container.annotations.clone(),
         mounts: mounts.collect(),
         log_path: container.log_path.clone(),
+        user: Some(user(container)),
+        resources: Some(resources(container)),
         ..Default::default()
     }
 }

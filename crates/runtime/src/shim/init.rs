@@ -270,7 +270,7 @@ fn set_root(spec: &ContainerSpec) -> Result<()> {
     let _ = special("/dev/mqueue", "mqueue", safe, "");
     let read_only_sys = if spec.privileged { MsFlags::empty() } else { MsFlags::MS_RDONLY };
     special("/sys", "sysfs", safe | read_only_sys, "")?;
-    mount_cgroups(spec, &special)?;
+    mount_cgroups(spec, &root, &special)?;
     devices(spec, &root)?;
     for entry in &spec.mounts {
         bind_into(entry, &root)?;
@@ -293,14 +293,38 @@ fn set_root(spec: &ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-/// v2 hosts show the container its own group; on v1 there is an empty directory.
-fn mount_cgroups(spec: &ContainerSpec, special: &dyn Fn(&str, &str, MsFlags, &str) -> Result<()>) -> Result<()> {
-    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    flags.set(MsFlags::MS_RDONLY, !spec.privileged);
-    match linux::cgroup::version() {
-        linux::cgroup::Version::V2 => special("/sys/fs/cgroup", "cgroup2", flags, ""),
-        linux::cgroup::Version::V1 => special("/sys/fs/cgroup", "tmpfs", flags, "mode=755"),
+/// v2 hosts show the container its own group; v1 hosts do for each controller.
+fn mount_cgroups(
+    spec: &ContainerSpec,
+    root: &OwnedFd,
+    special: &dyn Fn(&str, &str, MsFlags, &str) -> Result<()>,
+) -> Result<()> {
+    const AT: &str = "/sys/fs/cgroup";
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let access = if spec.privileged { MsFlags::empty() } else { MsFlags::MS_RDONLY };
+    if linux::cgroup::version() == linux::cgroup::Version::V2 {
+        return special(AT, "cgroup2", safe | access, "");
     }
+    special(AT, "tmpfs", safe, "mode=755")?;
+    let at = |path: &str| -> Result<OwnedFd> { linux::rooted::open(root, Path::new(path), libc::O_PATH, 0) };
+    for row in fs::read_to_string("/proc/self/cgroup")?.lines() {
+        // `4:cpu,cpuacct:/path`; a hybrid host's unified hierarchy has no controllers.
+        let Some(controllers) = row.split(':').nth(1).filter(|c| !c.is_empty()) else { continue };
+        let name = controllers.trim_start_matches("name=");
+        // A hierarchy that this host does not let be mounted again is one that the container does not see.
+        if special(&format!("{AT}/{name}"), "cgroup", safe | access, controllers).is_ok() && name.contains(',') {
+            let dir = at(AT)?;
+            let dir = fs::File::open(format!("/proc/self/fd/{}", dir.as_raw_fd()))?;
+            for single in name.split(',') {
+                nix::unistd::symlinkat(name, &dir, single).map_err(context(format!("link {AT}/{single}")))?;
+            }
+        }
+    }
+    if spec.privileged {
+        return Ok(());
+    }
+    let dir = at(AT)?;
+    make_readonly(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())))
 }
 
 const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];

@@ -1,0 +1,337 @@
+//! `pods/<name>/proxy`, `services/<name>/proxy`, `nodes/<name>/proxy`: a request handed on to what runs there.
+//!
+//! Where to is never taken from the request alone: the address is a pod's, an endpoint's or a node's as the cluster knows it, and loopback
+//! and link-local addresses are refused, so that nobody reaches through here what only this server can reach.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::Resource;
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::TokioIo;
+use object::{Gvr, Reason, Status};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, CryptoProvider};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::{Body, Handled, Service, reply};
+use crate::api::Api;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const KUBELET_PORT: &str = "10250";
+/// What belongs to one connection, and the caller's credentials, which are for this server alone.
+const KEPT_BACK: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    tls: bool,
+    ip: IpAddr,
+    port: u16,
+}
+
+/// `name`, `name:port`, `scheme:name:port`.
+fn split(text: &str) -> Option<(&str, &str, &str)> {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        [name] => Some(("", name, "")),
+        [name, port] => Some(("", name, port)),
+        [scheme @ ("" | "http" | "https"), name, port] => Some((scheme, name, port)),
+        _ => None,
+    }
+}
+
+fn unavailable(text: impl std::fmt::Display) -> Status {
+    Status::new(Reason::ServiceUnavailable, text.to_string())
+}
+
+fn malformed(error: impl std::fmt::Display) -> Status {
+    Status::bad_request(error.to_string())
+}
+
+impl Service {
+    /// Hands the request on and brings the answer back.
+    pub(super) async fn proxy(&self, at: &Resource, request: Request<Body>) -> Handled {
+        let full = request.uri().path().to_owned();
+        let Some(path) = target_path(&full, at.namespace.is_some()) else {
+            // As a browser wants it: what is relative to the root must end in a slash.
+            let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+            let mut response = Response::new(reply::full(Bytes::new()));
+            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+            let to = HeaderValue::from_str(&format!("{full}/{query}")).map_err(malformed)?;
+            response.headers_mut().insert(header::LOCATION, to);
+            return Ok(response);
+        };
+        let base = full.strip_suffix(&path).unwrap_or(&full).to_owned();
+        let given = at.name.as_deref().unwrap_or("");
+        let (scheme, name, port) = split(given)
+            .ok_or_else(|| Status::bad_request(format!("invalid {} request {given:?}", at.gvr.resource)))?;
+        let target = Resource { name: Some(name.to_owned()), subresource: None, ..at.clone() };
+        let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+        let wanted: PathAndQuery = format!("{path}{query}").parse().map_err(malformed)?;
+        let place = match at.gvr.resource.as_str() {
+            "pods" => pod(&value(&self.api, &target)?, scheme, port)?,
+            "services" => service(&self.api, &target, scheme, port)?,
+            _ if port.is_empty() || port == KUBELET_PORT => {
+                let nodes = self.nodes.as_ref().ok_or_else(|| unavailable("no way to the nodes is configured"))?;
+                self.api.get(&target)?;
+                let (mut parts, body) = request.into_parts();
+                parts.uri = wanted.into();
+                return Ok(nodes.send(name, Request::from_parts(parts, body)).await);
+            }
+            _ => node(&value(&self.api, &target)?, scheme, port)?,
+        };
+        if place.ip.is_loopback() || is_link_local(place.ip) {
+            return Err(Status::bad_request("address not allowed"));
+        }
+        let mut response = send(&place, wanted, request).await?;
+        // A redirect within the target stays within the proxy.
+        let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+        if let Some(rest) = location.filter(|l| l.starts_with('/')) {
+            let to = HeaderValue::from_str(&format!("{base}{rest}")).map_err(malformed)?;
+            response.headers_mut().insert(header::LOCATION, to);
+        }
+        Ok(response)
+    }
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_multicast() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified(),
+    }
+}
+
+/// What follows `/proxy`, as it was written; `None` when nothing does.
+fn target_path(full: &str, namespaced: bool) -> Option<String> {
+    // /api/v1/nodes/<name>/proxy, /api/v1/namespaces/<namespace>/pods/<name>/proxy
+    let before = if namespaced { 8 } else { 6 };
+    let mut parts = full.splitn(before + 1, '/').skip(before);
+    parts.next().map(|rest| format!("/{rest}"))
+}
+
+fn value(api: &Api, at: &Resource) -> Result<Value, Status> {
+    api.get(at)?.value().map_err(Status::internal)
+}
+
+fn number(port: &str) -> Result<u16, Status> {
+    port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?}")))
+}
+
+fn pod(pod: &Value, scheme: &str, port: &str) -> Result<Place, Status> {
+    let ip = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
+    let ip = ip.ok_or_else(|| unavailable("address not allowed"))?;
+    let mut ports = pod["spec"]["containers"].as_array().into_iter().flatten().flat_map(|c| c["ports"].as_array());
+    let first = ports.find_map(|p| p.first()?["containerPort"].as_u64());
+    let port = match (port, first.and_then(|p| u16::try_from(p).ok())) {
+        ("", Some(first)) => first,
+        ("", None) => 80,
+        (port, _) => number(port)?,
+    };
+    Ok(Place { tls: scheme == "https", ip, port })
+}
+
+fn node(node: &Value, scheme: &str, port: &str) -> Result<Place, Status> {
+    let addresses = node["status"]["addresses"].as_array();
+    let internal = addresses.into_iter().flatten().find(|a| a["type"] == "InternalIP");
+    let ip = internal.and_then(|a| a["address"].as_str()?.parse().ok());
+    Ok(Place {
+        tls: scheme == "https",
+        ip: ip.ok_or_else(|| unavailable("the node has no address"))?,
+        port: number(port)?,
+    })
+}
+
+/// A ready endpoint of the service's port.
+fn service(api: &Api, at: &Resource, scheme: &str, port: &str) -> Result<Place, Status> {
+    let name = at.name.as_deref().unwrap_or("");
+    let service = value(api, at)?;
+    let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
+    let by_number = port.parse::<u64>().ok();
+    let chosen = match port {
+        "" if ports.len() == 1 => ports.first(),
+        "" => None,
+        _ => ports.iter().find(|p| p["name"] == port || by_number.is_some_and(|n| p["port"] == n)),
+    };
+    let Some(chosen) = chosen else {
+        return Err(unavailable(format!("no service port {port:?} found for service {name:?}")));
+    };
+    let port_name = chosen["name"].as_str().unwrap_or("");
+    let endpoints = Resource { gvr: Gvr::new("", "v1", "endpoints"), ..at.clone() };
+    let endpoints = value(api, &endpoints).unwrap_or_default();
+    let mut found: Vec<(IpAddr, u16)> = Vec::new();
+    for subset in endpoints["subsets"].as_array().into_iter().flatten() {
+        let ports = subset["ports"].as_array().into_iter().flatten();
+        let port = ports.filter(|p| p["name"].as_str().unwrap_or("") == port_name).find_map(|p| p["port"].as_u64());
+        let Some(port) = port.and_then(|p| u16::try_from(p).ok()) else { continue };
+        let ips = subset["addresses"].as_array().into_iter().flatten();
+        found.extend(ips.filter_map(|a| Some((a["ip"].as_str()?.parse().ok()?, port))));
+    }
+    if found.is_empty() {
+        return Err(unavailable(format!("no endpoints available for service {name:?}")));
+    }
+    let (ip, port) = found[rand::random_range(0..found.len())];
+    Ok(Place { tls: scheme == "https", ip, port })
+}
+
+async fn send(place: &Place, wanted: PathAndQuery, request: Request<Body>) -> Handled {
+    let address = std::net::SocketAddr::new(place.ip, place.port);
+    let failed = |error: String| unavailable(format!("error trying to reach service: {error}"));
+    let connect = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
+    let stream = connect
+        .map_err(|_| failed(format!("dial tcp {address}: i/o timeout")))?
+        .map_err(|e| failed(format!("dial tcp {address}: connect: {}", base::Chain(&e).to_string().to_lowercase())))?;
+    let (mut parts, body) = request.into_parts();
+    parts.uri = wanted.into();
+    parts.version = http::Version::HTTP_11;
+    strip(&mut parts.headers);
+    let host = HeaderValue::from_str(&address.to_string()).map_err(malformed)?;
+    parts.headers.insert(header::HOST, host);
+    let request = Request::from_parts(parts, body);
+    if !place.tls {
+        return exchange(stream, request).await.map_err(failed);
+    }
+    let connector = tokio_rustls::TlsConnector::from(unverified()?);
+    let name = ServerName::IpAddress(place.ip.into());
+    let stream = connector.connect(name, stream).await.map_err(|e| failed(base::Chain(&e).to_string()))?;
+    exchange(stream, request).await.map_err(failed)
+}
+
+async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Response<Body>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let words = |e: hyper::Error| base::Chain(&e).to_string();
+    let is_head = *request.method() == Method::HEAD;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        // The reader of the body hears of a broken connection.
+        let _ = connection.await;
+    });
+    let response = sender.send_request(request).await.map_err(words)?;
+    let (mut parts, body) = response.into_parts();
+    strip(&mut parts.headers);
+    if is_head {
+        return Ok(Response::from_parts(parts, reply::full(Bytes::new())));
+    }
+    Ok(Response::from_parts(parts, Answer { body, _connection: tasks }.boxed_unsync()))
+}
+
+fn strip(headers: &mut HeaderMap) {
+    for name in KEPT_BACK {
+        headers.remove(name);
+    }
+}
+
+/// A body, and the connection that it comes from. One that breaks off ends early; its length tells the client.
+struct Answer {
+    body: Incoming,
+    _connection: JoinSet<()>,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx).map(|frame| frame.and_then(Result::ok).map(Ok))
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Pods rarely have certificates that anybody could check: as upstream, the proxy does not.
+fn unverified() -> Result<Arc<rustls::ClientConfig>, Status> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(Status::internal)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn targets() {
+        assert_eq!(split("https:web:tls"), Some(("https", "web", "tls")));
+        assert_eq!(split("web:80"), Some(("", "web", "80")));
+        assert_eq!(split("ftp:web:80"), None);
+        assert_eq!(target_path("/api/v1/namespaces/d/pods/a/proxy", true), None);
+        assert_eq!(target_path("/api/v1/namespaces/d/pods/a/proxy/", true).as_deref(), Some("/"));
+        assert_eq!(target_path("/api/v1/namespaces/d/pods/a/proxy/x/y%2f", true).as_deref(), Some("/x/y%2f"));
+        assert_eq!(target_path("/api/v1/nodes/n/proxy/pods", false).as_deref(), Some("/pods"));
+        let of = |port: &str| {
+            let tree = json!({"spec": {"containers": [{}, {"ports": [{"containerPort": 8080}]}]}, "status": {"podIP": "10.42.0.9"}});
+            pod(&tree, "", port).map(|p| p.port).ok()
+        };
+        assert_eq!([of(""), of("90"), of("http")], [Some(8080), Some(90), None]);
+    }
+}
