@@ -34,6 +34,7 @@ pub mod disruption;
 mod endpoint_pods;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslice_mirroring;
 pub mod garbage;
 mod hash;
 pub mod job;
@@ -88,6 +89,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &disruption::CONTROLLER,
     &endpoints::CONTROLLER,
     &endpointslice::CONTROLLER,
+    &endpointslice_mirroring::CONTROLLER,
     &job::CONTROLLER,
     &node_lifecycle::CONTROLLER,
     &node_lifecycle::EVICTION,

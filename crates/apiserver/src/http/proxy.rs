@@ -32,7 +32,9 @@ use crate::api::Api;
 const PATIENCE: Duration = Duration::from_secs(30);
 const KUBELET_PORT: &str = "10250";
 /// What belongs to one connection, and the caller's credentials, which are for this server alone.
-const KEPT_BACK: [HeaderName; 7] = [
+const KEPT_BACK: [HeaderName; 8] = [
+    // Pages are read on the way.
+    header::ACCEPT_ENCODING,
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::TE,
@@ -73,7 +75,8 @@ impl Service {
     /// Hands the request on and brings the answer back.
     pub(super) async fn proxy(&self, at: &Resource, request: Request<Body>) -> Handled {
         let full = request.uri().path().to_owned();
-        let Some(path) = target_path(&full, at.namespace.is_some()) else {
+        let path = target_path(&full, at.namespace.is_some());
+        if path.is_none() && matches!(*request.method(), Method::GET | Method::HEAD) {
             // As a browser wants it: what is relative to the root must end in a slash.
             let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
             let mut response = Response::new(reply::full(Bytes::new()));
@@ -81,7 +84,8 @@ impl Service {
             let to = HeaderValue::from_str(&format!("{full}/{query}")).map_err(malformed)?;
             response.headers_mut().insert(header::LOCATION, to);
             return Ok(response);
-        };
+        }
+        let path = path.unwrap_or_else(|| "/".into());
         let base = full.strip_suffix(&path).unwrap_or(&full).to_owned();
         let given = at.name.as_deref().unwrap_or("");
         let (scheme, name, port) = split(given)
@@ -111,8 +115,39 @@ impl Service {
             let to = HeaderValue::from_str(&format!("{base}{rest}")).map_err(malformed)?;
             response.headers_mut().insert(header::LOCATION, to);
         }
-        Ok(response)
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("");
+        if !content_type.starts_with("text/html") {
+            return Ok(response);
+        }
+        // Pages are small; one that breaks off is shown as far as it came.
+        let (mut parts, body) = response.into_parts();
+        let page = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let page = with_links_below(&page, &base);
+        parts.headers.insert(header::CONTENT_LENGTH, page.len().into());
+        Ok(Response::from_parts(parts, reply::full(page.into())))
     }
+}
+
+/// Attributes whose value is a link.
+const LINKS: [&str; 8] = ["action", "background", "cite", "data", "formaction", "href", "poster", "src"];
+
+/// A page whose links to the root of its server lead to `base` instead.
+fn with_links_below(page: &[u8], base: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(page.len() + 64);
+    for (at, byte) in page.iter().enumerate() {
+        let is_root = *byte == b'/' && page.get(at + 1) != Some(&b'/');
+        if let Some(before) = page[..at].strip_suffix(b"=\"").or_else(|| page[..at].strip_suffix(b"='"))
+            && is_root
+        {
+            let from = before.iter().rposition(|b| !b.is_ascii_alphabetic()).map_or(0, |p| p + 1);
+            let name = String::from_utf8_lossy(&before[from..]).to_ascii_lowercase();
+            if LINKS.contains(&name.as_str()) {
+                out.extend_from_slice(base.as_bytes());
+            }
+        }
+        out.push(*byte);
+    }
+    out
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -318,6 +353,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn links_of_pages() {
+        let page = br#"<a href="/x">a</a> <img SRC='/y.png'> <a href="//other/z"> <b title="/t"> <a href="rel">"#;
+        let shown = String::from_utf8(with_links_below(page, "/base")).unwrap();
+        assert_eq!(
+            shown,
+            r#"<a href="/base/x">a</a> <img SRC='/base/y.png'> <a href="//other/z"> <b title="/t"> <a href="rel">"#
+        );
+    }
 
     #[test]
     fn targets() {
