@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 mod namespace_lifecycle;
 mod pod_defaults;
+mod runtime_class;
 mod service_account;
 
 use kinds::Kind;
@@ -24,6 +25,7 @@ pub(crate) async fn create(api: &Api, user: &User, kind: &Kind, object: &mut Val
     if is(kind, "", "Pod") {
         service_account::admit(api, user, object)?;
         pod_defaults::admit(api, object)?;
+        runtime_class::admit(api, object)?;
     }
     if is(kind, "", "Service") {
         return addresses::admit(api, object, None).await;

@@ -293,7 +293,7 @@ impl Api {
             new["status"]["conditions"] = conditions.into();
             Ok(new)
         };
-        self.change(user, kind, &at, Part::Special, query, assign).await?;
+        self.change(user, kind, &at, Part::Binding, query, assign).await?;
         Ok((json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}), 201))
     }
 

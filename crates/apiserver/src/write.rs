@@ -88,8 +88,10 @@ pub(crate) enum Part {
     Status,
     /// A namespace's `finalize`.
     Finalize,
-    /// A pod's containers through `ephemeralcontainers` or `resize`, or its binding: the caller made the change.
+    /// A pod's containers through `ephemeralcontainers` or `resize`: the caller made the change.
     Special,
+    /// A pod's binding to its node, which counts as no change of what the user wants: the generation stays.
+    Binding,
 }
 
 pub(crate) fn part_of(kind: &Kind, subresource: Option<&str>) -> Result<Part, Status> {
@@ -306,13 +308,13 @@ impl Api {
             Part::Main => (kind.rules.prepare_update)(new, old),
             Part::Status => (kind.rules.prepare_status)(new, old),
             Part::Finalize => kinds::kind::keep(new, old, "status"),
-            Part::Special => {}
+            Part::Special | Part::Binding => {}
         }
         let reserved = admission::update(self, user, kind, new, old).await?;
         tidy(new);
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
-            let changed = part != Part::Status && spec_of(new) != spec_of(old);
+            let changed = !matches!(part, Part::Status | Part::Binding) && spec_of(new) != spec_of(old);
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         self.check(kind, new, Some(old), part)?;
@@ -350,7 +352,7 @@ impl Api {
         kinds::validate_metadata(kind, new, old, &mut errors);
         match (part, old) {
             (Part::Status, Some(old)) => (kind.rules.validate_status)(new, old, &mut errors),
-            (Part::Special, _) => {}
+            (Part::Special | Part::Binding, _) => {}
             _ => (kind.rules.validate)(new, old, &mut errors),
         }
         if errors.is_empty() {
