@@ -1,9 +1,14 @@
 //! What every cluster begins with: namespaces, policy, priority classes, flow control objects, the API's own service.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use client::Resource;
+use futures::StreamExt;
 use object::{Gvk, Gvr, Status};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::user::User;
@@ -11,12 +16,12 @@ use crate::write::{Body, Part, WriteQuery};
 
 const OBJECTS: &str = include_str!("../data/bootstrap.json");
 
+/// The pause before first namespaces that could not be made are tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Creates what is missing. Present objects stay as their owners left them, but for the API's own endpoints.
 pub(crate) async fn run(api: &Api) -> Result<(), Status> {
-    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        ensure(api, namespace).await?;
-    }
+    namespaces(api).await?;
     let rest: Vec<Value> = serde_json::from_str(OBJECTS).map_err(Status::internal)?;
     // All at once: they share the store's syncs.
     let objects = rbac::bootstrap_objects().into_iter().chain(rest);
@@ -45,6 +50,33 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
         "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": api.port, "protocol": "TCP"}]}))
         .await
+}
+
+async fn namespaces(api: &Api) -> Result<(), Status> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        ensure(api, namespace).await?;
+    }
+    Ok(())
+}
+
+/// Makes the first namespaces again when somebody deletes them (nodes keep their leases in one), until the token is
+/// cancelled.
+pub(crate) async fn keep_namespaces(api: Arc<Api>, token: CancellationToken) {
+    loop {
+        // Watched from before the look, so that no deletion falls between the two.
+        let Ok(mut changes) = api.store.watch("/registry/namespaces/", api.store.revision()) else { return };
+        let made = namespaces(&api).await;
+        if let Err(error) = &made {
+            tracing::warn!(%error, "the first namespaces cannot be made");
+        }
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(AGAIN), if made.is_err() => {}
+            // The stream ends only with the store.
+            change = changes.next() => if change.is_none() { return },
+        }
+    }
 }
 
 fn place(object: &Value) -> Result<Resource, Status> {

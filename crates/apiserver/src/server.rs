@@ -115,6 +115,7 @@ impl Server {
         let service = Arc::new(Service { api: api.clone(), nodes: config.nodes });
         let token = tasks.token().clone();
         tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
+        tasks.spawn("first namespaces", bootstrap::keep_namespaces(api.clone(), token.clone()));
         tasks.spawn("api server", accept(listener, TlsAcceptor::from(Arc::new(tls)), service, token));
         Ok(Self { api, address })
     }

@@ -126,6 +126,27 @@ async fn a_namespace_ends_when_it_is_finalized() {
 }
 
 #[tokio::test]
+async fn the_namespace_of_the_leases_comes_back() {
+    let world = World::new().await;
+    let at = Resource::object(&Gvr::new("", "v1", "namespaces"), None, "kube-node-lease");
+    let first = world.get(&at).await.unwrap();
+    world.client.delete(&at, &DeleteOptions::default()).await.unwrap();
+    let mut ending = world.get(&at).await.unwrap();
+    ending["spec"]["finalizers"] = json!([]);
+    world.client.update(&at.clone().sub("finalize"), &ending).await.unwrap();
+    let back = async {
+        loop {
+            match world.get(&at).await {
+                Ok(found) if found["metadata"]["uid"] != first["metadata"]["uid"] => break,
+                _ => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), back).await.expect("it is made again");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_eviction_respects_the_budget() {
     let world = World::new().await;
     default_account(&world).await;
