@@ -125,6 +125,11 @@ pub fn remove(name: &str, merged: &Merged) -> Result<()> {
     file::write(&merged.path, &config, &owner)
 }
 
+/// Whether [`merge`] will understand the files that are there.
+pub fn check(place: &Place) -> Result<()> {
+    place.files.iter().try_for_each(|file| file::read(file).map(drop))
+}
+
 /// Whether the user's kubeconfig has this context.
 pub fn contains(path: &Path, name: &str) -> bool {
     file::read(path).is_ok_and(|config| config.is_some_and(|c| has(&c, name)))

@@ -50,6 +50,7 @@ pub async fn up(cluster: &Cluster, options: &Up, wire: &dyn Wire, progress: Prog
     if State::load(cluster)?.is_none() && cluster.dir.join("server/db").exists() {
         return Err(ClusterError::Foreign { dir: cluster.dir.clone() });
     }
+    kubeconfig::check(&options.place)?;
     let mut child = None;
     let was_running = state::server(cluster).is_some();
     if !was_running {

@@ -204,6 +204,15 @@ async fn play(host: &mut Host) {
     let kubeconfig = host.kubeconfig();
     let connect = || client::kubeconfig::connect(Some(&kubeconfig), None, "e2e").unwrap();
 
+    // A kubeconfig that cannot be merged into is told before anything is started.
+    std::fs::create_dir_all(kubeconfig.parent().unwrap()).unwrap();
+    std::fs::write(&kubeconfig, "clusters: [").unwrap();
+    let refused = host.navarch("up", &first, &[]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("is not a kubeconfig") && told.lines().count() == 1, "{told}");
+    assert!(!host.data(&first).exists());
+    std::fs::remove_dir_all(host.dir.path().join("home")).unwrap();
+
     let said = host.ok("up", &first, &["--demo"]);
     for expected in
         ["preflight", "control plane  ready", "node           ready", "from 3 pods", "Next:\n  curl http://"]

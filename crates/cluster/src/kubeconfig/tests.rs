@@ -92,6 +92,7 @@ fn what_cannot_be_understood_is_not_touched() {
     let file = dir.path().join("config");
     for bad in ["a: [1", "- a", "clusters: {a: b}", "contexts: [{context: {}}]", "kind: Pod", "a: 1\na: 2", "\u{0}"] {
         std::fs::write(&file, bad).unwrap();
+        assert!(check(&place(&file)).is_err(), "{bad}");
         let error = merge(&place(&file), "navarch", &ours(), None).unwrap_err();
         assert!(matches!(error, KubeconfigError::Malformed { .. }), "{bad}: {error}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), bad);
