@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 /// An address of the user's machine on no link: nothing leads there from the node.
 const WORLD: &str = "203.0.113.7";
 
+/// What a container does that ends when it is asked to.
+const WAIT: &str = "trap 'exit 0' TERM; sleep 1000 & wait";
+
 /// The user's machine.
 struct Host {
     dir: tempfile::TempDir,
@@ -191,7 +194,7 @@ fn busybox(host: &Host) -> PathBuf {
     images::Builder::new()
         .layer(layer)
         .env("PATH", "/bin")
-        .cmd(["/bin/sleep", "1000"])
+        .cmd(["/bin/sh", "-c", WAIT])
         .build(&store, "sleeper:1")
         .unwrap();
     let archive = host.dir.path().join("sleeper.tar");
@@ -277,7 +280,7 @@ async fn play(host: &mut Host) {
     // What it says goes to an address of the machine that only the machine itself knows.
     let world = std::net::TcpListener::bind((WORLD, 7777)).unwrap();
     let mut talker = pod("pulled", pulled);
-    let script = format!("while ! echo hello | nc {WORLD} 7777; do sleep 0.1; done; exec sleep 1000");
+    let script = format!("while ! echo hello | nc {WORLD} 7777; do sleep 0.1; done; {WAIT}");
     talker["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", script]);
     client.create(&at, &talker).await.unwrap();
     let all = ready(&client, 5).await;
