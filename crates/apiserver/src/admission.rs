@@ -1,8 +1,10 @@
 //! Admission: what needs other objects or the cluster's state. One file per plugin, called here in upstream's order.
 
 pub(crate) mod addresses;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod pod_defaults;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 
@@ -14,6 +16,7 @@ use crate::api::Api;
 use crate::user::User;
 
 pub(crate) use addresses::Reserved;
+pub(crate) use resource_quota::Charges;
 
 fn is(kind: &Kind, group: &str, name: &str) -> bool {
     kind.group == group && kind.kind == name
@@ -22,6 +25,7 @@ fn is(kind: &Kind, group: &str, name: &str) -> bool {
 /// Changes a new object. What is reserved for it (addresses, ports) is freed unless the write succeeds.
 pub(crate) async fn create(api: &Api, user: &User, kind: &Kind, object: &mut Value) -> Result<Reserved, Status> {
     namespace_lifecycle::check(api, kind, object).await?;
+    limit_ranger::admit(api, kind, object)?;
     if is(kind, "", "Pod") {
         service_account::admit(api, user, object)?;
         pod_defaults::admit(api, object)?;
@@ -33,9 +37,18 @@ pub(crate) async fn create(api: &Api, user: &User, kind: &Kind, object: &mut Val
     Ok(Reserved::default())
 }
 
-/// Has the last word on a new object.
-pub(crate) fn created(_api: &Api, _user: &User, _kind: &Kind, _object: &Value) -> Result<(), Status> {
-    Ok(())
+/// Has the last word on a new object: what quotas are charged for it.
+pub(crate) fn created(api: &Api, kind: &Kind, object: &Value) -> Result<Charges, Status> {
+    limit_ranger::check(api, kind, object)?;
+    resource_quota::charge(api, kind, object, None)
+}
+
+/// Has the last word on a changed object.
+pub(crate) fn updated(api: &Api, kind: &Kind, new: &Value, old: &Value) -> Result<Charges, Status> {
+    if new["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(Charges::default());
+    }
+    resource_quota::charge(api, kind, new, Some(old))
 }
 
 /// Changes an object that is updated.

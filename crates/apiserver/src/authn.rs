@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::user::User;
 
+/// Tells one credential of a user from another (KEP-4193).
+const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
+
 /// Service account tokens are good for an hour unless asked otherwise; at least ten minutes.
 const DEFAULT_SECONDS: i64 = 3600;
 pub(crate) const LEAST_SECONDS: i64 = 600;
@@ -20,7 +23,9 @@ impl Api {
     /// The user of a verified client certificate.
     pub(crate) fn certificate_user(identity: pki::Identity) -> User {
         let groups: Vec<&str> = identity.groups.iter().map(String::as_str).collect();
-        User::new(&identity.user, &groups)
+        let mut user = User::new(&identity.user, &groups);
+        user.extra.insert(CREDENTIAL.to_owned(), vec![format!("X509SHA256={}", identity.fingerprint)]);
+        user
     }
 
     /// The user of a bearer token; 401 when it is not one of ours, too old, or its account or pod is gone.
@@ -44,6 +49,13 @@ impl Api {
         let mut user = User::service_account(&namespace, &name);
         user.uid = text(&bound["serviceaccount"]["uid"]);
         let mut extra = BTreeMap::new();
+        if let Some(id) = claims["jti"].as_str() {
+            extra.insert(CREDENTIAL.to_owned(), vec![format!("JTI={id}")]);
+        }
+        if bound["node"].is_object() {
+            extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec![text(&bound["node"]["name"])]);
+            extra.insert("authentication.kubernetes.io/node-uid".to_owned(), vec![text(&bound["node"]["uid"])]);
+        }
         if bound["pod"].is_object() {
             if !self.lives("pods", &namespace, &bound["pod"]) {
                 return Err(unauthorized());
@@ -113,6 +125,13 @@ impl Api {
                 return Err(Status::conflict("", resource, of, &why));
             }
             bound[field] = json!({"name": of, "uid": found.object.head.uid});
+            let node = found.object.value().map_err(Status::internal)?["spec"]["nodeName"].take();
+            if let Some(node) = node.as_str().filter(|n| !n.is_empty() && kind == "Pod") {
+                bound["node"] = json!({"name": node});
+                if let Some(node) = self.store.get(&format!("/registry/minions/{node}")) {
+                    bound["node"]["uid"] = node.object.head.uid.as_str().into();
+                }
+            }
         }
         let now = base::time::now_seconds();
         let claims = json!({

@@ -168,28 +168,36 @@ impl Api {
         query.track(kind, Part::Main, None, &mut value);
         let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
         self.check(kind, &value, None, Part::Main)?;
-        admission::created(self, user, kind, &value)?;
+        let mut charges = admission::created(self, kind, &value)?;
         warnings.extend((kind.rules.warnings)(&value, None));
         let draft = self.draft(kind, &mut value)?;
         if query.dry_run {
             return Ok(Written { object: Arc::new(draft.seal(0)), created: true, warnings });
         }
         let key = key(kind, namespace, &name);
-        let txn = Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key, draft)] };
-        match self.store.commit(txn).await {
-            Ok(done) => {
-                let object = done.objects.into_iter().next().flatten();
-                let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
-                reserved.keep();
-                Ok(Written { object, created: true, warnings })
+        loop {
+            let mut txn =
+                Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key.clone(), draft.clone())] };
+            txn.compares.append(&mut charges.compares.clone());
+            txn.ops.append(&mut charges.ops);
+            match self.store.commit(txn).await {
+                Ok(done) => {
+                    let object = done.objects.into_iter().next().flatten();
+                    let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
+                    reserved.keep();
+                    return Ok(Written { object, created: true, warnings });
+                }
+                // Another write was charged meanwhile: there may still be enough.
+                Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
+                    charges = admission::created(self, kind, &value)?;
+                }
+                Err(StoreError::Conflict { .. }) => {
+                    let mut status = Status::already_exists(&kind.group, &kind.plural, &name);
+                    status.retry_after_seconds = u32::from(generated);
+                    return Err(status);
+                }
+                Err(error) => return Err(store_status(&error)),
             }
-            Err(StoreError::Conflict { .. }) if generated => {
-                let mut status = Status::already_exists(&kind.group, &kind.plural, &name);
-                status.retry_after_seconds = 1;
-                Err(status)
-            }
-            Err(StoreError::Conflict { .. }) => Err(Status::already_exists(&kind.group, &kind.plural, &name)),
-            Err(error) => Err(store_status(&error)),
         }
     }
 
@@ -328,18 +336,27 @@ impl Api {
         if query.dry_run {
             return Ok(Committed::Done(Arc::new(draft.seal(current.mod_revision)), warnings));
         }
+        let mut charges = match part {
+            Part::Main | Part::Special => admission::updated(self, kind, new, old)?,
+            Part::Status | Part::Finalize => admission::Charges::default(),
+        };
         // The last finalizer of an object that waits for its deletion went away.
         let gone = new["metadata"]["deletionTimestamp"].is_string() && crate::delete::is_free(kind, new);
         let mut ops = vec![Op::Put(current.key.clone(), draft)];
         if gone {
             ops.push(Op::Delete(current.key.clone()));
         }
-        let txn = Txn { compares: vec![Compare::ModRevision(current.key.clone(), current.mod_revision)], ops };
-        match self.store.commit(txn).await {
+        ops.append(&mut charges.ops);
+        let mut compares = vec![Compare::ModRevision(current.key.clone(), current.mod_revision)];
+        compares.append(&mut charges.compares.clone());
+        match self.store.commit(Txn { compares, ops }).await {
             Ok(done) => {
                 let object = done.objects.into_iter().next().flatten();
                 reserved.keep();
                 Ok(Committed::Done(object.ok_or_else(|| Status::internal("the store returned nothing"))?, warnings))
+            }
+            Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
+                Ok(Committed::Conflict(Some(current.clone())))
             }
             Err(StoreError::Conflict { current, .. }) => Ok(Committed::Conflict(current)),
             Err(error) => Err(store_status(&error)),

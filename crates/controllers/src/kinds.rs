@@ -43,7 +43,10 @@ kinds! {
     LEASES = "coordination.k8s.io" / "v1" "leases" "Lease";
     NAMESPACES = "" / "v1" "namespaces" "Namespace";
     NODES = "" / "v1" "nodes" "Node";
+    PERSISTENT_VOLUME_CLAIMS = "" / "v1" "persistentvolumeclaims" "PersistentVolumeClaim";
     PODS = "" / "v1" "pods" "Pod";
+    RESOURCE_QUOTAS = "" / "v1" "resourcequotas" "ResourceQuota";
+    SECRETS = "" / "v1" "secrets" "Secret";
     REPLICATION_CONTROLLERS = "" / "v1" "replicationcontrollers" "ReplicationController";
     REPLICA_SETS = "apps" / "v1" "replicasets" "ReplicaSet";
     SERVICES = "" / "v1" "services" "Service";

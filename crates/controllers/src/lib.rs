@@ -47,8 +47,9 @@ pub mod pod_garbage;
 mod ranking;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resourcequota;
 mod revisions;
-pub mod root_ca;
+mod root_ca;
 pub mod runner;
 pub mod service_account;
 pub mod statefulset;
@@ -96,6 +97,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &pod_garbage::CONTROLLER,
     &replicaset::CONTROLLER,
     &replicationcontroller::CONTROLLER,
+    &resourcequota::CONTROLLER,
     &root_ca::CONTROLLER,
     &service_account::CONTROLLER,
     &statefulset::CONTROLLER,

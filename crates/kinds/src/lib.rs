@@ -27,6 +27,7 @@ mod metadata;
 pub mod names;
 mod networking;
 mod policy;
+pub mod quota;
 mod rbac;
 mod resource;
 mod rooms;

@@ -154,6 +154,10 @@ mod tests {
         let admin = pki.client("admin", "kubernetes-admin", "system:masters").unwrap();
         let der = admin.certificate_der().unwrap();
         let who = identity(&der).unwrap();
-        assert_eq!(who, Identity { user: "kubernetes-admin".into(), groups: vec!["system:masters".into()] });
+        assert_eq!(
+            (who.user.as_str(), who.groups.as_slice()),
+            ("kubernetes-admin", &["system:masters".to_owned()][..])
+        );
+        assert_eq!(who.fingerprint.len(), 64);
     }
 }

@@ -17,6 +17,8 @@ pub struct Identity {
     pub user: String,
     /// The groups.
     pub groups: Vec<String>,
+    /// SHA-256 of the certificate in hexadecimal digits.
+    pub fingerprint: String,
 }
 
 fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
@@ -69,5 +71,7 @@ pub fn identity(der: &CertificateDer<'_>) -> Option<Identity> {
     let subject = certificate.subject();
     let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(Into::into).collect();
-    Some(Identity { user, groups })
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    let fingerprint = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(Identity { user, groups, fingerprint })
 }

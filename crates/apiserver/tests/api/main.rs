@@ -7,6 +7,7 @@ mod bad_input;
 mod deletion;
 mod encodings;
 mod kubectl;
+mod limits;
 mod objects;
 mod over_tls;
 mod reads;
