@@ -1,6 +1,7 @@
 //! Admission: what needs other objects or the cluster's state. One file per plugin, called here in upstream's order.
 
 pub(crate) mod addresses;
+mod certificates;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod pod_defaults;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::api::Api;
 use crate::user::User;
+use crate::write::Part;
 
 pub(crate) use addresses::Reserved;
 pub(crate) use resource_quota::Charges;
@@ -26,6 +28,9 @@ fn is(kind: &Kind, group: &str, name: &str) -> bool {
 pub(crate) async fn create(api: &Api, user: &User, kind: &Kind, object: &mut Value) -> Result<Reserved, Status> {
     namespace_lifecycle::check(api, kind, object).await?;
     limit_ranger::admit(api, kind, object)?;
+    if is(kind, "certificates.k8s.io", "CertificateSigningRequest") {
+        certificates::create(user, object)?;
+    }
     if is(kind, "", "Pod") {
         service_account::admit(api, user, object)?;
         pod_defaults::admit(api, object)?;
@@ -54,12 +59,16 @@ pub(crate) fn updated(api: &Api, kind: &Kind, new: &Value, old: &Value) -> Resul
 /// Changes an object that is updated.
 pub(crate) async fn update(
     api: &Api,
-    _user: &User,
+    user: &User,
     kind: &Kind,
+    part: Part,
     new: &mut Value,
     old: &Value,
 ) -> Result<Reserved, Status> {
-    if is(kind, "", "Service") {
+    if is(kind, "certificates.k8s.io", "CertificateSigningRequest") {
+        certificates::update(api, user, part, new, old)?;
+    }
+    if is(kind, "", "Service") && part == Part::Main {
         return addresses::admit(api, new, Some(old)).await;
     }
     Ok(Reserved::default())

@@ -165,7 +165,10 @@ impl Service {
         if streams {
             return self.to_node(&at, query, request).await;
         }
-        let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb == "watch")?;
+        let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb)?;
+        if kind.storage_prefix.is_none() && verb == "create" && accepted.shape != Shape::Whole {
+            return Err(accept::not_acceptable());
+        }
         let reads = Reads { kind, accepted, include: query.include()?, pretty: query.flag("pretty") };
         if at.gvr.resource == "componentstatuses" {
             return component_statuses(reads, &at, request.headers());

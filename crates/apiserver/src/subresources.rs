@@ -223,7 +223,9 @@ impl Api {
             }
             let mut new = old.clone();
             new["spec"]["replicas"] = replicas.into();
-            new["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+            // A scale that names no version expects none.
+            let expected = scale["metadata"]["resourceVersion"].as_str().unwrap_or("");
+            new["metadata"]["resourceVersion"] = expected.into();
             Ok(new)
         };
         let main = Resource { subresource: None, ..at.clone() };
@@ -288,8 +290,7 @@ impl Api {
             new["spec"]["nodeName"] = target.as_str().into();
             let mut conditions = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
             conditions.retain(|c| c["type"] != "PodScheduled");
-            let observed = old["metadata"]["generation"].clone();
-            conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": base::time::now(), "observedGeneration": observed}));
+            conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": base::time::now()}));
             new["status"]["conditions"] = conditions.into();
             Ok(new)
         };

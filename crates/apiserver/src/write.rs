@@ -39,7 +39,11 @@ impl WriteQuery {
             Part::Status => FieldSet::of(&[&["spec"]]),
             _ => FieldSet::default(),
         };
-        let subresource = if part == Part::Status { "status" } else { "" };
+        let subresource = match part {
+            Part::Status => "status",
+            Part::Approval => "approval",
+            _ => "",
+        };
         let manager = patch::manager_of(self.manager.as_deref().unwrap_or(""), &self.agent);
         let (api_version, time) = (kind.api_version(), base::time::now());
         work(&patch::Write {
@@ -88,9 +92,11 @@ pub(crate) enum Part {
     Status,
     /// A namespace's `finalize`.
     Finalize,
+    /// The decision on a certificate signing request.
+    Approval,
     /// A pod's containers through `ephemeralcontainers` or `resize`: the caller made the change.
     Special,
-    /// A pod's binding to its node, which counts as no change of what the user wants: the generation stays.
+    /// A pod's node; that is no change of what is wanted.
     Binding,
 }
 
@@ -102,6 +108,7 @@ pub(crate) fn part_of(kind: &Kind, subresource: Option<&str>) -> Result<Part, St
         }
         Some("status") => Ok(Part::Status),
         Some("finalize") => Ok(Part::Finalize),
+        Some("approval") => Ok(Part::Approval),
         Some("ephemeralcontainers" | "resize") => Ok(Part::Special),
         Some(_) => Err(not_allowed()),
     }
@@ -316,13 +323,15 @@ impl Api {
             Part::Main => (kind.rules.prepare_update)(new, old),
             Part::Status => (kind.rules.prepare_status)(new, old),
             Part::Finalize => kinds::kind::keep(new, old, "status"),
+            Part::Approval => kinds::prepare_approval(new, old),
             Part::Special | Part::Binding => {}
         }
-        let reserved = admission::update(self, user, kind, new, old).await?;
+        let reserved = admission::update(self, user, kind, part, new, old).await?;
         tidy(new);
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
-            let changed = !matches!(part, Part::Status | Part::Binding) && spec_of(new) != spec_of(old);
+            let changed =
+                !matches!(part, Part::Status | Part::Approval | Part::Binding) && spec_of(new) != spec_of(old);
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         self.check(kind, new, Some(old), part)?;
@@ -338,7 +347,7 @@ impl Api {
         }
         let mut charges = match part {
             Part::Main | Part::Special => admission::updated(self, kind, new, old)?,
-            Part::Status | Part::Finalize => admission::Charges::default(),
+            Part::Status | Part::Finalize | Part::Approval | Part::Binding => admission::Charges::default(),
         };
         // The last finalizer of an object that waits for its deletion went away.
         let gone = new["metadata"]["deletionTimestamp"].is_string() && crate::delete::is_free(kind, new);
@@ -369,6 +378,7 @@ impl Api {
         kinds::validate_metadata(kind, new, old, &mut errors);
         match (part, old) {
             (Part::Status, Some(old)) => (kind.rules.validate_status)(new, old, &mut errors),
+            (Part::Approval, Some(old)) => kinds::validate_approval(new, old, &mut errors),
             (Part::Special | Part::Binding, _) => {}
             _ => (kind.rules.validate)(new, old, &mut errors),
         }

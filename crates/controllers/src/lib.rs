@@ -23,7 +23,8 @@
 //!
 //! Start reading at [`plan`], then `replicaset.rs`.
 
-pub mod clusterrole;
+pub mod certificates;
+mod clusterrole;
 pub mod controller;
 pub mod cronjob;
 pub mod daemonset;
@@ -64,25 +65,44 @@ pub use plan::{Event, Op, Plan, Verb};
 pub use runner::{Identities, run};
 pub use world::World;
 
+/// A request for a certificate, as its signer gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signing<'a> {
+    /// `kubernetes.io/kube-apiserver-client`.
+    pub signer: &'a str,
+    /// PEM.
+    pub request: &'a str,
+    /// `client auth` ...
+    pub usages: &'a [String],
+    /// For how long at most.
+    pub seconds: u64,
+}
+
+/// Signs: the certificate (PEM), or why not.
+pub type Sign = std::sync::Arc<dyn Fn(&Signing<'_>) -> Result<String, String> + Send + Sync>;
+
 /// How the controllers are set up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The cluster's certificate authority in PEM, published as `kube-root-ca.crt` in each namespace.
     pub ca_pem: String,
     /// How long a node may be silent before it counts as unknown: 50 s (`--node-monitor-grace-period`).
     pub node_grace_seconds: i64,
+    /// Signs a certificate signing request; without it nobody does.
+    pub sign: Option<Sign>,
     /// Finished pods beyond this number are removed, oldest first: 12,500 (`--terminated-pod-gc-threshold`).
     pub terminated_pods: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ca_pem: String::new(), node_grace_seconds: 50, terminated_pods: 12_500 }
+        Self { ca_pem: String::new(), sign: None, node_grace_seconds: 50, terminated_pods: 12_500 }
     }
 }
 
 /// All controllers that the runner runs.
 pub static CONTROLLERS: &[&Controller] = &[
+    &certificates::CONTROLLER,
     &clusterrole::CONTROLLER,
     &cronjob::CONTROLLER,
     &daemonset::CONTROLLER,

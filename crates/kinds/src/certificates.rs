@@ -7,7 +7,68 @@ use crate::kind::{NO_RULES, Rules};
 use crate::tree::{list, text};
 use crate::{age, names};
 
-pub(crate) const RULES: Rules = Rules { name: |_| None, prepare_update, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { name: |_| None, prepare_update, prepare_status, validate, validate_status, row, ..NO_RULES };
+
+/// Conditions that are decisions: only the `approval` subresource makes them.
+fn is_decision(condition: &Value) -> bool {
+    matches!(text(&condition["type"]), "Approved" | "Denied")
+}
+
+/// An update through `approval` changes conditions, and nothing else.
+pub fn prepare_approval(new: &mut Value, old: &Value) {
+    let conditions = new["status"].get("conditions").cloned();
+    let metadata = new["metadata"].clone();
+    *new = old.clone();
+    new["metadata"] = metadata;
+    if !new["status"].is_object() {
+        new["status"] = serde_json::json!({});
+    }
+    match conditions {
+        Some(conditions) => new["status"]["conditions"] = conditions,
+        None => drop(crate::tree::remove(&mut new["status"], "conditions")),
+    }
+}
+
+/// An update through `status` neither makes nor takes back a decision.
+fn prepare_status(new: &mut Value, old: &Value) {
+    crate::kind::keep_all_but_status(new, old);
+    let decisions = list(&old["status"]["conditions"]).iter().filter(|c| is_decision(c));
+    let others = list(&new["status"]["conditions"]).iter().filter(|c| !is_decision(c));
+    let conditions: Vec<Value> = decisions.chain(others).cloned().collect();
+    if !conditions.is_empty() {
+        new["status"]["conditions"] = conditions.into();
+    }
+}
+
+/// What an update through `approval` or `status` must not do.
+pub fn validate_status(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
+    let of = |object: &Value, kind: &str| list(&object["status"]["conditions"]).iter().any(|c| c["type"] == kind);
+    const PATH: &str = "status.conditions";
+    if of(new, "Approved") && of(new, "Denied") {
+        errors.push(Invalid::invalid(PATH, &"".into(), "Approved and Denied conditions are mutually exclusive"));
+    }
+    for kind in ["Approved", "Denied", "Failed"] {
+        if of(old, kind) && !of(new, kind) {
+            let why = format!("updates may not remove a condition of type {kind:?}");
+            errors.push(Invalid::forbidden(PATH, why));
+        }
+    }
+    for (index, condition) in list(&new["status"]["conditions"]).iter().enumerate() {
+        let path = format!("{PATH}[{index}]");
+        if text(&condition["type"]).is_empty() {
+            errors.push(Invalid::required(&format!("{path}.type"), ""));
+        }
+        let status = &condition["status"];
+        if is_decision(condition) && *status != "True" {
+            errors.push(Invalid::unsupported(&format!("{path}.status"), status, &["True"]));
+        }
+    }
+    let (is, was) = (text(&new["status"]["certificate"]), text(&old["status"]["certificate"]));
+    if !was.is_empty() && is != was {
+        errors.push(Invalid::forbidden("status.certificate", "updates may not modify existing certificate content"));
+    }
+}
 
 /// The request never changes; approvals and certificates come through subresources.
 fn prepare_update(new: &mut Value, old: &Value) {

@@ -38,6 +38,7 @@ mod table;
 mod testing;
 mod tree;
 
+pub use certificates::{prepare_approval, validate_status as validate_approval};
 pub use convert::convert;
 pub use kind::{Column, Kind, NO_RULES, Rules, Scope, Subresource};
 pub use metadata::validate_metadata;

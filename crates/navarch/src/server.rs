@@ -131,7 +131,7 @@ fn own_address() -> std::io::Result<Ipv4Addr> {
 }
 
 /// Scheduler and controllers, each under the identity that upstream gives it.
-fn start_control_plane(flags: &Flags, server: &Arc<apiserver::Server>, pki: &pki::Pki, tasks: &mut Tasks) {
+fn start_control_plane(flags: &Flags, server: &Arc<apiserver::Server>, pki: &Arc<pki::Pki>, tasks: &mut Tasks) {
     let stop = tasks.token().clone();
     if !flags.disable_scheduler {
         let user = apiserver::User::new("system:kube-scheduler", &[]);
@@ -146,8 +146,23 @@ fn start_control_plane(flags: &Flags, server: &Arc<apiserver::Server>, pki: &pki
     let for_identities = server.clone();
     let identities: controllers::Identities =
         Arc::new(move |name| for_identities.client(apiserver::User::service_account("kube-system", name), name));
-    let options = controllers::Options { ca_pem: pki.server_ca.certificate_pem().into(), ..Default::default() };
+    let options = controllers::Options {
+        ca_pem: pki.server_ca.certificate_pem().into(),
+        sign: Some(signer(pki)),
+        ..Default::default()
+    };
     tasks.spawn("controllers", controllers::run(client, identities, options, stop));
+}
+
+/// Signs certificate requests with the authority that the signer stands for.
+fn signer(pki: &Arc<pki::Pki>) -> controllers::Sign {
+    let pki = pki.clone();
+    Arc::new(move |wanted| {
+        let serves = wanted.signer == "kubernetes.io/kubelet-serving";
+        let authority = if serves { &pki.server_ca } else { &pki.client_ca };
+        let signed = authority.sign_request(wanted.request, wanted.usages, wanted.seconds);
+        signed.map_err(|error| base::Chain(&error).to_string())
+    })
 }
 
 /// What the store cannot know: which fields of an object can be selected on.

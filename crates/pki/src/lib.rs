@@ -12,7 +12,7 @@ mod files;
 mod tls;
 mod tokens;
 
-pub use authority::{Authority, Leaf, Pair};
+pub use authority::{Authority, Leaf, Pair, requested_subject};
 pub use tls::{Identity, client_config, identity, server_config};
 pub use tokens::{Signer, TokenError};
 
@@ -159,5 +159,23 @@ mod tests {
             ("kubernetes-admin", &["system:masters".to_owned()][..])
         );
         assert_eq!(who.fingerprint.len(), 64);
+    }
+    #[test]
+    fn a_request_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::load_or_create(dir.path()).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "joe");
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "devs");
+        let request = params.serialize_request(&key).unwrap().pem().unwrap();
+        assert_eq!(requested_subject(&request), Some(("joe".into(), vec!["devs".into()])));
+        let certificate = pki.client_ca.sign_request(&request, &["client auth".into()], 600).unwrap();
+        let pair = Pair { certificate, key: key.serialize_pem() };
+        let who = identity(&pair.certificate_der().unwrap()).unwrap();
+        assert_eq!((who.user.as_str(), who.groups.as_slice()), ("joe", &["devs".to_owned()][..]));
+        assert!(client_config(pki.server_ca.certificate_pem(), Some(&pair)).is_ok());
+        assert!(pki.client_ca.sign_request("nonsense", &[], 600).is_err());
     }
 }

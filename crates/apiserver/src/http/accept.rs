@@ -42,7 +42,8 @@ impl Accepted {
 }
 
 /// The first acceptable media type that there is; 406 when there is none.
-pub(crate) fn negotiate(accept: &str, kind: &Kind, streams: bool) -> Result<Accepted, Status> {
+pub(crate) fn negotiate(accept: &str, kind: &Kind, verb: &str) -> Result<Accepted, Status> {
+    let (streams, lists) = (verb == "watch", matches!(verb, "watch" | "list"));
     if accept.trim().is_empty() {
         return Ok(Accepted::JSON);
     }
@@ -74,13 +75,21 @@ pub(crate) fn negotiate(accept: &str, kind: &Kind, streams: bool) -> Result<Acce
         };
         return Ok(Accepted { shape, encoding, meta_version });
     }
-    let there = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-    let text = if known_media {
-        format!("only the following media types are accepted: {there}")
-    } else {
-        format!("406: Not Acceptable\n\nAvailable representations: {there}")
-    };
+    if known_media {
+        return Err(not_acceptable());
+    }
+    let streams = if lists { STREAMS } else { "" };
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}{streams}");
     Err(Status::new(Reason::NotAcceptable, text))
+}
+
+const REPRESENTATIONS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const STREAMS: &str = ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+
+/// There is no such shape of this.
+pub(crate) fn not_acceptable() -> Status {
+    let text = format!("only the following media types are accepted: {REPRESENTATIONS}");
+    Status::new(Reason::NotAcceptable, text)
 }
 
 fn has_protobuf(kind: &Kind) -> bool {
@@ -149,7 +158,7 @@ mod tests {
     fn what_clients_ask_for() {
         let pods = kinds::table().by_gvk(&object::Gvk::new("", "v1", "Pod")).unwrap();
         let check = |accept: &str, shape: Shape, encoding: Encoding, version: &str| {
-            let found = negotiate(accept, pods, false).unwrap();
+            let found = negotiate(accept, pods, "get").unwrap();
             assert_eq!((found.shape, found.encoding, found.meta_version), (shape, encoding, version), "{accept}");
         };
         check("", Shape::Whole, Encoding::Json, "v1");
@@ -167,7 +176,7 @@ mod tests {
             "v1",
         );
         for refused in ["text/html", "application/json;as=Nope;v=v1;g=meta.k8s.io"] {
-            assert_eq!(negotiate(refused, pods, false).unwrap_err().code, 406, "{refused}");
+            assert_eq!(negotiate(refused, pods, "get").unwrap_err().code, 406, "{refused}");
         }
     }
 }

@@ -102,3 +102,46 @@ async fn a_node_reads_pods_and_writes_no_other_node() {
     assert_eq!(node.get(&config_map("kube-root-ca.crt")).await.unwrap_err().code, 404);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn who_asks_for_a_certificate_does_not_decide() {
+    let world = World::new().await;
+    let requests = Gvr::new("certificates.k8s.io", "v1", "certificatesigningrequests");
+    let spec =
+        json!({"request": "eA==", "signerName": "example.com/mine", "usages": ["client auth"], "username": "root"});
+    let request = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": {"name": "r"}, "spec": spec});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "asks"},
+        "rules": [{"apiGroups": ["certificates.k8s.io"], "verbs": ["*"],
+            "resources": ["certificatesigningrequests", "certificatesigningrequests/approval"]}]});
+    world.create(role).await.unwrap();
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "asks"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "asks"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}]});
+    world.create(binding).await.unwrap();
+    let joe = world.as_user(User::new("joe", &[]));
+    let collection = Resource::collection(&requests, None);
+    let patience = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while joe.list(&collection, &ListOptions::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+    patience.await.unwrap();
+    let made = joe.create(&collection, &request).await.unwrap().value().unwrap();
+    assert_eq!(made["spec"]["username"], "joe", "the server says who asks");
+    let at = Resource::object(&requests, None, "r");
+    let approved = client::Patch::Merge(json!({"spec": {"username": "x"}, "status": {"conditions": [
+        {"type": "Approved", "status": "True", "reason": "Test", "message": ""}]}}));
+    let refused = joe.patch(&at.clone().sub("approval"), &approved).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "certificatesigningrequests.certificates.k8s.io \"r\" is forbidden: user not permitted to approve requests with signerName \"example.com/mine\""
+    );
+    let done = world.client.patch(&at.clone().sub("approval"), &approved).await.unwrap().value().unwrap();
+    let condition = &done["status"]["conditions"][0];
+    assert_eq!((&condition["type"], &done["spec"]["username"]), (&json!("Approved"), &json!("joe")));
+    assert!(condition["lastTransitionTime"].is_string());
+    let unapproved = client::Patch::Merge(json!({"status": {"conditions": []}}));
+    assert_eq!(world.client.patch(&at.sub("approval"), &unapproved).await.unwrap_err().code, 422);
+    world.stop().await;
+}
