@@ -29,10 +29,12 @@ NAVARCH_LOG=debug says more. What goes wrong has an upper case name in brackets 
 #[derive(Subcommand)]
 enum Command {
     /// Start a cluster of one node in the background, with a network of its own, and select it for kubectl.
+    #[command(visible_alias = "start")]
     Up(local::UpFlags),
     /// Show what runs; the exit code is 0 when the cluster is up, 1 when it is not ready, 3 when it is stopped.
     Status(Which),
     /// Stop the cluster; `navarch up` brings it back as it was.
+    #[command(visible_alias = "stop")]
     Down(local::DownFlags),
     /// Run the control plane and a node in the foreground, on this machine's own network.
     Server(Flags),

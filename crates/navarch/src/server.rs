@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -53,6 +54,10 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
     let started = tokio::time::Instant::now();
     preflight::run(&wanted(flags))?;
     let mut tasks = Tasks::new(&token);
+    // Secrets in the store, environments of containers, tokens in volumes: nothing for other users of the machine.
+    for private in ["server", "run", "agent/kubelet"] {
+        private_dir(&flags.data_dir.join(private))?;
+    }
     let store_dir = flags.data_dir.join("server/db");
     let options = store::Options { fields: selectable_fields };
     let store = store::Embedded::open(&store_dir, options)
@@ -115,6 +120,16 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
     }
     tasks.shutdown().await;
     Ok(())
+}
+
+/// A directory that only root looks into, whatever it was before.
+fn private_dir(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let make = || {
+        std::fs::create_dir_all(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+    };
+    make().with_context(|| format!("cannot make the directory {}", path.display()))
 }
 
 /// The address that packets to elsewhere would leave from; nothing is sent. The loopback address where there is no way out.

@@ -228,6 +228,20 @@ async fn play(host: &mut Host) {
     assert!(status.contains("running") && status.contains("3 Running") && status.contains("Ready"), "{status}");
     let said = host.ok("up", &first, &[]);
     assert!(said.contains("is running already"), "{said}");
+    // Secrets and tokens are for root alone: another user finds none.
+    let nobody = |program: &str, args: &[&str]| {
+        let mut command = host.inside("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]).args(args);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    std::fs::set_permissions(host.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let data = host.data(&first).to_string_lossy().into_owned();
+    let seen = nobody(
+        "find",
+        &[&data, "-name", "state.redb", "-o", "-name", "token", "-o", "-name", "spec.json", "-o", "-name", "*.key"],
+    );
+    assert_eq!(seen, "");
+    std::fs::set_permissions(host.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
 
     // A second one beside it: another network, a context of its own.
     host.ok("up", &second, &[]);
