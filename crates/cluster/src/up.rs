@@ -36,6 +36,8 @@ pub struct Started {
     pub kubeconfig: PathBuf,
     /// It ran before.
     pub was_running: bool,
+    /// It was started by another build of this program.
+    pub is_other_build: bool,
 }
 
 /// Hears what is done: a step's name, its state, and more about it.
@@ -44,6 +46,8 @@ pub type Progress<'a> = &'a mut (dyn FnMut(&str, &str, &str) + Send);
 /// How long a node may take to become Ready.
 const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(10);
+/// The cluster's own copy of the program, below its directory.
+const PROGRAM: &str = "bin/navarch";
 
 /// Starts the cluster, or finds it running.
 pub async fn up(cluster: &Cluster, options: &Up, wire: &dyn Wire, progress: Progress<'_>) -> Result<Started> {
@@ -82,7 +86,8 @@ pub async fn up(cluster: &Cluster, options: &Up, wire: &dyn Wire, progress: Prog
     let kubeconfig = merged.path.clone();
     known.merged = Some(merged);
     known.save(cluster)?;
-    Ok(Started { client, node_address, kubeconfig, was_running })
+    let is_other_build = was_running && !is_same(&options.program, &cluster.dir.join(PROGRAM));
+    Ok(Started { client, node_address, kubeconfig, was_running, is_other_build })
 }
 
 /// The namespace and the pair: the network of before while it is free, else another.
@@ -143,7 +148,7 @@ fn spawn(cluster: &Cluster, options: &Up) -> Result<Child> {
 
 /// A copy of the program of the cluster's own.
 fn install(cluster: &Cluster, program: &Path) -> Result<PathBuf> {
-    let (path, beside) = (cluster.dir.join("bin/navarch"), cluster.dir.join("bin/navarch.new"));
+    let (path, beside) = (cluster.dir.join(PROGRAM), cluster.dir.join("bin/navarch.new"));
     let copy = || -> std::io::Result<()> {
         fs::create_dir_all(cluster.dir.join("bin"))?;
         fs::copy(program, &beside)?;
@@ -151,6 +156,12 @@ fn install(cluster: &Cluster, program: &Path) -> Result<PathBuf> {
     };
     copy().map_err(ClusterError::io(format!("copy this program to {}", path.display())))?;
     Ok(path)
+}
+
+/// Whether two files have the same content, as far as that can be told.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let length = |path| fs::metadata(path).map(|m| m.len()).ok();
+    length(a) == length(b) && fs::read(a).ok() == fs::read(b).ok()
 }
 
 struct Waiting<'a> {

@@ -123,6 +123,9 @@ fn farewell(cluster: &Cluster, started: &cluster::Started, demo: Option<&str>) -
     let (context, kubeconfig) = (cluster.context(), started.kubeconfig.display());
     let flags = cluster.flags();
     let first = match started.was_running {
+        true if started.is_other_build => format!(
+            "{context} is running already, another build of Navarch: navarch down{flags} and up again switch to this one."
+        ),
         true => format!("{context} is running already; its context is selected in {kubeconfig}."),
         false => format!("Context \"{context}\" added to {kubeconfig} and selected."),
     };

@@ -34,6 +34,14 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The command lines of all processes but this one.
+fn processes() -> String {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let others = pids.filter(|path| !path.ends_with(std::process::id().to_string()));
+    let commands = others.filter_map(|path| std::fs::read_to_string(path.join("cmdline")).ok());
+    commands.map(|command| command.replace('\0', " ") + "\n").collect()
+}
+
 impl Host {
     fn new() -> Self {
         let namespace = format!("navarch-up-{}", std::process::id());
@@ -99,7 +107,7 @@ impl Host {
             ),
             ("mounts", ours(&std::fs::read_to_string("/proc/self/mounts").unwrap())),
             ("cgroups", ours(&run("find", &["/sys/fs/cgroup", "-type", "d"]))),
-            ("processes", ours(&run("ps", &["-eo", "args"]))),
+            ("processes", ours(&processes())),
             ("etc", run("find", &["/etc", "-printf", "%p %y %m %s %T@\n"])),
             ("run", ours(&run("find", &["/run", "/var/run", "/var/lib", "/var/log"]))),
             ("own", run("find", &[&self.dir.path().to_string_lossy()])),
