@@ -26,6 +26,8 @@ pub struct Wanted {
     pub data_dir: PathBuf,
     /// Containers are to run here.
     pub agent: bool,
+    /// It is a local cluster, not a server of its own.
+    pub local: bool,
     /// Where it will listen, and the flag that changes that.
     pub listen: Vec<(SocketAddr, &'static str)>,
     /// Networks that it will use, and the flag that changes each.
@@ -56,7 +58,7 @@ fn problem(id: &'static str, what: impl Into<String>, advice: impl Into<String>)
 }
 
 /// How many things [`check`] looks at.
-pub const CHECKS: usize = 9;
+pub const CHECKS: usize = 10;
 
 /// Everything that is wrong, the most basic first.
 pub fn check(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
@@ -79,6 +81,11 @@ pub fn check(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
         found.push(problem("DATA-IN-USE", what, "stop that one, or give this one another --data-dir"));
         // Its ports and routes are that one's too.
         return found;
+    }
+    if facts.is_local && !wanted.local {
+        let what = format!("{} holds a cluster of `navarch up`", wanted.data_dir.display());
+        let advice = "give another --data-dir, or remove that one (navarch down --purge)";
+        found.push(problem("DATA-FOREIGN", what, advice));
     }
     if let Some(free) = facts.free_bytes.filter(|free| *free < ROOM) {
         let what = format!("only {} MiB are free for {}", free >> 20, wanted.data_dir.display());

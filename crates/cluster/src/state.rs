@@ -22,7 +22,8 @@ pub(crate) struct State {
     pub(crate) merged: Option<Merged>,
 }
 
-const FILE: &str = "cluster.json";
+/// Below the cluster's directory.
+pub(crate) const FILE: &str = "cluster.json";
 /// Held by the server's process as long as it lives; its process id is in it.
 const SERVER_LOCK: &str = "server.lock";
 /// Held by an `up` or `down`.

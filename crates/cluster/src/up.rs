@@ -58,7 +58,7 @@ pub async fn up(cluster: &Cluster, options: &Up, wire: &dyn Wire, progress: Prog
     let mut child = None;
     let was_running = state::server(cluster).is_some();
     if !was_running {
-        preflight::run(&Wanted { data_dir: cluster.dir.clone(), agent: true, ..Wanted::default() })?;
+        preflight::run(&Wanted { data_dir: cluster.dir.clone(), agent: true, local: true, ..Wanted::default() })?;
         progress("preflight", "ok", &format!("{} checks", preflight::CHECKS));
     }
     fs::create_dir_all(&cluster.dir).map_err(ClusterError::io(format!("create {}", cluster.dir.display())))?;

@@ -28,13 +28,14 @@ pub(crate) fn main(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Resul
 }
 
 /// Everything that could go wrong for the machine's sake, before anything is changed.
-fn wanted(flags: &Flags) -> Wanted {
+fn wanted(flags: &Flags, is_local: bool) -> Wanted {
     let api = SocketAddr::new(flags.bind_address, flags.https_listen_port);
     let kubelet = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), node::KUBELET_PORT);
     let is_agent = !flags.disable_agent;
     let mut wanted = Wanted {
         data_dir: flags.data_dir.clone(),
         agent: is_agent,
+        local: is_local,
         listen: vec![(api, "--https-listen-port or --bind-address")],
         ..Wanted::default()
     };
@@ -52,7 +53,7 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let started = tokio::time::Instant::now();
-    preflight::run(&wanted(flags))?;
+    preflight::run(&wanted(flags, outside.is_some()))?;
     let mut tasks = Tasks::new(&token);
     // Secrets in the store, environments of containers, tokens in volumes: nothing for other users of the machine.
     for private in ["server", "run", "agent/kubelet"] {

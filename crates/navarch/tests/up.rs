@@ -320,6 +320,15 @@ async fn play(host: &mut Host) {
     assert!(said.contains("5 pods ended"), "{said}");
     assert!(!kubeconfig.exists(), "its only context went");
     assert_eq!(host.navarch("status", &first, &[]).status.code(), Some(3));
+    let server = host
+        .inside(env!("CARGO_BIN_EXE_navarch"))
+        .args(["server", "--config", "/dev/null", "--data-dir"])
+        .arg(&data)
+        .output();
+    assert!(
+        String::from_utf8(server.unwrap().stderr).unwrap().contains("[DATA-FOREIGN]"),
+        "a cluster is no server's data"
+    );
     host.ok("up", &first, &[]);
     let client = connect();
     until("the pods are in new containers", async || {

@@ -43,6 +43,8 @@ pub struct Facts {
     pub cgroups: Cgroups,
     /// The process that uses the data directory.
     pub holder: Option<String>,
+    /// The data directory is a local cluster's.
+    pub is_local: bool,
     /// Room for the data directory.
     pub free_bytes: Option<u64>,
     /// Addresses that are taken.
@@ -68,6 +70,7 @@ impl Facts {
             missing_namespaces: kinds.into_iter().filter(|k| !root.join("proc/self/ns").join(k).exists()).collect(),
             cgroups: cgroups(root),
             holder: holder(&wanted.data_dir),
+            is_local: wanted.data_dir.join(crate::state::FILE).exists(),
             free_bytes: free_bytes(&wanted.data_dir),
             taken: taken.collect(),
             routes: routes(&text("proc/net/route")),

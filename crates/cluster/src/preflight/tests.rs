@@ -74,6 +74,12 @@ fn each_problem_is_one_line_that_says_what_to_do() {
         ]],
     );
     check(
+        told(|f, _| f.is_local = true),
+        expect_test::expect![[
+            r#"/data holds a cluster of `navarch up`: give another --data-dir, or remove that one (navarch down --purge) [DATA-FOREIGN]"#
+        ]],
+    );
+    check(
         told(|f, _| f.free_bytes = Some(3 << 20)),
         expect_test::expect![[
             r#"only 3 MiB are free for /data: make room (64 MiB at least), or use another --data-dir [DATA-DISK-FULL]"#
