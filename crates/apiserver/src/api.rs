@@ -10,6 +10,8 @@ use object::{Gvk, Gvr, Object, Status};
 use store::{Backend, StoreError};
 
 use crate::admission::addresses::Addresses;
+use crate::discovery::Documents;
+use crate::registry::Registry;
 
 /// The API, whatever transport a request came by. Methods are spread over the files named after what they do.
 pub struct Api {
@@ -18,6 +20,10 @@ pub struct Api {
     /// The RBAC rules, rebuilt when one of its objects changes.
     pub(crate) rbac: ArcSwap<rbac::Index>,
     pub(crate) addresses: Addresses,
+    /// The kinds of custom resources.
+    pub(crate) registry: Registry,
+    /// What discovery and OpenAPI say.
+    pub(crate) documents: Documents,
     /// `https://kubernetes.default.svc.<cluster domain>`: issuer and default audience of tokens.
     pub(crate) issuer: String,
     pub(crate) advertise: Ipv4Addr,
@@ -44,15 +50,17 @@ fn root(kind: &Kind) -> String {
     format!("/registry/{}/", kind.storage_prefix.as_deref().unwrap_or("-"))
 }
 
-/// The kind of a resource; 404 as upstream words it.
-pub(crate) fn kind_of(gvr: &Gvr) -> Result<&'static Kind, Status> {
-    let found = kinds::table().by_gvr(gvr);
-    found.ok_or_else(|| Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
-}
+impl Api {
+    /// The kind of a resource; 404 as upstream words it.
+    pub(crate) fn kind_of(&self, gvr: &Gvr) -> Result<Arc<Kind>, Status> {
+        let found = self.registry.by_gvr(gvr);
+        found.ok_or_else(|| Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
+    }
 
-/// The kind, if it is stored: listed, watched, created.
-pub(crate) fn stored_kind_of(gvr: &Gvr) -> Result<&'static Kind, Status> {
-    kind_of(gvr).and_then(|k| if k.storage_prefix.is_some() { Ok(k) } else { Err(not_allowed()) })
+    /// The kind, if it is stored: listed, watched, created.
+    pub(crate) fn stored_kind_of(&self, gvr: &Gvr) -> Result<Arc<Kind>, Status> {
+        self.kind_of(gvr).and_then(|k| if k.storage_prefix.is_some() { Ok(k) } else { Err(not_allowed()) })
+    }
 }
 
 /// 405.
@@ -61,14 +69,26 @@ pub(crate) fn not_allowed() -> Status {
 }
 
 /// The object in the version that the kind serves. In a storage that versions share (autoscaling v1 and v2, events) objects keep the form
-/// that they were last written in.
+/// that they were last written in. Custom resources that were written before their definition changed lack its defaults, and may have what
+/// it does not know any more; those written since cost nothing.
 pub(crate) fn served(kind: &Kind, object: Arc<Object>) -> Arc<Object> {
-    if !kind.is_converted() || object.head.api_version == kind.api_version() {
+    if !kind.is_converted() {
         return object;
     }
-    let Ok(value) = object.value() else { return object };
+    let is_current = kind.custom.as_ref().is_none_or(|custom| object.head.resource_version >= custom.since);
+    if is_current && object.head.api_version == kind.api_version() {
+        return object;
+    }
+    let Ok(mut value) = object.value() else { return object };
     let from = Gvk::from_api_version(&object.head.api_version, &object.head.kind);
-    match Object::from_value(&kinds::convert(value, &from, &kind.gvk())) {
+    let value = match &kind.custom {
+        Some(custom) => {
+            custom.adapt(kind, &mut value);
+            value
+        }
+        None => kinds::convert(value, &from, &kind.gvk()),
+    };
+    match Object::from_value(&value) {
         Ok(mut converted) => {
             converted.head.fields = object.head.fields.clone();
             Arc::new(converted)
@@ -124,7 +144,9 @@ mod tests {
         let hpa = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h", "resourceVersion": "7"},
             "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}});
         let object = Arc::new(Object::from_value(&hpa).unwrap());
-        let of = |version: &str| kind_of(&Gvr::new("autoscaling", version, "horizontalpodautoscalers")).unwrap();
+        let of = |version: &str| {
+            kinds::table().by_gvr(&Gvr::new("autoscaling", version, "horizontalpodautoscalers")).unwrap()
+        };
         let newer = served(of("v2"), object.clone());
         assert_eq!(newer.value().unwrap()["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
         assert_eq!((newer.head.resource_version, newer.head.api_version.as_str()), (7, "autoscaling/v2"));

@@ -104,7 +104,7 @@ async fn ensure(api: &Api, object: Value) -> Result<(), Status> {
 async fn replace(api: &Api, object: Value) -> Result<(), Status> {
     ensure(api, object.clone()).await?;
     let at = place(&object)?;
-    let kind = crate::api::stored_kind_of(&at.gvr)?;
+    let kind = &*api.stored_kind_of(&at.gvr)?;
     let change = |old: &Value| {
         let mut new = object.clone();
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
@@ -120,7 +120,7 @@ fn roles_gvr() -> Gvr {
 /// Fills in the rules of aggregated roles, so that the default policy is whole before any controller runs.
 async fn aggregate(api: &Api) -> Result<(), Status> {
     let roles = roles_gvr();
-    let kind = crate::api::stored_kind_of(&roles)?;
+    let kind = &*api.stored_kind_of(&roles)?;
     // Roles aggregate roles that aggregate: admin gathers edit, which gathers view.
     for _ in 0..3 {
         let all = api.list(&Resource::collection(&roles, None), &Default::default())?;
@@ -156,7 +156,7 @@ mod tests {
         let rest: Vec<Value> = serde_json::from_str(OBJECTS).unwrap();
         for mut object in rbac::bootstrap_objects().into_iter().chain(rest) {
             let at = place(&object).unwrap();
-            let kind = crate::api::kind_of(&at.gvr).unwrap();
+            let kind = kinds::table().by_gvr(&at.gvr).unwrap();
             (kind.rules.default)(&mut object);
             (kind.rules.prepare_create)(&mut object);
             let mut errors = Vec::new();

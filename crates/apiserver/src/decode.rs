@@ -118,7 +118,11 @@ pub(crate) fn object(
         ))
     };
     let media = media(content_type)?;
-    if let (Media::Json, Some(name)) = (media, kind.schema.as_deref()) {
+    if media == Media::Protobuf && kind.custom.is_some() {
+        let text = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml";
+        return Err(Status::new(Reason::UnsupportedMediaType, text));
+    }
+    if let (Media::Json, Some(name), None) = (media, kind.schema.as_deref(), &kind.custom) {
         let body = text(body);
         let meta = json_meta(&body)
             .map_err(|words| unrecognized(&format!("couldn't get version/kind; json parse error: {words}")))?;
@@ -264,12 +268,7 @@ pub(crate) fn typed(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let mut problems = parsed.problems;
-    let decoded = match &kind.schema {
-        Some(name) => {
-            schema::decode(schema::table(), name, parsed.value, &mut problems).map_err(|e| unfit(kind, &e))?
-        }
-        None => parsed.value,
-    };
+    let decoded = kind.decode(parsed.value, &mut problems).map_err(|e| unfit(kind, &e))?;
     judged(decoded, problems, kind, validation, warnings)
 }
 

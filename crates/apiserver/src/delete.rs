@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
-use crate::api::{Api, key, namespace_of, store_status, stored_kind_of};
+use crate::api::{Api, key, namespace_of, store_status};
 use crate::read::ListQuery;
 use crate::user::User;
 use crate::write::metadata_of;
@@ -120,7 +120,16 @@ impl DeleteRequest {
 impl Api {
     /// DELETE of an object.
     pub(crate) async fn delete(&self, _user: &User, at: &Resource, request: &DeleteRequest) -> Result<Deleted, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        self.delete_as(&*self.stored_kind_of(&at.gvr)?, at, request).await
+    }
+
+    /// DELETE of an object of a kind that need not be served (any more).
+    pub(crate) async fn delete_as(
+        &self,
+        kind: &Kind,
+        at: &Resource,
+        request: &DeleteRequest,
+    ) -> Result<Deleted, Status> {
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
         if kind.kind == "Namespace" && kind.group.is_empty() && KEPT.contains(&name) {
@@ -209,10 +218,17 @@ fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> bool {
             metadata.insert("generation".into(), (generation + 1).into());
         }
     }
+    if is_definition(kind) && !already {
+        kinds::custom::begin_deletion(object, &base::time::now());
+    }
     if kind.kind == "Namespace" && kind.group.is_empty() {
         object["status"]["phase"] = "Terminating".into();
     }
     is_free(kind, object)
+}
+
+fn is_definition(kind: &Kind) -> bool {
+    kind.kind == "CustomResourceDefinition" && kind.group == "apiextensions.k8s.io"
 }
 
 /// Seconds that the object gets: graceful kinds only; a pod that runs nowhere, or has ended, needs none.

@@ -1,14 +1,18 @@
-//! What there is: group lists, resource lists, aggregated discovery, OpenAPI documents, version. Made once from the table of
-//! kinds.
+//! What there is: group lists, resource lists, aggregated discovery, OpenAPI documents, version. A document is made from the kinds
+//! when somebody asks for it, and again when those kinds have changed.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kinds::Kind;
-use schema::openapi::{self, Served};
+use parking_lot::Mutex;
+use schema::openapi::{self, CustomSchema, Served};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::api::Api;
+use crate::registry::{Registry, Scope};
 
 /// What clients take for our version: upstream's API level, and what we are.
 pub(crate) const GIT_VERSION: &str = "v1.36.2+navarch";
@@ -35,44 +39,116 @@ impl Document {
 const JSON: &str = "application/json";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(documents);
-static AGGREGATED_CORE: LazyLock<Document> = LazyLock::new(|| Document::new(&aggregated(true), AGGREGATED));
-static OPENAPI_V2: LazyLock<Document> = LazyLock::new(|| Document::new(&openapi_v2(), JSON));
-/// The same, in the form that clients before 1.31 ask for (gnostic's messages).
-static OPENAPI_V2_PROTOBUF: LazyLock<Document> = LazyLock::new(|| {
-    let bytes = openapi::encode_v2(&openapi_v2());
-    Document::of(bytes.into(), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
-});
-static AGGREGATED_GROUPS: LazyLock<Document> = LazyLock::new(|| Document::new(&aggregated(false), AGGREGATED));
+/// Documents that were made, each with the stamp of the kinds that it was made from.
+#[derive(Default)]
+pub(crate) struct Documents {
+    made: Mutex<HashMap<String, (u64, Arc<Document>)>>,
+}
 
-/// The document at a path; `accept` decides between plain and aggregated discovery.
-pub(crate) fn document(path: &str, accept: &str) -> Option<&'static Document> {
-    let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
-    let is_aggregated = |media: &str| {
-        let mut parameters = media.split(';').map(str::trim);
-        media.contains("g=apidiscovery.k8s.io") && parameters.any(|p| p == "v=v2")
-    };
-    let wants_aggregated = accept.split(',').any(is_aggregated);
-    match path {
-        "/openapi/v2" if accept.contains("proto-openapi.spec.v2") => Some(&OPENAPI_V2_PROTOBUF),
-        "/openapi/v2" => Some(&OPENAPI_V2),
-        "/api" if wants_aggregated => Some(&AGGREGATED_CORE),
-        "/apis" if wants_aggregated => Some(&AGGREGATED_GROUPS),
-        _ => DOCUMENTS.get(path),
+impl Documents {
+    fn get(
+        &self,
+        registry: &Registry,
+        key: &str,
+        scope: Scope<'_>,
+        make: impl FnOnce() -> Option<Document>,
+    ) -> Option<Arc<Document>> {
+        let stamp = registry.stamp(scope);
+        if let Some((_, document)) = self.made.lock().get(key).filter(|(of, _)| *of == stamp) {
+            return Some(document.clone());
+        }
+        let document = make().map(Arc::new);
+        let mut made = self.made.lock();
+        match &document {
+            Some(document) => drop(made.insert(key.into(), (stamp, document.clone()))),
+            None => drop(made.remove(key)),
+        }
+        document
     }
 }
 
-fn documents() -> BTreeMap<String, Document> {
-    let table = kinds::table();
-    let mut all = Documents::default();
-    all.add("/version".into(), &version());
-    all.add(
-        "/api".into(),
-        &json!({"kind": "APIVersions", "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]}),
-    );
-    let mut groups = Vec::new();
-    let mut openapi_paths = Vec::new();
+impl Api {
+    /// The document at a path; `accept` decides between plain and aggregated discovery, and the forms of OpenAPI.
+    pub(crate) fn document(&self, path: &str, accept: &str) -> Option<Arc<Document>> {
+        let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
+        let is_aggregated = |media: &str| {
+            let mut parameters = media.split(';').map(str::trim);
+            media.contains("g=apidiscovery.k8s.io") && parameters.any(|p| p == "v=v2")
+        };
+        let wants_aggregated = accept.split(',').any(is_aggregated);
+        let registry = &self.registry;
+        let get = |key: &str, scope: Scope<'_>, make: &dyn Fn() -> Option<Document>| {
+            self.documents.get(registry, key, scope, make)
+        };
+        let json = |value: Value| Some(Document::new(&value, JSON));
+        let all = Scope::Everything;
+        match path {
+            "/version" => get(path, Scope::Group(""), &|| json(version())),
+            "/openapi/v2" if accept.contains("proto-openapi.spec.v2") => get("/openapi/v2#protobuf", all, &|| {
+                let bytes = openapi::encode_v2(&openapi_v2(registry));
+                Some(Document::of(bytes.into(), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"))
+            }),
+            "/openapi/v2" => get(path, all, &|| json(openapi_v2(registry))),
+            "/openapi/v3" => get(path, all, &|| json(openapi_index(registry))),
+            "/api" | "/apis" if wants_aggregated => get(&format!("{path}#aggregated"), all, &|| {
+                Some(Document::new(&aggregated(registry, path == "/api"), AGGREGATED))
+            }),
+            "/api" => get(path, all, &|| json(core_versions())),
+            "/apis" => get(path, all, &|| json(group_list(registry))),
+            "/" => get(path, all, &|| json(roots(registry))),
+            _ => {
+                let (docs, base) = match path.strip_prefix("/openapi/v3") {
+                    Some(rest) => (true, rest),
+                    None => (false, path),
+                };
+                let (group, version) = match base.strip_prefix("/apis/") {
+                    Some(rest) => rest.split_once('/').map_or((rest, None), |(group, version)| (group, Some(version))),
+                    None => ("", base.strip_prefix("/api/")),
+                };
+                match (docs, version) {
+                    (true, Some(version)) => get(path, Scope::Group(group), &|| openapi_v3(registry, group, version)),
+                    (false, Some(version)) => get(path, Scope::Group(group), &|| {
+                        let of = registry.of(group, version);
+                        let list = resource_list(&object::names::api_version(group, version), &of);
+                        json(list).filter(|_| !of.is_empty())
+                    }),
+                    (false, None) if !group.is_empty() => get(path, Scope::Group(group), &|| {
+                        let (name, versions) = registry.groups().into_iter().find(|(name, _)| name == group)?;
+                        let mut whole = described(&name, &versions);
+                        whole["kind"] = "APIGroup".into();
+                        whole["apiVersion"] = "v1".into();
+                        json(whole)
+                    }),
+                    _ => None,
+                }
+            }
+        }
+    }
+}
+
+fn core_versions() -> Value {
+    json!({"kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]})
+}
+
+fn described(group: &str, versions: &[String]) -> Value {
+    let entry = |v: &String| json!({"groupVersion": object::names::api_version(group, v), "version": v});
+    let entries: Vec<Value> = versions.iter().map(entry).collect();
+    json!({"name": group, "versions": entries, "preferredVersion": entries.first()})
+}
+
+fn group_list(registry: &Registry) -> Value {
+    let groups = registry.groups().into_iter().filter(|(group, _)| !group.is_empty());
+    let groups: Vec<Value> = groups.map(|(group, versions)| described(&group, &versions)).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// The path of a group and version.
+fn base(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+}
+
+fn roots(registry: &Registry) -> Value {
     let mut roots: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -94,49 +170,40 @@ fn documents() -> BTreeMap<String, Document> {
     for endpoint in ["healthz", "livez", "readyz"] {
         roots.extend(crate::health::NAMES.iter().map(|check| format!("/{endpoint}/{check}")));
     }
-    for (group, versions) in table.groups() {
-        let gv = |version: &str| object::names::api_version(group, version);
-        let entries: Vec<Value> = versions.iter().map(|v| json!({"groupVersion": gv(v), "version": v})).collect();
-        let described = json!({"name": group, "versions": entries, "preferredVersion": entries[0]});
-        for version in &versions {
-            let of: Vec<&Kind> = table.kinds().iter().filter(|k| k.group == group && k.version == *version).collect();
-            let base = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-            all.add(base.clone(), &resource_list(&gv(version), &of));
-            let served: Vec<Served> = of.iter().filter_map(|k| served(k)).collect();
-            let path = base.trim_start_matches('/').to_owned();
-            let document = Document::new(&openapi::document(schema::table(), &served, GIT_VERSION), JSON);
-            openapi_paths.push((path.clone(), document.etag.clone()));
-            all.0.insert(format!("/openapi/v3/{path}"), document);
-            roots.push(base);
-        }
-        if !group.is_empty() {
-            let mut whole = described.clone();
-            whole["kind"] = "APIGroup".into();
-            whole["apiVersion"] = "v1".into();
-            all.add(format!("/apis/{group}"), &whole);
-            roots.push(format!("/apis/{group}"));
-            groups.push(described);
-        }
+    for (group, versions) in registry.groups().iter().filter(|(group, _)| !group.is_empty()) {
+        roots.push(format!("/apis/{group}"));
+        roots.extend(versions.iter().map(|version| base(group, version)));
     }
-    all.add("/apis".into(), &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}));
-    all.add("/openapi/v3".into(), &openapi::index(&openapi_paths));
     roots.sort();
-    all.add("/".into(), &json!({"paths": roots}));
-    all.0
+    json!({"paths": roots})
 }
 
-fn openapi_v2() -> Value {
-    let all: Vec<Served> = kinds::table().kinds().iter().filter_map(served).collect();
+fn served_of(registry: &Registry, group: &str, version: &str) -> Vec<Served> {
+    registry.of(group, version).iter().filter_map(|kind| served(kind)).collect()
+}
+
+fn openapi_v3(registry: &Registry, group: &str, version: &str) -> Option<Document> {
+    let of = served_of(registry, group, version);
+    let mut document = Document::new(&openapi::document(schema::table(), &of, GIT_VERSION), JSON);
+    document.etag = openapi::fingerprint(&of, GIT_VERSION);
+    (!of.is_empty()).then_some(document)
+}
+
+fn openapi_index(registry: &Registry) -> Value {
+    let groups = registry.groups();
+    let all = groups.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
+    let entry = |(group, version): (&String, &String)| {
+        let print = openapi::fingerprint(&served_of(registry, group, version), GIT_VERSION);
+        (base(group, version).trim_start_matches('/').to_owned(), print)
+    };
+    openapi::index(&all.map(entry).collect::<Vec<_>>())
+}
+
+fn openapi_v2(registry: &Registry) -> Value {
+    let groups = registry.groups();
+    let all = groups.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
+    let all: Vec<Served> = all.flat_map(|(group, version)| served_of(registry, group, version)).collect();
     openapi::document_v2(schema::table(), &all, GIT_VERSION)
-}
-
-#[derive(Default)]
-struct Documents(BTreeMap<String, Document>);
-
-impl Documents {
-    fn add(&mut self, path: String, value: &Value) {
-        self.0.insert(path, Document::new(value, JSON));
-    }
 }
 
 fn version() -> Value {
@@ -157,10 +224,16 @@ fn served(kind: &Kind) -> Option<Served> {
         namespaced: kind.namespaced(),
         verbs: kind.verbs.clone(),
         schema: kind.schema.clone()?,
+        custom: kind.custom.as_ref().map(|custom| CustomSchema {
+            document: custom.document.clone(),
+            list_kind: custom.list_kind.clone(),
+            fingerprint: custom.fingerprint,
+        }),
+        subresources: (kind.has_status(), kind.subresource("scale").is_some()),
     })
 }
 
-fn resource_list(group_version: &str, kinds: &[&Kind]) -> Value {
+fn resource_list(group_version: &str, kinds: &[Arc<Kind>]) -> Value {
     let mut resources = Vec::new();
     for kind in kinds {
         let mut entry = json!({
@@ -194,16 +267,16 @@ fn resource_list(group_version: &str, kinds: &[&Kind]) -> Value {
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
 }
 
-fn aggregated(core: bool) -> Value {
-    let table = kinds::table();
-    let groups = table.groups().into_iter().filter(|(group, _)| group.is_empty() == core);
+fn aggregated(registry: &Registry, core: bool) -> Value {
+    let groups = registry.groups().into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Value> = groups
         .map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let of = table.kinds().iter().filter(|k| k.group == group && k.version == *version);
-                    json!({"version": version, "freshness": "Current", "resources": of.map(aggregated_resource).collect::<Vec<_>>()})
+                    let of = registry.of(&group, version);
+                    let resources: Vec<Value> = of.iter().map(|kind| aggregated_resource(kind)).collect();
+                    json!({"version": version, "freshness": "Current", "resources": resources})
                 })
                 .collect();
             let metadata = if core { json!({}) } else { json!({"name": group}) };

@@ -20,7 +20,8 @@ use object::{Reason, Status};
 use rbac::Attributes;
 use serde_json::{Value, json};
 
-use crate::api::{Api, kind_of, not_allowed};
+use crate::api::{Api, not_allowed};
+use crate::health;
 use crate::inprocess::attributes;
 use crate::node_proxy::NodeProxy;
 use crate::read::list_body;
@@ -29,7 +30,6 @@ use crate::table::{self, Include, Shape};
 use crate::user::User;
 use crate::watch::Events;
 use crate::write::{Body as WriteBody, Written};
-use crate::{discovery, health};
 
 use accept::{Accepted, Encoding, encoded, negotiate};
 pub use reply::Body;
@@ -125,14 +125,14 @@ impl Service {
             }
             _ => {}
         }
-        let document = discovery::document(path, &header_text(headers, header::ACCEPT));
+        let document = self.api.document(path, &header_text(headers, header::ACCEPT));
         if let Some(document) = document {
-            return Ok(reply::document(document, headers));
+            return Ok(reply::document(&document, headers));
         }
         // Paths of groups that are served have the API's words.
         let group =
             path.strip_prefix("/api/").map(|_| "").or(path.strip_prefix("/apis/").and_then(|p| p.split('/').next()));
-        if group.is_some_and(|group| kinds::table().kinds().iter().any(|k| k.group == group)) {
+        if group.is_some_and(|group| self.api.registry.has_group(group)) {
             return Err(Status::new(Reason::NotFound, "the server could not find the requested resource"));
         }
         Ok(reply::page_not_found())
@@ -157,9 +157,12 @@ impl Service {
         if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
             return self.proxy(&at, request).await;
         }
-        let Ok(kind) = kind_of(&at.gvr) else {
-            let there = kinds::table().kinds().iter().any(|k| k.group == at.gvr.group);
-            return if there { Err(removed(&at.gvr)) } else { Ok(reply::page_not_found()) };
+        let Ok(kind) = &self.api.kind_of(&at.gvr) else {
+            return if self.api.registry.has_group(&at.gvr.group) {
+                Err(removed(&at.gvr))
+            } else {
+                Ok(reply::page_not_found())
+            };
         };
         served_verb(kind, &at, verb, &method)?;
         if streams {
@@ -212,7 +215,7 @@ impl Service {
         query: &Query,
         headers: &HeaderMap,
         body: Bytes,
-        reads: Reads,
+        reads: Reads<'_>,
     ) -> Handled {
         let content_type = &header_text(headers, header::CONTENT_TYPE);
         let of = match verb {
@@ -267,7 +270,7 @@ impl Service {
         query: &Query,
         headers: &HeaderMap,
         content: WriteBody<'_>,
-        reads: Reads,
+        reads: Reads<'_>,
     ) -> Handled {
         let request = options::delete(query, content.bytes, content.content_type)?;
         if at.name.is_some() {
@@ -279,7 +282,7 @@ impl Service {
         reads.list(&crate::read::Listing { revision, items, continue_token: None, remaining: None }, headers)
     }
 
-    fn watch(&self, at: &Resource, query: &Query, reads: Reads) -> Handled {
+    fn watch(&self, at: &Resource, query: &Query, reads: Reads<'_>) -> Handled {
         let (mut watch, seconds) = options::watch(query)?;
         if let Some(name) = &at.name {
             watch.list.fields.terms.push(("metadata.name".into(), true, name.clone()));
@@ -343,14 +346,14 @@ fn choose_container(pod: &Value, given: Option<String>, sub: &str) -> Result<Str
 
 /// How reads are shown.
 #[derive(Clone, Copy)]
-struct Reads {
-    kind: &'static Kind,
+struct Reads<'k> {
+    kind: &'k Arc<Kind>,
     accepted: Accepted,
     include: Include,
     pretty: bool,
 }
 
-impl Reads {
+impl Reads<'_> {
     fn object(self, object: &object::Object, code: StatusCode, warnings: &[String]) -> Handled {
         let body = match self.accepted {
             Accepted { shape: Shape::Whole, encoding: Encoding::Json, .. } if !self.pretty => object.body.clone(),
@@ -426,12 +429,15 @@ impl Reads {
     /// A line per event, until the time is over.
     fn stream(self, events: Events, time: Duration) -> Response<Body> {
         let mut first = true;
+        let kind = self.kind.clone();
+        let Self { accepted, include, pretty, .. } = self;
         let lines = events.map(move |delivered| {
+            let reads = Reads { kind: &kind, accepted, include, pretty };
             let line = match delivered {
-                Ok(delivered) => self.line(&delivered, std::mem::take(&mut first)),
+                Ok(delivered) => reads.line(&delivered, std::mem::take(&mut first)),
                 Err(status) => Err(status),
             };
-            let line = line.or_else(|status| self.frame("ERROR", &status.to_value()));
+            let line = line.or_else(|status| reads.frame("ERROR", &status.to_value()));
             Ok::<_, std::convert::Infallible>(Frame::data(line.unwrap_or_default()))
         });
         let deadline = tokio::time::sleep(time);
@@ -570,7 +576,7 @@ async fn read_body(request: Request<Body>) -> Result<Bytes, Status> {
 }
 
 /// `kubectl get cs`: made up on the spot, as upstream does.
-fn component_statuses(reads: Reads, at: &Resource, headers: &HeaderMap) -> Handled {
+fn component_statuses(reads: Reads<'_>, at: &Resource, headers: &HeaderMap) -> Handled {
     let one = |name: &str| {
         json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name},
             "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]})

@@ -12,9 +12,8 @@ use futures::StreamExt;
 use object::{Object, Status};
 use rbac::Attributes;
 
-use crate::api::{Api, kind_of};
+use crate::api::Api;
 use crate::delete::{DeleteRequest, Deleted, Preconditions};
-use crate::discovery;
 use crate::read::ListQuery;
 use crate::subresources::Change;
 use crate::user::User;
@@ -114,7 +113,7 @@ impl Transport for InProcess {
     async fn create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
         self.authorize("create", at)?;
         let body = Body { bytes: &body, content_type: "application/json" };
-        let kind = kind_of(&at.gvr)?;
+        let kind = &*self.api.kind_of(&at.gvr)?;
         let value = if at.subresource.is_some() {
             self.api.create_sub(&self.user, at, body, &write_query(options)).await?.0
         } else if kind.storage_prefix.is_none() {
@@ -164,7 +163,7 @@ impl Transport for InProcess {
     async fn raw_get(&self, path: &str) -> Result<Bytes> {
         let wanted = Attributes { verb: "get", path, ..Attributes::default() };
         self.api.authorize(&self.user, &wanted)?;
-        let found = discovery::document(path, "").map(|d| d.body.clone());
+        let found = self.api.document(path, "").map(|d| d.body.clone());
         found.ok_or_else(|| Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
     }
 }

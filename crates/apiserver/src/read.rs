@@ -7,11 +7,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::Resource;
 use kinds::Kind;
-use object::{FieldSelector, Invalid, LabelSelector, Object, Reason, Status};
+use object::{FieldSelector, Head, Invalid, LabelSelector, Object, Reason, Status};
 use serde_json::{Value, json};
 use store::StoreError;
 
-use crate::api::{Api, key, namespace_of, prefix, served, store_status, stored_kind_of};
+use crate::api::{Api, key, namespace_of, prefix, served, store_status};
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,18 @@ const CHUNK: usize = 500;
 
 impl ListQuery {
     /// True when the object is selected.
-    pub(crate) fn selects(&self, object: &Object) -> bool {
-        self.labels.matches(&object.head.labels) && self.fields.matches(&object.head)
+    pub(crate) fn selects(&self, kind: &Kind, object: &Object) -> bool {
+        if !self.labels.matches(&object.head.labels) {
+            return false;
+        }
+        // Which fields of a custom resource can be selected on may change; what the head says of them may be of before.
+        let by_fields = |(field, _, _): &(String, bool, String)| !field.starts_with("metadata.");
+        match kind.custom.as_ref().filter(|_| self.fields.terms.iter().any(by_fields)) {
+            None => self.fields.matches(&object.head),
+            Some(custom) => object
+                .value()
+                .is_ok_and(|value| self.fields.matches(&Head { fields: custom.fields(&value), ..object.head.clone() })),
+        }
     }
 
     /// Refuses fields that the kind does not select by.
@@ -83,7 +93,7 @@ fn decode_token(token: &str) -> Result<(u64, String), Status> {
 impl Api {
     /// GET of an object, or of a subresource that shows it.
     pub(crate) fn get(&self, at: &Resource) -> Result<Arc<Object>, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        let kind = &*self.stored_kind_of(&at.gvr)?;
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
         let found = self.store.get(&key(kind, namespace, name));
@@ -93,7 +103,7 @@ impl Api {
 
     /// LIST of a collection: one page.
     pub(crate) fn list(&self, at: &Resource, query: &ListQuery) -> Result<Listing, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        let kind = &*self.stored_kind_of(&at.gvr)?;
         query.check_fields(kind)?;
         let prefix = prefix(kind, namespace_of(kind, at)?);
         let (revision, mut after) = self.start(query, &prefix)?;
@@ -119,7 +129,7 @@ impl Api {
             let count = page.items.len();
             for (index, value) in page.items.into_iter().enumerate() {
                 after = Some(value.key.to_string());
-                if query.selects(&value.object) {
+                if query.selects(kind, &value.object) {
                     items.push(served(kind, value.object));
                     if query.limit > 0 && items.len() == query.limit && (more || index + 1 < count) {
                         let token = encode_token(at_revision, after.as_deref().unwrap_or(""));
@@ -194,8 +204,8 @@ pub(crate) fn list_body(kind: &Kind, listing: &Listing) -> Bytes {
     let mut body = BytesMut::with_capacity(size + 256);
     body.put_slice(
         format!(
-            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-            kind.kind,
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            kind.list_kind(),
             kind.api_version()
         )
         .as_bytes(),

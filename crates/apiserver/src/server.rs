@@ -26,9 +26,12 @@ use tokio_util::task::TaskTracker;
 use crate::admission::addresses::Addresses;
 use crate::api::Api;
 use crate::bootstrap;
+use crate::definitions::Definitions;
+use crate::discovery::Documents;
 use crate::http::{Body, Service, failure, incoming};
 use crate::inprocess::InProcess;
 use crate::node_proxy::NodeProxy;
+use crate::registry::Registry;
 use crate::user::User;
 
 /// What the server needs to know.
@@ -107,6 +110,8 @@ impl Server {
             pki: config.pki,
             rbac: ArcSwap::from_pointee(rbac::Index::default()),
             addresses,
+            registry: Registry::default(),
+            documents: Documents::default(),
             issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
             advertise: config.advertise,
             port: address.port(),
@@ -114,6 +119,8 @@ impl Server {
         bootstrap::run(&api).await.map_err(StartError::Bootstrap)?;
         let service = Arc::new(Service { api: api.clone(), nodes: config.nodes });
         let token = tasks.token().clone();
+        let definitions = Definitions::load(api.clone()).map_err(StartError::Bootstrap)?;
+        tasks.spawn("custom resources", definitions.follow(token.clone()));
         tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
         tasks.spawn("first namespaces", bootstrap::keep_namespaces(api.clone(), token.clone()));
         tasks.spawn("api server", accept(listener, TlsAcceptor::from(Arc::new(tls)), service, token));

@@ -8,7 +8,7 @@ use object::patch;
 use object::{Gvr, Object, Reason, Status};
 use serde_json::{Value, json};
 
-use crate::api::{Api, not_allowed, stored_kind_of};
+use crate::api::{Api, not_allowed};
 use crate::decode;
 use crate::delete::{DeleteRequest, Deleted};
 use crate::user::User;
@@ -118,9 +118,13 @@ impl Api {
         change: &Change,
         query: &WriteQuery,
     ) -> Result<Written, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        let kind = &*self.stored_kind_of(&at.gvr)?;
         if at.subresource.as_deref() == Some("scale") {
             return self.scale(user, at, |old| change.apply("io.k8s.api.autoscaling.v1.Scale", old), query).await;
+        }
+        if matches!(change, Change::Strategic(_)) && kind.custom.is_some() {
+            let text = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            return Err(Status::new(Reason::UnsupportedMediaType, text));
         }
         let part = part_of(kind, at.subresource.as_deref())?;
         if let Change::Apply(config) = change {
@@ -165,7 +169,6 @@ impl Api {
         config: &Value,
         query: &WriteQuery,
     ) -> Result<Written, Status> {
-        let schema = kind.schema.as_deref().unwrap_or("");
         let name = at.name.as_deref().unwrap_or("");
         let given = config["metadata"]["name"].as_str().unwrap_or("");
         if !given.is_empty() && given != name {
@@ -177,8 +180,8 @@ impl Api {
         decode::typed(parsed(config.clone()), kind, query.validation, &mut warnings)?;
         let query = WriteQuery { applied: true, ..query.clone() };
         let merge = |live: Option<&Value>| -> Result<Value, Status> {
-            let place = schema::place(schema::table(), schema);
-            let merged = query.recorded(kind, part, |write| patch::apply(place, live, config, write, query.force));
+            let merged =
+                query.recorded(kind, part, |write| patch::apply(kind.place(), live, config, write, query.force));
             let ignored = &mut Vec::new();
             decode::typed(parsed(merged.map_err(Status::from)?), kind, decode::FieldValidation::Ignore, ignored)
         };
@@ -196,7 +199,8 @@ impl Api {
     /// GET of `scale`.
     pub(crate) fn get_scale(&self, at: &Resource) -> Result<Arc<Object>, Status> {
         let object = self.get(&Resource { subresource: None, ..at.clone() })?;
-        let scale = scale_of(&object.value().map_err(Status::internal)?);
+        let kind = &*self.stored_kind_of(&at.gvr)?;
+        let scale = scale_of(kind, &object.value().map_err(Status::internal)?)?;
         Object::from_value(&scale).map(Arc::new).map_err(Status::internal)
     }
 
@@ -208,12 +212,12 @@ impl Api {
         compute: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
         query: &WriteQuery,
     ) -> Result<Written, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        let kind = &*self.stored_kind_of(&at.gvr)?;
         if kind.subresource("scale").is_none() {
             return Err(not_allowed());
         }
         let change = |old: &Value| {
-            let scale = compute(&scale_of(old))?;
+            let scale = compute(&scale_of(kind, old)?)?;
             let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
             if replicas < 0 {
                 let error =
@@ -222,7 +226,10 @@ impl Api {
                 return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
             }
             let mut new = old.clone();
-            new["spec"]["replicas"] = replicas.into();
+            match scale_paths(kind) {
+                Some(paths) => paths.set(&mut new, replicas),
+                None => new["spec"]["replicas"] = replicas.into(),
+            }
             // A scale that names no version expects none.
             let expected = scale["metadata"]["resourceVersion"].as_str().unwrap_or("");
             new["metadata"]["resourceVersion"] = expected.into();
@@ -230,7 +237,7 @@ impl Api {
         };
         let main = Resource { subresource: None, ..at.clone() };
         let written = self.change(user, kind, &main, Part::Main, query, change).await?;
-        let scale = scale_of(&written.object.value().map_err(Status::internal)?);
+        let scale = scale_of(kind, &written.object.value().map_err(Status::internal)?)?;
         let object = Object::from_value(&scale).map(Arc::new).map_err(Status::internal)?;
         Ok(Written { object, ..written })
     }
@@ -270,7 +277,7 @@ impl Api {
             let error = object::Invalid::required("target.name", "");
             return Err(Status::invalid("", "Binding", pod, &[error]));
         }
-        let kind = stored_kind_of(&pods)?;
+        let kind = &*self.stored_kind_of(&pods)?;
         let at = Resource::object(&pods, at.namespace.as_deref(), pod);
         let assign = |old: &Value| {
             let present = old["spec"]["nodeName"].as_str().unwrap_or("");
@@ -334,19 +341,34 @@ impl Api {
     }
 }
 
-fn scale_of(object: &Value) -> Value {
+fn scale_paths(kind: &Kind) -> Option<&kinds::custom::Scale> {
+    kind.custom.as_ref().and_then(|custom| custom.scale.as_ref())
+}
+
+fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
     let metadata = &object["metadata"];
+    if let Some(paths) = scale_paths(kind) {
+        let Some(_) = paths.replicas(object) else {
+            return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.field())));
+        };
+        let mut scale = paths.show(object);
+        scale["kind"] = "Scale".into();
+        scale["apiVersion"] = "autoscaling/v1".into();
+        scale["metadata"] = json!({"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]});
+        return Ok(scale);
+    }
     let selector = match &object["spec"]["selector"] {
         map if map.get("matchLabels").is_some() || map.get("matchExpressions").is_some() => {
             object::LabelSelector::from_object(map)
         }
         map => serde_json::from_value(map.clone()).ok().map(|m| object::LabelSelector::from_map(&m)),
     };
-    json!({
+    Ok(json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]},
         "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector.map(|s| s.to_string()).unwrap_or_default()},
-    })
+    }))
 }

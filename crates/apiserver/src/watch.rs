@@ -10,7 +10,7 @@ use kinds::Kind;
 use object::Status;
 use store::{Event, EventKind};
 
-use crate::api::{Api, namespace_of, prefix, served, store_status, stored_kind_of};
+use crate::api::{Api, namespace_of, prefix, served, store_status};
 use crate::read::ListQuery;
 
 /// Upstream sends a bookmark about every minute.
@@ -39,9 +39,9 @@ fn plain(event: WatchEvent) -> Result<Delivered, Status> {
 }
 
 /// What the event is to a watcher with these selectors; `None` when it does not see it.
-fn seen(query: &ListQuery, event: &Event) -> Option<WatchEvent> {
-    let is = event.kind == EventKind::Put && query.selects(&event.object);
-    let was = event.previous.as_ref().is_some_and(|p| query.selects(p));
+fn seen(kind: &Kind, query: &ListQuery, event: &Event) -> Option<WatchEvent> {
+    let is = event.kind == EventKind::Put && query.selects(kind, &event.object);
+    let was = event.previous.as_ref().is_some_and(|p| query.selects(kind, p));
     match (was, is) {
         (false, true) => Some(WatchEvent::Added(event.object.clone())),
         (true, true) => Some(WatchEvent::Modified(event.object.clone())),
@@ -69,7 +69,7 @@ fn in_version(kind: &Kind, event: WatchEvent) -> WatchEvent {
 impl Api {
     /// Begins a watch.
     pub(crate) fn watch(&self, at: &Resource, query: &WatchQuery) -> Result<Events, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        let kind = &self.stored_kind_of(&at.gvr)?;
         query.list.check_fields(kind)?;
         let prefix = prefix(kind, namespace_of(kind, at)?);
         let mut first: VecDeque<Result<Delivered, Status>> = VecDeque::new();
@@ -86,19 +86,26 @@ impl Api {
             given.filter(|rv| *rv > 0).unwrap_or_else(|| self.store.revision())
         };
         let events = self.store.watch(&prefix, after).map_err(|e| store_status(&e))?;
-        let selection = query.list.clone();
+        let (selection, kind, life) = (query.list.clone(), kind.clone(), self.registry.life(kind));
         let live = events.flat_map(move |batch| {
             let delivered: Vec<Result<Delivered, Status>> = match batch {
-                Ok(batch) => {
-                    batch.iter().filter_map(|e| seen(&selection, e)).map(|e| plain(in_version(kind, e))).collect()
-                }
+                Ok(batch) => batch
+                    .iter()
+                    .filter_map(|e| seen(&kind, &selection, e))
+                    .map(|e| plain(in_version(&kind, e)))
+                    .collect(),
                 Err(error) => vec![Err(store_status(&error))],
             };
             stream::iter(delivered)
         });
         let followed: Events =
             if query.bookmarks { with_bookmarks(live.boxed(), self.store.clone()) } else { live.boxed() };
-        Ok(stream::iter(first).chain(followed).boxed())
+        let events = stream::iter(first).chain(followed);
+        Ok(match life {
+            // The watch of a custom resource ends with its definition, and begins anew when that changes.
+            Some(life) => events.take_until(life.cancelled_owned()).boxed(),
+            None => events.boxed(),
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
 use crate::admission;
-use crate::api::{Api, key, namespace_of, not_allowed, served, store_status, stored_kind_of};
+use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::decode::{self, FieldValidation, Parsed};
 use crate::user::User;
 
@@ -57,8 +57,9 @@ impl WriteQuery {
 
     /// Notes in `new` who owns what after this write.
     fn track(&self, kind: &Kind, part: Part, old: Option<&Value>, new: &mut Value) {
-        let Some(schema) = kind.schema.as_deref().filter(|_| !self.applied) else { return };
-        self.recorded(kind, part, |write| patch::track(schema::place(schema::table(), schema), old, new, write));
+        if !self.applied && kind.schema.is_some() {
+            self.recorded(kind, part, |write| patch::track(kind.place(), old, new, write));
+        }
     }
 }
 
@@ -123,7 +124,7 @@ impl Api {
         body: Body<'_>,
         query: &WriteQuery,
     ) -> Result<Written, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        let kind = &*self.stored_kind_of(&at.gvr)?;
         let mut warnings = Vec::new();
         let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
         self.create_value(user, kind, at, value, query, warnings).await
@@ -139,6 +140,10 @@ impl Api {
         query: &WriteQuery,
         mut warnings: Vec<String>,
     ) -> Result<Written, Status> {
+        if kind.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let message = "create not allowed while custom resource definition is terminating";
+            return Err(Status { message: message.into(), ..not_allowed() });
+        }
         let namespace = namespace_of(kind, at)?;
         set_namespace(kind, &mut value, namespace)?;
         let metadata = metadata_of(&mut value);
@@ -167,10 +172,10 @@ impl Api {
         if kind.generation {
             metadata.insert("generation".into(), 1.into());
         }
-        (kind.rules.default)(&mut value);
-        (kind.rules.prepare_create)(&mut value);
+        kind.default(&mut value);
+        kind.prepare_create(&mut value);
         let reserved = admission::create(self, user, kind, &mut value).await?;
-        (kind.rules.default)(&mut value);
+        kind.default(&mut value);
         tidy(&mut value);
         query.track(kind, Part::Main, None, &mut value);
         let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
@@ -179,7 +184,7 @@ impl Api {
         warnings.extend((kind.rules.warnings)(&value, None));
         let draft = self.draft(kind, &mut value)?;
         if query.dry_run {
-            return Ok(Written { object: Arc::new(draft.seal(0)), created: true, warnings });
+            return Ok(Written { object: served(kind, Arc::new(draft.seal(0))), created: true, warnings });
         }
         let key = key(kind, namespace, &name);
         loop {
@@ -192,7 +197,7 @@ impl Api {
                     let object = done.objects.into_iter().next().flatten();
                     let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
                     reserved.keep();
-                    return Ok(Written { object, created: true, warnings });
+                    return Ok(Written { object: served(kind, object), created: true, warnings });
                 }
                 // Another write was charged meanwhile: there may still be enough.
                 Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
@@ -216,7 +221,7 @@ impl Api {
         body: Body<'_>,
         query: &WriteQuery,
     ) -> Result<Written, Status> {
-        let kind = stored_kind_of(&at.gvr)?;
+        let kind = &*self.stored_kind_of(&at.gvr)?;
         let part = part_of(kind, at.subresource.as_deref())?;
         let mut warnings = Vec::new();
         let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
@@ -318,10 +323,10 @@ impl Api {
         new["apiVersion"] = old["apiVersion"].clone();
         new["kind"] = old["kind"].clone();
         restore_metadata(new, old);
-        (kind.rules.default)(new);
+        kind.default(new);
         match part {
-            Part::Main => (kind.rules.prepare_update)(new, old),
-            Part::Status => (kind.rules.prepare_status)(new, old),
+            Part::Main => kind.prepare_update(new, old),
+            Part::Status => kind.prepare_status(new, old),
             Part::Finalize => kinds::kind::keep(new, old, "status"),
             Part::Approval => kinds::prepare_approval(new, old),
             Part::Special | Part::Binding => {}
@@ -330,8 +335,8 @@ impl Api {
         tidy(new);
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
-            let changed =
-                !matches!(part, Part::Status | Part::Approval | Part::Binding) && spec_of(new) != spec_of(old);
+            let changed = !matches!(part, Part::Status | Part::Approval | Part::Binding)
+                && spec_of(kind, new) != spec_of(kind, old);
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         self.check(kind, new, Some(old), part)?;
@@ -343,7 +348,7 @@ impl Api {
         }
         let draft = self.draft(kind, new)?;
         if query.dry_run {
-            return Ok(Committed::Done(Arc::new(draft.seal(current.mod_revision)), warnings));
+            return Ok(Committed::Done(served(kind, Arc::new(draft.seal(current.mod_revision))), warnings));
         }
         let mut charges = match part {
             Part::Main | Part::Special => admission::updated(self, kind, new, old)?,
@@ -362,7 +367,8 @@ impl Api {
             Ok(done) => {
                 let object = done.objects.into_iter().next().flatten();
                 reserved.keep();
-                Ok(Committed::Done(object.ok_or_else(|| Status::internal("the store returned nothing"))?, warnings))
+                let object = object.ok_or_else(|| Status::internal("the store returned nothing"))?;
+                Ok(Committed::Done(served(kind, object), warnings))
             }
             Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
                 Ok(Committed::Conflict(Some(current.clone())))
@@ -377,10 +383,10 @@ impl Api {
         let mut errors = Vec::new();
         kinds::validate_metadata(kind, new, old, &mut errors);
         match (part, old) {
-            (Part::Status, Some(old)) => (kind.rules.validate_status)(new, old, &mut errors),
+            (Part::Status, Some(old)) => kind.validate_status(new, old, &mut errors),
             (Part::Approval, Some(old)) => kinds::validate_approval(new, old, &mut errors),
             (Part::Special | Part::Binding, _) => {}
-            _ => (kind.rules.validate)(new, old, &mut errors),
+            _ => kind.validate(new, old, &mut errors),
         }
         if errors.is_empty() {
             return Ok(());
@@ -393,6 +399,9 @@ impl Api {
     /// Encodes a tree, with the kind's selectable fields in its head.
     pub(crate) fn draft(&self, kind: &Kind, value: &mut Value) -> Result<Draft, Status> {
         let fields = kinds::fields(kind, value);
+        if let Some(stored) = kind.storage_version.as_ref().filter(|_| kind.custom.is_some()) {
+            value["apiVersion"] = stored.api_version().into();
+        }
         let mut draft = Draft::new(value).map_err(|e| Status::bad_request(e.to_string()))?;
         draft.head.fields = fields;
         Ok(draft)
@@ -484,10 +493,11 @@ fn tidy(value: &mut Value) {
     }
 }
 
-/// Everything but metadata and status: what a generation counts.
-fn spec_of(value: &Value) -> Map<String, Value> {
+/// What a generation counts: everything but metadata, and status where that is apart.
+fn spec_of(kind: &Kind, value: &Value) -> Map<String, Value> {
+    let counts = |key: &str| key != "metadata" && (key != "status" || (kind.custom.is_some() && !kind.has_status()));
     let entries = value.as_object().into_iter().flatten();
-    entries.filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status")).map(|(k, v)| (k.clone(), v.clone())).collect()
+    entries.filter(|(k, _)| counts(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// True when nothing changed but the resourceVersion.

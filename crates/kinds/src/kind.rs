@@ -1,8 +1,12 @@
 //! What the declaration of a resource says.
 
+use std::sync::Arc;
+
 use object::{Gvk, Gvr, Invalid};
+use schema::{DecodeError, Problem};
 use serde_json::Value;
 
+use crate::custom::Custom;
 use crate::{cells, names};
 
 /// The declaration of one resource: plain data and pure rules. Built-in kinds return one from `fn kind()`; a
@@ -49,6 +53,8 @@ pub struct Kind {
     pub schema: Option<String>,
     /// The rules in code.
     pub rules: Rules,
+    /// What a CustomResourceDefinition says of the kind; `None` for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// Whether objects live in namespaces.
@@ -176,8 +182,73 @@ impl Kind {
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
     }
+    /// `PodList`.
+    pub fn list_kind(&self) -> String {
+        match &self.custom {
+            Some(custom) => custom.list_kind.clone(),
+            None => format!("{}List", self.kind),
+        }
+    }
+    /// Reads a tree as this kind; what strict decoding objects to is added to `problems`.
+    pub fn decode(&self, value: Value, problems: &mut Vec<Problem>) -> Result<Value, DecodeError> {
+        match (&self.custom, &self.schema) {
+            (Some(custom), _) => custom.decode(value, problems),
+            (None, Some(name)) => schema::decode(schema::table(), name, value, problems),
+            (None, None) => Ok(value),
+        }
+    }
+    /// How objects of the kind merge.
+    pub fn place(&self) -> schema::Place<'_> {
+        match &self.custom {
+            Some(custom) => schema::custom_place(schema::table(), &custom.root),
+            None => schema::place(schema::table(), self.schema.as_deref().unwrap_or("")),
+        }
+    }
+    /// Fills in defaults. Idempotent.
+    pub fn default(&self, value: &mut Value) {
+        match &self.custom {
+            Some(custom) => custom.default(value),
+            None => (self.rules.default)(value),
+        }
+    }
+    /// Before a create: see [`Rules::prepare_create`].
+    pub fn prepare_create(&self, value: &mut Value) {
+        if self.custom.is_none() || self.has_status() {
+            (self.rules.prepare_create)(value);
+        }
+    }
+    /// Before an update through the main resource: see [`Rules::prepare_update`].
+    pub fn prepare_update(&self, new: &mut Value, old: &Value) {
+        if self.custom.is_none() || self.has_status() {
+            (self.rules.prepare_update)(new, old);
+        }
+    }
+    /// Before an update through `status`: see [`Rules::prepare_status`].
+    pub fn prepare_status(&self, new: &mut Value, old: &Value) {
+        match &self.custom {
+            Some(_) => Custom::prepare_status(new, old),
+            None => (self.rules.prepare_status)(new, old),
+        }
+    }
+    /// Adds the field errors of a create or an update.
+    pub fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+        match &self.custom {
+            Some(custom) => custom.validate(new, old, errors),
+            None => (self.rules.validate)(new, old, errors),
+        }
+    }
+    /// Adds the field errors of an update through `status`.
+    pub fn validate_status(&self, new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
+        match &self.custom {
+            Some(custom) => custom.validate(new, Some(old), errors),
+            None => (self.rules.validate_status)(new, old, errors),
+        }
+    }
     /// The cells of an object's table row, one per column. `now` is seconds since the epoch.
     pub fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        if let Some(custom) = &self.custom {
+            return custom.row(object, now);
+        }
         let cells = (self.rules.row)(object, now);
         if !cells.is_empty() {
             return cells;
@@ -198,10 +269,11 @@ impl Kind {
     }
     /// True when objects of the kind's storage may be in the form of another version; see [`crate::convert`].
     pub fn is_converted(&self) -> bool {
-        matches!(
-            (self.group.as_str(), self.kind.as_str()),
-            ("autoscaling", "HorizontalPodAutoscaler") | ("" | "events.k8s.io", "Event")
-        )
+        self.custom.is_some()
+            || matches!(
+                (self.group.as_str(), self.kind.as_str()),
+                ("autoscaling", "HorizontalPodAutoscaler") | ("" | "events.k8s.io", "Event")
+            )
     }
     /// True when writes to the main resource leave `status` alone.
     pub fn has_status(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The table of built-in kinds. What a resource *is called* (names, scope, verbs, columns) is data read off upstream
 //! (`data/resources.json`); what it *does* (defaulting, validation, rows) is a room of pure rules, one file per resource.
 //! Routing, discovery, OpenAPI, RBAC verbs, watch, patch, apply and the tables of `kubectl get` all follow from a [`Kind`];
-//! a CustomResourceDefinition makes the same declaration at run time.
+//! a CustomResourceDefinition makes the same declaration at run time ([`custom`]).
 //!
 //! What belongs here: names, scope, versions, defaulting, validation, what an update may not change, status separation,
 //! selectable fields, columns. What does not: anything that needs a clock, another object, the store or a request
@@ -20,6 +20,7 @@ mod certificates;
 mod checks;
 mod convert;
 mod core;
+pub mod custom;
 mod extensions;
 mod flowcontrol;
 pub mod kind;

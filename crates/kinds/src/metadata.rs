@@ -69,7 +69,8 @@ pub(crate) fn labels(labels: &Value, path: &str, errors: &mut Vec<Invalid>) {
     }
 }
 
-fn annotations(annotations: &Value, path: &str, errors: &mut Vec<Invalid>) {
+/// Checks an annotation map at `path`.
+pub(crate) fn annotations(annotations: &Value, path: &str, errors: &mut Vec<Invalid>) {
     let mut bytes = 0;
     for (key, value) in annotations.as_object().into_iter().flatten() {
         // Upstream checks annotation keys in lower case.

@@ -1,7 +1,7 @@
 //! All kinds, and how to find one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use object::{Gvk, Gvr};
 use serde::Deserialize;
@@ -43,7 +43,7 @@ struct SubRow {
 
 /// Resources in discovery's order.
 pub struct Table {
-    kinds: Vec<Kind>,
+    kinds: Vec<Arc<Kind>>,
     by_gvr: HashMap<Gvr, usize>,
     by_gvk: HashMap<Gvk, usize>,
 }
@@ -228,6 +228,7 @@ impl From<Row> for Kind {
             categories: row.categories,
             verbs: row.verbs,
             schema: row.schema,
+            custom: None,
         }
     }
 }
@@ -235,7 +236,7 @@ impl From<Row> for Kind {
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let rows: Vec<Row> =
         serde_json::from_str(RESOURCES).expect("data/resources.json is part of the source and covered by a test");
-    let kinds: Vec<Kind> = rows.into_iter().map(Kind::from).collect();
+    let kinds: Vec<Arc<Kind>> = rows.into_iter().map(|row| Arc::new(row.into())).collect();
     let by_gvr = kinds.iter().enumerate().map(|(i, k)| (k.gvr(), i)).collect();
     let by_gvk = kinds.iter().enumerate().map(|(i, k)| (k.gvk(), i)).collect();
     Table { kinds, by_gvr, by_gvk }
@@ -248,15 +249,15 @@ pub fn table() -> &'static Table {
 
 impl Table {
     /// All kinds, in discovery's order.
-    pub fn kinds(&self) -> &[Kind] {
+    pub fn kinds(&self) -> &[Arc<Kind>] {
         &self.kinds
     }
     /// The kind of a resource.
-    pub fn by_gvr(&self, gvr: &Gvr) -> Option<&Kind> {
+    pub fn by_gvr(&self, gvr: &Gvr) -> Option<&Arc<Kind>> {
         self.by_gvr.get(gvr).map(|i| &self.kinds[*i])
     }
     /// The kind of that name.
-    pub fn by_gvk(&self, gvk: &Gvk) -> Option<&Kind> {
+    pub fn by_gvk(&self, gvk: &Gvk) -> Option<&Arc<Kind>> {
         self.by_gvk.get(gvk).map(|i| &self.kinds[*i])
     }
     /// Groups in order of appearance, each with its versions in order of preference.
@@ -276,6 +277,9 @@ impl Table {
 /// The values of the kind's selectable fields. Events have those of both their versions, whichever they came in: a selector of
 /// one finds what was written through the other.
 pub fn fields(kind: &Kind, object: &Value) -> BTreeMap<String, String> {
+    if let Some(custom) = &kind.custom {
+        return custom.fields(object);
+    }
     if kind.kind != "Event" {
         return selected(kind, object);
     }

@@ -51,7 +51,7 @@ fn the_table_is_upstreams() {
     let facts: Vec<Fact> = serde_json::from_str(FACTS).unwrap();
     let order: Vec<Gvr> = facts.iter().map(|f| Gvr::new(&f.group, &f.version, &f.resource)).collect();
     assert_eq!(
-        table().kinds().iter().map(Kind::gvr).collect::<Vec<_>>(),
+        table().kinds().iter().map(|kind| kind.gvr()).collect::<Vec<_>>(),
         order,
         "the same resources, in the same order"
     );

@@ -10,6 +10,7 @@
 //! Start reading at [`body`](crate::Object).
 
 mod body;
+mod jsonpath;
 pub mod names;
 pub mod patch;
 pub mod quantity;
@@ -17,6 +18,7 @@ pub mod selector;
 mod status;
 
 pub use body::{Draft, Head, MalformedObject, Object, OwnerReference};
+pub use jsonpath::JsonPath;
 pub use names::{Gvk, Gvr};
 pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};

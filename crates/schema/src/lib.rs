@@ -7,7 +7,8 @@
 //!  out of k8s-openapi)                   +--> openapi: documents, with data/descriptions.json.z
 //! data/protobuf.json --------------------+--> protobuf: the binary form of objects
 //! ```
-//! The table is parsed at the first use. A CustomResourceDefinition makes types of the same form at run time, in a [`Table`] of its own.
+//! The table is parsed at the first use. A CustomResourceDefinition brings a schema tree of its own
+//! ([`structural`]), which merges, decodes and documents by the same code.
 //!
 //! What belongs here: types and pure functions over them. What does not: which resources are served (`kinds`), defaults and
 //! validation beyond the shape.
@@ -20,10 +21,12 @@ pub mod openapi;
 mod place;
 pub mod protobuf;
 mod strategic;
+pub mod structural;
 mod types;
 pub mod yaml;
 
 pub use decode::{DecodeError, Decoded, Problem, decode, decode_json, decode_yaml, strict_error};
-pub use place::{Place, place};
+pub use place::{Place, custom_place, place};
 pub use strategic::{PatchError, strategic_merge};
+pub use structural::decode_custom;
 pub use types::{Field, ListType, Opaque, Scalar, Struct, Table, Type, table};

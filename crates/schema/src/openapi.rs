@@ -11,11 +11,13 @@ use serde_json::{Map, Value, json};
 
 use crate::types::{Scalar, Table, Type};
 
+mod custom;
 mod definitions;
 mod described;
 mod gnostic;
 mod paths;
 
+pub use custom::CustomSchema;
 pub use gnostic::encode as encode_v2;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -37,6 +39,10 @@ pub struct Served {
     pub verbs: Vec<String>,
     /// The type's full name.
     pub schema: String,
+    /// The schema of a custom resource, which the table of types does not have.
+    pub custom: Option<CustomSchema>,
+    /// Whether there are the subresources `status` and `scale`.
+    pub subresources: (bool, bool),
 }
 
 /// The two forms of documents.
@@ -102,6 +108,15 @@ pub fn document_v2(table: &Table, resources: &[Served], version: &str) -> Value 
 fn schemas(table: &Table, resources: &[Served], dialect: Dialect) -> Map<String, Value> {
     let mut names = BTreeSet::new();
     for resource in resources {
+        if resource.custom.is_some() {
+            for name in ["ObjectMeta", "ListMeta"] {
+                collect(table, &format!("{META}.{name}"), &mut names);
+            }
+            if resource.subresources.1 {
+                collect(table, "io.k8s.api.autoscaling.v1.Scale", &mut names);
+            }
+            continue;
+        }
         collect(table, &resource.schema, &mut names);
         let list = format!("{}List", resource.schema);
         if resource.verbs.iter().any(|verb| verb == "list") {
@@ -118,7 +133,7 @@ fn schemas(table: &Table, resources: &[Served], dialect: Dialect) -> Map<String,
         };
         Some((name.clone(), schema))
     });
-    definitions.collect()
+    definitions.chain(custom::definitions(resources, dialect)).collect()
 }
 
 /// Adds a type and all that it refers to.

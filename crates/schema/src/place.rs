@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use object::patch::{MergeInfo, PatchStrategy, Shape};
 use serde_json::{Map, Value};
 
+use crate::structural::{Kind, META_FIELDS, Node};
 use crate::types::{Field, ListType, Opaque, Scalar, Struct, Table, Type};
+
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// A place in the table: a type, and the field that it is the type of.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,8 @@ enum At<'a> {
     Scalar(Scalar),
     List(&'a Type),
     Map(&'a Type),
+    /// A place in a custom resource's schema, and whether it is that of a whole resource.
+    Node(&'a Node, bool),
     /// Anything; its maps merge by entry.
     Open,
     /// Anything, replaced whole.
@@ -35,7 +40,29 @@ pub fn place<'a>(table: &'a Table, name: &str) -> Place<'a> {
     Place { table, at, field: None }
 }
 
+/// The place of a whole custom resource; `table` has the type of its metadata.
+pub fn custom_place<'a>(table: &'a Table, root: &'a Node) -> Place<'a> {
+    Place { table, at: At::Node(root, true), field: None }
+}
+
 impl<'a> Place<'a> {
+    /// The place of a field of a custom resource.
+    fn below(self, node: &'a Node, resource: bool, name: &str) -> Option<Self> {
+        if resource && META_FIELDS.contains(&name) {
+            let named = match name {
+                "metadata" => At::Struct(self.table.get(OBJECT_META)?),
+                _ => At::Scalar(Scalar::String),
+            };
+            return Some(Self { at: named, field: None, ..self });
+        }
+        let known = node.properties.get(name).or(node.entry());
+        match known {
+            Some(below) => Some(Self { at: At::Node(below, below.embedded), field: None, ..self }),
+            None if node.preserve || node.additional.is_some() => Some(Self { at: At::Open, field: None, ..self }),
+            None => None,
+        }
+    }
+
     fn of(self, kind: &'a Type, field: Option<&'a Field>) -> Self {
         let at = match kind {
             Type::Scalar(scalar) => At::Scalar(*scalar),
@@ -65,6 +92,12 @@ impl MergeInfo for Place<'_> {
             (At::Struct(declared), Value::Object(_)) if !atomic && !declared.atomic => Shape::Map,
             (At::Map(_), Value::Object(_)) if !atomic => Shape::Map,
             (At::Open, Value::Object(_)) => Shape::Map,
+            (At::Node(node, _), Value::Object(_)) if !node.atomic => Shape::Map,
+            (At::Node(node, _), Value::Array(_)) => match node.list {
+                Some(ListType::Set) => Shape::Set,
+                Some(ListType::Map) => Shape::Keyed,
+                Some(ListType::Atomic) | None => Shape::Leaf,
+            },
             (At::List(_), Value::Array(_)) => match self.list() {
                 Some(ListType::Set) => Shape::Set,
                 Some(ListType::Map) => Shape::Keyed,
@@ -81,23 +114,35 @@ impl MergeInfo for Place<'_> {
                 None => declared.open.then_some(Self { at: At::Open, field: None, ..self }),
             },
             At::Map(element) => Some(self.of(element, None)),
+            At::Node(node, resource) => self.below(node, resource, name),
             At::Open | At::Raw => Some(Self { field: None, ..self }),
             At::Scalar(_) | At::List(_) => None,
         }
     }
 
     fn is_declared(self, name: &str) -> bool {
-        matches!(self.at, At::Struct(declared) if declared.fields.contains_key(name))
+        match self.at {
+            At::Struct(declared) => declared.fields.contains_key(name),
+            At::Node(node, resource) => node.properties.contains_key(name) || (resource && META_FIELDS.contains(&name)),
+            _ => false,
+        }
     }
 
     fn element(self) -> Self {
         match self.at {
             At::List(element) => self.of(element, None),
+            At::Node(node, _) => match &node.items {
+                Some(items) => Self { at: At::Node(items, items.embedded), field: None, ..self },
+                None => Self { at: At::Open, field: None, ..self },
+            },
             _ => Self { field: None, ..self },
         }
     }
 
     fn keys(&self) -> &[String] {
+        if let At::Node(node, _) = self.at {
+            return &node.keys;
+        }
         match self.field {
             Some(field) if !field.keys.is_empty() => &field.keys,
             Some(field) => field.merge_key.as_slice(),
@@ -108,6 +153,7 @@ impl MergeInfo for Place<'_> {
     fn key_default(self, key: &str) -> Option<Value> {
         match self.at {
             At::Struct(declared) => declared.fields.get(key)?.default.clone(),
+            At::Node(node, _) => node.properties.get(key)?.default.clone(),
             _ => None,
         }
     }
@@ -130,6 +176,7 @@ impl MergeInfo for Place<'_> {
             At::Struct(_) | At::Map(_) if !value.is_object() => Err(format!("expected map, got &{{{}}}", shown())),
             At::List(_) if !value.is_array() => Err(format!("expected list, got &{{{}}}", shown())),
             At::Scalar(scalar) => check_scalar(scalar, value, shown),
+            At::Node(node, _) => check_node(node, value, shown),
             _ => Ok(()),
         }
     }
@@ -141,6 +188,18 @@ impl MergeInfo for Place<'_> {
             replace: field.strategy.as_deref() == Some("replace"),
             merge_key: field.merge_key.as_deref(),
         }
+    }
+}
+
+/// Only what merging depends on; the schema's validation says the rest.
+fn check_node(node: &Node, value: &Value, shown: impl Fn() -> String) -> Result<(), String> {
+    match node.kind {
+        Some(Kind::Object) if !value.is_object() => Err(format!("expected map, got &{{{}}}", shown())),
+        Some(Kind::Array) if !value.is_array() => Err(format!("expected list, got &{{{}}}", shown())),
+        Some(Kind::String) => check_scalar(Scalar::String, value, shown),
+        Some(Kind::Boolean) => check_scalar(Scalar::Bool, value, shown),
+        Some(Kind::Integer | Kind::Number) => check_scalar(Scalar::Double, value, shown),
+        _ => Ok(()),
     }
 }
 

@@ -115,7 +115,7 @@ pub(super) fn compressed(body: Bytes, headers: &HeaderMap, content_type: &str) -
 }
 
 /// A document with its ETag; 304 when the client has it.
-pub(super) fn document(document: &'static Document, headers: &HeaderMap) -> Response<Body> {
+pub(super) fn document(document: &Document, headers: &HeaderMap) -> Response<Body> {
     let etag = format!("\"{}\"", document.etag);
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
     let mut response = if known {

@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod custom;
 mod deletion;
 mod encodings;
 mod kubectl;

@@ -1,5 +1,8 @@
 //! `apiextensions.k8s.io/v1 CustomResourceDefinition`.
 
+mod parts;
+mod structure;
+
 use object::Invalid;
 use serde_json::{Value, json};
 
@@ -7,7 +10,7 @@ use crate::kind::{NO_RULES, Rules};
 use crate::tree::{child, list, made, set, text};
 use crate::{checks, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_update, validate, ..NO_RULES };
 
 fn default(definition: &mut Value) {
     let stored = list(&definition["spec"]["versions"]).iter().find(|v| v["storage"] == true).map(|v| v["name"].clone());
@@ -34,8 +37,19 @@ fn default(definition: &mut Value) {
     }
 }
 
-fn prepare_create(definition: &mut Value) {
-    crate::kind::drop_status(definition);
+/// The version that objects are stored in from now on joins those that they may be stored in.
+fn prepare_update(new: &mut Value, old: &Value) {
+    crate::kind::keep_status(new, old);
+    let stored = list(&new["spec"]["versions"]).iter().find(|v| v["storage"] == true).map(|v| v["name"].clone());
+    if let Some(stored) = stored
+        && let Some(status) = made(new, "status")
+    {
+        let mut all = list(&status["storedVersions"]).to_vec();
+        if !all.contains(&stored) {
+            all.push(stored);
+        }
+        status["storedVersions"] = all.into();
+    }
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
@@ -55,12 +69,14 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         "" => errors.push(Invalid::required("spec.scope", "")),
         _ => checks::one_of(spec, "spec", "scope", &["Cluster", "Namespaced"], errors),
     }
-    validate_versions(list(&spec["versions"]), errors);
+    let olds = old.map_or(&[][..], |old| list(&old["spec"]["versions"]));
+    validate_versions(list(&spec["versions"]), olds, errors);
     validate_names(&spec["names"], errors);
-    checks::one_of(&spec["conversion"], "spec.conversion", "strategy", &["None", "Webhook"], errors);
-    if spec["conversion"]["strategy"] == "Webhook" && !spec["conversion"]["webhook"].is_object() {
-        let detail = "required when strategy is set to Webhook, but not allowed if otherwise";
-        errors.push(Invalid::required("spec.conversion.webhook", detail));
+    parts::conversion(spec, errors);
+    if spec["preserveUnknownFields"] == true {
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(Invalid::invalid("spec.preserveUnknownFields", &true.into(), detail));
     }
     let established = old.is_some_and(|old| {
         let conditions = list(&old["status"]["conditions"]);
@@ -72,7 +88,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     }
 }
 
-fn validate_versions(versions: &[Value], errors: &mut Vec<Invalid>) {
+fn validate_versions(versions: &[Value], olds: &[Value], errors: &mut Vec<Invalid>) {
     let mut seen = Vec::new();
     for (index, version) in versions.iter().enumerate() {
         let path = format!("spec.versions[{index}]");
@@ -85,9 +101,15 @@ fn validate_versions(versions: &[Value], errors: &mut Vec<Invalid>) {
             errors.push(Invalid::invalid("spec.versions", &name.into(), detail));
         }
         seen.push(name);
-        if !version["schema"]["openAPIV3Schema"].is_object() {
-            errors.push(Invalid::required(&format!("{path}.schema.openAPIV3Schema"), "schemas are required"));
+        let schema = &version["schema"]["openAPIV3Schema"];
+        // What was accepted once is not looked at again.
+        let known = olds.iter().any(|old| old["schema"]["openAPIV3Schema"] == *schema);
+        match schema.is_object() {
+            false => errors.push(Invalid::required(&format!("{path}.schema.openAPIV3Schema"), "schemas are required")),
+            true if known => {}
+            true => structure::validate(schema, &format!("{path}.schema.openAPIV3Schema"), errors),
         }
+        parts::validate(version, &path, errors);
     }
     if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
         let detail = "must have exactly one version marked as storage version";

@@ -33,6 +33,8 @@ const LIST: &[(&str, &str)] = &[
     ("watch", "boolean"),
 ];
 
+const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+
 /// One verb of a resource.
 struct Verb {
     /// As discovery names it.
@@ -91,6 +93,16 @@ pub(super) fn all(resources: &[Served], dialect: Dialect) -> Map<String, Value> 
         let collection = gvr.path(resource.namespaced.then_some("{namespace}"));
         add(resource, &collection, true, dialect, &mut paths);
         add(resource, &format!("{collection}/{{name}}"), false, dialect, &mut paths);
+        for (has, name) in [(resource.subresources.0, "status"), (resource.subresources.1, "scale")] {
+            if has && resource.custom.is_some() {
+                let parts = Served {
+                    verbs: ["get", "update", "patch"].map(Into::into).into(),
+                    schema: if name == "scale" { SCALE.into() } else { resource.schema.clone() },
+                    ..resource.clone()
+                };
+                add(&parts, &format!("{collection}/{{name}}/{name}"), false, dialect, &mut paths);
+            }
+        }
         if resource.namespaced {
             let across = &gvr.path(None);
             let only_list = Served { verbs: vec!["list".into()], ..resource.clone() };
@@ -144,10 +156,11 @@ fn operation(resource: &Served, path: &str, verb: &Verb, dialect: Dialect) -> Va
     let mut parameters: Vec<Value> =
         verb.query.iter().map(|(name, kind)| parameter(name, kind, "query", dialect)).collect();
     let across = resource.namespaced && !path.contains("{namespace}");
+    let part = path.rsplit_once("{name}/").map_or("", |(_, part)| part);
     let mut operation = json!({
         "tags": [format!("{}_{}", short_group(&resource.group), resource.version)],
         "description": format!("{} {}", verb.words, resource.kind),
-        "operationId": operation_id(resource, verb, across),
+        "operationId": operation_id(resource, verb, across) + &capital(part),
         "x-kubernetes-action": verb.action,
         "x-kubernetes-group-version-kind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
     });

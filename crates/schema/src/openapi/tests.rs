@@ -12,6 +12,8 @@ fn served(group: &str, kind: &str, plural: &str, schema: &str) -> Served {
             .map(Into::into)
             .into(),
         schema: schema.into(),
+        custom: None,
+        subresources: (false, false),
     }
 }
 

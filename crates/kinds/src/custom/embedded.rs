@@ -1,0 +1,61 @@
+//! Resources within custom resources (`x-kubernetes-embedded-resource`): they say what they are, and their metadata is checked like any.
+
+use object::Invalid;
+use schema::structural::Node;
+use serde_json::Value;
+
+use crate::tree::text;
+use crate::{metadata, names};
+
+/// Adds the errors of resources below the root.
+pub(super) fn validate(value: &Value, node: &Node, path: &str, errors: &mut Vec<Invalid>) {
+    match value {
+        Value::Object(entries) => {
+            if node.embedded {
+                resource(value, path, errors);
+            }
+            for (key, value) in entries {
+                if let Some(below) = node.properties.get(key).or(node.entry()) {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    validate(value, below, &path, errors);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(below) = &node.items {
+                for (index, item) in items.iter().enumerate() {
+                    validate(item, below, &format!("{path}[{index}]"), errors);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn resource(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    let version = text(&value["apiVersion"]);
+    if version.is_empty() {
+        errors.push(Invalid::required(&format!("{path}.apiVersion"), "must not be empty"));
+    } else if version.matches('/').count() > 1 {
+        let detail = format!("unexpected GroupVersion string: {version}");
+        errors.push(Invalid::invalid(&format!("{path}.apiVersion"), &version.into(), detail));
+    }
+    let kind = text(&value["kind"]);
+    if kind.is_empty() {
+        errors.push(Invalid::required(&format!("{path}.kind"), "must not be empty"));
+    } else if let Some(why) = names::label_1035(&kind.to_lowercase()) {
+        let detail = format!("may have mixed case, but should otherwise match: {why}");
+        errors.push(Invalid::invalid(&format!("{path}.kind"), &kind.into(), detail));
+    }
+    let own = &value["metadata"];
+    for (field, rule) in [("name", names::subdomain as fn(&str) -> Option<String>), ("namespace", names::label)] {
+        let name = text(&own[field]);
+        if !name.is_empty()
+            && let Some(why) = rule(name)
+        {
+            errors.push(Invalid::invalid(&format!("{path}.metadata.{field}"), &name.into(), why));
+        }
+    }
+    metadata::labels(&own["labels"], &format!("{path}.metadata.labels"), errors);
+    metadata::annotations(&own["annotations"], &format!("{path}.metadata.annotations"), errors);
+}
