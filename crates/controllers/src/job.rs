@@ -3,7 +3,7 @@
 //! A pod that ended is counted exactly once, even across restarts, by three steps that each leave a trace: its uid goes to
 //! `status.uncountedTerminatedPods`; then the pod loses the finalizer `batch.kubernetes.io/job-tracking`; then its uid goes
 //! and a counter goes up (`counting`, KEP-2307). Which pods are missing is in `pods`, indexes in `indexes`.
-//! Not here yet: pod failure policy, back-off limit per index, success policy.
+//! What failures mean and which successes suffice is in `policy`.
 
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use crate::{Controller, Event, Plan};
 mod counting;
 mod indexes;
 mod pods;
+mod policy;
 
 use pods::Pods;
 
@@ -58,6 +59,10 @@ struct Spec {
     suspend: bool,
     pod_replacement_policy: String,
     managed_by: Option<String>,
+    pod_failure_policy: Option<policy::FailurePolicy>,
+    backoff_limit_per_index: Option<i64>,
+    max_failed_indexes: Option<i64>,
+    success_policy: Option<policy::SuccessPolicy>,
     template: Value,
 }
 
@@ -81,6 +86,8 @@ pub(crate) struct Status {
     pub ready: i64,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub completed_indexes: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_indexes: Option<String>,
     pub uncounted_terminated_pods: Uncounted,
 }
 
@@ -146,7 +153,7 @@ fn reconcile(job: &Arc<Object>, world: &World) -> Plan {
     }
     let found = Pods::sort(&view, &claimed.objects, world);
     let mut status = view.status.clone();
-    let (due, mut released) = counting::count(&view, &found, &mut status);
+    let (due, mut released) = counting::count(&view, &found, &mut status, world);
     start(job, &view, &mut status, &mut plan, world);
     judge(&view, &found, &mut status, &mut plan, world);
     let ending = ["SuccessCriteriaMet", "FailureTarget"];
@@ -208,19 +215,28 @@ fn judge(view: &View, found: &Pods, status: &mut Status, plan: &mut Plan, world:
         None => succeeded > 0 && found.active.is_empty(),
     };
     let stamp = world.stamp();
-    let mut fail = |reason: &str, message: &str| {
-        set_condition(&mut status.conditions, made("FailureTarget", "True", reason, message, &stamp));
+    let completed = indexes::parse(&status.completed_indexes);
+    let failed_indexes = status.failed_indexes.as_deref().map(indexes::parse).unwrap_or_default();
+    let lost = failed_indexes.len() as i64;
+    let all_tried = view.spec.completions.is_some_and(|all| lost > 0 && succeeded + lost >= all);
+    let mut end = |kind: &str, reason: &str, message: &str| {
+        set_condition(&mut status.conditions, made(kind, "True", reason, message, &stamp));
     };
-    if failed > limit || restarts_exceed(view, found, limit, world) {
-        fail("BackoffLimitExceeded", "Job has reached the specified backoff limit");
+    let (fail, succeed) = ("FailureTarget", "SuccessCriteriaMet");
+    if let Some(why) = policy::job_failure(view, found, world) {
+        end(fail, "PodFailurePolicy", &why);
+    } else if failed > limit || restarts_exceed(view, found, limit, world) {
+        end(fail, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
     } else if deadline.is_some_and(|at| at <= world.now()) {
-        fail("DeadlineExceeded", "Job was active longer than specified deadline");
+        end(fail, "DeadlineExceeded", "Job was active longer than specified deadline");
+    } else if view.spec.max_failed_indexes.is_some_and(|most| lost > most) {
+        end(fail, "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes");
+    } else if let Some(why) = policy::success(view, &completed) {
+        end(succeed, "SuccessPolicy", &why);
     } else if enough {
-        let message = "Reached expected number of succeeded pods";
-        set_condition(
-            &mut status.conditions,
-            made("SuccessCriteriaMet", "True", "CompletionsReached", message, &stamp),
-        );
+        end(succeed, "CompletionsReached", "Reached expected number of succeeded pods");
+    } else if all_tried {
+        end(fail, "FailedIndexes", "Job has failed indexes");
     } else if let Some(at) = deadline {
         plan.requeue_after(at - world.now());
     }
@@ -259,6 +275,9 @@ fn finish(job: &Object, found: &Pods, status: &mut Status, plan: &mut Plan, worl
         let message = failed.message.clone().unwrap_or_default();
         let reason = match failed.reason() {
             "DeadlineExceeded" => "DeadlineExceeded",
+            "PodFailurePolicy" => "PodFailurePolicy",
+            "MaxFailedIndexesExceeded" => "MaxFailedIndexesExceeded",
+            "FailedIndexes" => "FailedIndexes",
             _ => "BackoffLimitExceeded",
         };
         plan.events.push(Event::warning(job, reason, message));

@@ -194,7 +194,13 @@ impl Members<'_> {
     fn condemn(&self, plan: &mut Plan) -> bool {
         let range = self.view.start()..self.view.end();
         let condemned: Vec<_> = self.pods.iter().rev().filter(|(ordinal, _)| !range.contains(ordinal)).collect();
-        for (_, pod) in &condemned {
+        let first_unwell = condemned.iter().rev().find(|(_, pod)| !self.is_healthy(pod)).map(|(ordinal, _)| **ordinal);
+        for (ordinal, pod) in &condemned {
+            // In order means: no pod goes that is not well, while another below it is not well either.
+            let is_unwell = !pod.head.is_terminating() && !self.is_healthy(pod);
+            if self.view.is_ordered() && is_unwell && first_unwell != Some(**ordinal) {
+                return false;
+            }
             if pod.head.is_terminating() {
                 if self.view.is_ordered() {
                     return false;

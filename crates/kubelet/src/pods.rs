@@ -7,6 +7,7 @@
 //! ```
 //! `plan` and `status` are pure; `worker` and its helpers (`start`, `kill`, `hooks`) only do what they say.
 
+pub(crate) mod admit;
 pub(crate) mod backoff;
 pub(crate) mod hooks;
 pub(crate) mod kill;

@@ -194,6 +194,7 @@ impl EmbeddedRuntime {
         if let Ok(container) = self.container(id)
             && container.exit.is_none()
         {
+            linux::cgroup::Cgroup::new(&container.spec.cgroup).kill();
             let exit = Exit { code: 255, oom: false, at: now(), error: None };
             let dir = self.inner.state.lock().container_dir(&container.sandbox, id);
             if let Err(error) = write_json(&dir.join(EXIT_FILE), &exit) {

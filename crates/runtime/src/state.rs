@@ -108,6 +108,8 @@ impl State {
                 container.started = read_json(&entry.path().join(STARTED_FILE));
                 container.exit = read_json(&entry.path().join(EXIT_FILE));
                 if !alive && container.started.is_some() && container.exit.is_none() {
+                    // Whatever outlived its shim must not run beside what takes its place.
+                    linux::cgroup::Cgroup::new(&container.spec.cgroup).kill();
                     let exit = Exit { code: 255, oom: false, at: now(), error: None };
                     write_json(&entry.path().join(EXIT_FILE), &exit)?;
                     container.exit = Some(exit);

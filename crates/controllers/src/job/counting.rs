@@ -4,12 +4,14 @@ use object::Object;
 
 use super::indexes::{self, Indexes};
 use super::pods::Pods;
+use super::policy::{self, Failure};
 use super::{Status, View, is_tracked, untrack};
 use crate::plan::Op;
+use crate::world::World;
 
 /// Brings the counters in `status` up to date. True when pods that ended are not noted in the stored status yet; and the
 /// operations that let pods go which are.
-pub(super) fn count(view: &View, found: &Pods, status: &mut Status) -> (bool, Vec<Op>) {
+pub(super) fn count(view: &View, found: &Pods, status: &mut Status, world: &World) -> (bool, Vec<Op>) {
     let mut new = false;
     let mut released = Vec::new();
     let mut completed = indexes::parse(&status.completed_indexes);
@@ -34,11 +36,16 @@ pub(super) fn count(view: &View, found: &Pods, status: &mut Status) -> (bool, Ve
                     continue;
                 }
             }
+            if !is_success && policy::failure(view, &world.pod(pod)) == Failure::Ignored {
+                released.push(untrack(pod));
+                continue;
+            }
             noted.push(pod.head.uid.clone());
             new = true;
         }
     }
     status.completed_indexes = indexes::print(&completed);
+    status.failed_indexes = policy::failed_indexes(view, found, status, world).map(|failed| indexes::print(&failed));
     // What is noted and no longer held is counted.
     let held = |uid: &String| found.all().any(|pod: &Object| pod.head.uid == *uid && is_tracked(pod));
     let uncounted = &mut status.uncounted_terminated_pods;

@@ -6,6 +6,7 @@ use object::Object;
 use serde_json::{Value, json};
 
 use super::indexes::{self, INDEX, Indexes};
+use super::policy::{self, FAILURES};
 use super::{Status, TRACKING, View, is_tracked, untrack};
 use crate::kinds::JOBS;
 use crate::views::Pod;
@@ -28,7 +29,7 @@ pub(super) struct Pods {
 
 impl Pods {
     pub fn sort(view: &View, objects: &[Arc<Object>], world: &World) -> Self {
-        let only_failed = view.spec.pod_replacement_policy == "Failed";
+        let only_failed = view.spec.pod_replacement_policy == "Failed" || view.spec.pod_failure_policy.is_some();
         let mut pods = Self::default();
         for object in objects {
             let pod = world.pod(object);
@@ -66,12 +67,13 @@ impl Pods {
 /// only what is surely right is done.
 pub(super) fn manage(job: &Arc<Object>, view: &View, found: &Pods, due: bool, plan: &mut Plan, world: &World) {
     let mut status = view.status.clone();
-    super::counting::count(view, found, &mut status);
+    super::counting::count(view, found, &mut status, world);
     let (active, succeeded) = (found.active.len() as i64, found.succeeded(view, &status));
+    let lost = indexes::parse(status.failed_indexes.as_deref().unwrap_or_default());
     let wanted = match view.spec.completions {
         None if succeeded > 0 => active,
         None => view.parallelism(),
-        Some(completions) => (completions - succeeded).clamp(0, view.parallelism()),
+        Some(completions) => (completions - succeeded - lost.len() as i64).clamp(0, view.parallelism()),
     };
     if active > wanted {
         let mut surplus = found.active.clone();
@@ -86,28 +88,47 @@ pub(super) fn manage(job: &Arc<Object>, view: &View, found: &Pods, due: bool, pl
     if missing <= 0 || due {
         return;
     }
-    let wait = pause(found, world);
+    // With a limit per index, an index that failed does not hold up the others.
+    let by_index = view.spec.backoff_limit_per_index.is_some();
+    let wait = if by_index { 0 } else { pause(&found.succeeded, &found.failed, world) };
     if wait > 0 {
         plan.requeue_after(wait);
         return;
     }
     let template = job_pod(job, view);
-    if view.is_indexed() {
-        let indexes = free_indexes(view, found, &indexes::parse(&status.completed_indexes), missing);
-        plan.step(
-            indexes.into_iter().map(|index| owner::create_pod(job, indexed(job, &template, index).into())).collect(),
-        );
-    } else {
+    if !view.is_indexed() {
         let template = Arc::new(template);
         plan.step((0..missing).map(|_| owner::create_pod(job, template.clone())).collect());
+        return;
     }
+    let mut done = indexes::parse(&status.completed_indexes);
+    done.extend(&lost);
+    let mut creates = Vec::new();
+    for index in free_indexes(view, found, &done) {
+        if creates.len() as i64 >= missing {
+            break;
+        }
+        let mut pod = indexed(job, &template, index);
+        if by_index {
+            let failed: Vec<_> = found.failed.iter().filter(|p| indexes::of_pod(p) == Some(index)).cloned().collect();
+            let wait = pause(&[], &failed, world);
+            if wait > 0 {
+                plan.requeue_after(wait);
+                continue;
+            }
+            let failures = policy::failures_of(view, found, index, world);
+            pod["metadata"]["annotations"][FAILURES] = json!(failures.to_string());
+        }
+        creates.push(owner::create_pod(job, pod.into()));
+    }
+    plan.step(creates);
 }
 
 /// Seconds to wait after failures: 10, doubled with each since the last success.
-fn pause(found: &Pods, world: &World) -> i64 {
+fn pause(succeeded: &[Arc<Object>], failed: &[Arc<Object>], world: &World) -> i64 {
     let ended = |pod: &Arc<Object>| finish_time(&world.pod(pod));
-    let success = found.succeeded.iter().filter_map(ended).max().unwrap_or(0);
-    let failures: Vec<i64> = found.failed.iter().filter_map(ended).filter(|at| *at >= success).collect();
+    let success = succeeded.iter().filter_map(ended).max().unwrap_or(0);
+    let failures: Vec<i64> = failed.iter().filter_map(ended).filter(|at| *at >= success).collect();
     let Some(last) = failures.iter().max() else { return 0 };
     let doublings = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(10);
     let pause = (BACKOFF.0 << doublings).min(BACKOFF.1);
@@ -126,12 +147,11 @@ fn finish_time(pod: &Pod) -> Option<i64> {
     ended.or_else(unready).or_else(deleted).or_else(|| pod.metadata.created())
 }
 
-/// The lowest indexes that are neither complete nor being worked on.
-fn free_indexes(view: &View, found: &Pods, completed: &Indexes, count: i64) -> Vec<i64> {
+/// The indexes that are neither done with nor being worked on, the lowest first.
+fn free_indexes(view: &View, found: &Pods, done: &Indexes) -> Vec<i64> {
     let busy: Indexes = found.active.iter().filter_map(|pod| indexes::of_pod(pod)).collect();
     let all = 0..view.spec.completions.unwrap_or(0);
-    let free = all.filter(|index| !busy.contains(index) && !completed.contains(index));
-    free.take(usize::try_from(count).unwrap_or(0)).collect()
+    all.filter(|index| !busy.contains(index) && !done.contains(index)).collect()
 }
 
 fn job_pod(job: &Object, view: &View) -> Value {

@@ -11,6 +11,7 @@ use object::Object;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::admit;
 use super::kill;
 use super::observed::{Observed, observe};
 use super::plan::{self, Plan};
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     uid: String,
     last: Option<PodStatus>,
     blocked: HashMap<String, Blocked>,
+    /// It was found to fit beside the other pods of the node.
+    is_admitted: bool,
     holds: Holds,
     probes: PodProbes,
     retry: Retry,
@@ -105,6 +108,7 @@ impl Worker {
             uid,
             last: None,
             blocked: HashMap::new(),
+            is_admitted: false,
             holds: Holds::new(),
             retry: Retry::new(FIRST_RETRY, LAST_RETRY),
             volume_retry: Retry::new(Duration::from_millis(500), Duration::from_secs(122)),
@@ -148,6 +152,10 @@ impl Worker {
         let newest = self.last.as_ref().unwrap_or(&input.pod.status);
         match stage(&input.pod, input.is_gone, newest, self.shared.clock.seconds()) {
             Stage::Run { deadline } => {
+                if let Some(verdict) = self.refusal(&input.pod, &observed) {
+                    self.shared.events.warning(About::pod(&input.pod), &verdict.reason, &verdict.message);
+                    return self.end(input, observed, Some(verdict)).await;
+                }
                 let next = self.advance(input, &observed).await;
                 let deadline = deadline.map(|seconds| seconds * SECOND);
                 Some(match next {
@@ -157,6 +165,22 @@ impl Worker {
             }
             Stage::End { verdict } => self.end(input, observed, verdict).await,
         }
+    }
+
+    /// Looks once, before anything of the pod exists here, whether it fits.
+    fn refusal(&mut self, pod: &Pod, observed: &Observed) -> Option<Blocked> {
+        if self.is_admitted || !observed.sandboxes.is_empty() || !observed.containers.is_empty() {
+            self.is_admitted = true;
+            return None;
+        }
+        let registry = self.shared.registry.read();
+        let others = registry
+            .iter()
+            .filter(|(uid, known)| **uid != self.uid && !known.pod.is_terminating() && !known.status.is_terminal());
+        let refusal = admit::refusal(pod, others.map(|(_, known)| &*known.pod), &self.shared.node);
+        drop(registry);
+        self.is_admitted = refusal.is_none();
+        refusal
     }
 
     fn after_error(&mut self) -> Next {
