@@ -309,28 +309,24 @@ impl Api {
     async fn evict(&self, user: &User, at: &Resource, eviction: &Value) -> Result<(Value, u16), Status> {
         let at = Resource { subresource: None, ..at.clone() };
         let pod = self.get(&at)?;
-        let prefix = format!("/registry/poddisruptionbudgets/{}/", pod.head.namespace);
-        let budgets = self.store.range(&prefix, None, 0, 0).map_err(|e| crate::api::store_status(&e))?;
-        for budget in budgets.items {
-            let value = budget.object.value().map_err(Status::internal)?;
-            let selected = object::LabelSelector::from_object(&value["spec"]["selector"])
-                .is_some_and(|s| s.matches(&pod.head.labels));
-            if selected && value["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
-                let mut status = Status::new(
-                    Reason::TooManyRequests,
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                );
-                status.causes = vec![object::Cause {
-                    reason: "DisruptionBudget".into(),
-                    message: format!(
-                        "The disruption budget {} does not allow evictions at this time",
-                        budget.object.head.name
-                    ),
-                    field: String::new(),
-                }];
-                return Err(status);
-            }
+        let value = pod.value().map_err(Status::internal)?;
+        let phase = value["status"]["phase"].as_str().unwrap_or("");
+        // What does not serve is no disruption.
+        if !pod.head.is_terminating() && !matches!(phase, "Succeeded" | "Failed" | "Pending") {
+            self.take_from_budget(user, &pod).await?;
         }
+        let query = WriteQuery::default();
+        let target = |old: &Value| {
+            let mut new = old.clone();
+            let mut conditions = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.retain(|c| c["type"] != "DisruptionTarget");
+            conditions.push(json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": base::time::now(),
+                "observedGeneration": old["metadata"]["generation"]}));
+            new["status"]["conditions"] = conditions.into();
+            Ok(new)
+        };
+        self.change(user, stored_kind_of(&at.gvr)?, &at, Part::Status, &query, target).await?;
         let request: DeleteRequest = serde_json::from_value(eviction["deleteOptions"].clone()).unwrap_or_default();
         match self.delete(user, &at, &request).await? {
             Deleted::Gone(_) | Deleted::Terminating(_) => Ok((
@@ -338,6 +334,44 @@ impl Api {
                 201,
             )),
         }
+    }
+
+    /// One disruption less in the budget that covers the pod, or the reason why not.
+    async fn take_from_budget(&self, user: &User, pod: &Object) -> Result<(), Status> {
+        let prefix = format!("/registry/poddisruptionbudgets/{}/", pod.head.namespace);
+        let budgets = self.store.range(&prefix, None, 0, 0).map_err(|e| crate::api::store_status(&e))?;
+        let covers = |budget: &Arc<Object>| {
+            let value = budget.value().unwrap_or_default();
+            object::LabelSelector::from_object(&value["spec"]["selector"]).is_some_and(|s| s.matches(&pod.head.labels))
+        };
+        let mut found = budgets.items.into_iter().map(|b| b.object).filter(covers);
+        let Some(budget) = found.next() else { return Ok(()) };
+        if found.next().is_some() {
+            return Err(Status::internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            ));
+        }
+        let name = &budget.head.name;
+        let gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
+        let at = Resource::object(&gvr, Some(&pod.head.namespace), name);
+        let take = |old: &Value| {
+            let allowed = old["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);
+            if allowed <= 0 {
+                let why = "Cannot evict pod as it would violate the pod's disruption budget.";
+                let mut status = Status::new(Reason::TooManyRequests, why);
+                status.causes = vec![object::Cause {
+                    reason: "DisruptionBudget".into(),
+                    message: format!("The disruption budget {name} does not allow evictions at this time"),
+                    field: String::new(),
+                }];
+                return Err(status);
+            }
+            let mut new = old.clone();
+            new["status"]["disruptionsAllowed"] = (allowed - 1).into();
+            new["status"]["disruptedPods"][pod.head.name.as_str()] = base::time::now().into();
+            Ok(new)
+        };
+        self.change(user, stored_kind_of(&gvr)?, &at, Part::Status, &WriteQuery::default(), take).await.map(drop)
     }
 }
 

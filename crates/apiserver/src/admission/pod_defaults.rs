@@ -49,7 +49,8 @@ fn priority(api: &Api, pod: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn tolerations(spec: &mut Value) {
+/// Also when a pod is updated: its tolerations may have been replaced.
+pub(super) fn tolerations(spec: &mut Value) {
     let mut all = spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = all.iter().any(|t| {

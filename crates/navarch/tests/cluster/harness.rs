@@ -116,6 +116,7 @@ impl Drop for Cluster {
         for group in groups(Path::new("/sys/fs/cgroup"), &format!("navarch-{}", self.name)) {
             linux::cgroup::Cgroup::new(&group).kill();
         }
+        let _ = linux::cgroup::Cgroup::new(&format!("/navarch-{}", self.name)).remove();
     }
 }
 
