@@ -68,6 +68,9 @@ pub(crate) async fn update(
     if is(kind, "certificates.k8s.io", "CertificateSigningRequest") {
         certificates::update(api, user, part, new, old)?;
     }
+    if is(kind, "", "Pod") && part == Part::Main {
+        pod_defaults::tolerations(&mut new["spec"]);
+    }
     if is(kind, "", "Service") && part == Part::Main {
         return addresses::admit(api, new, Some(old)).await;
     }
