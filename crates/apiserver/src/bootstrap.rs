@@ -33,6 +33,7 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
     ensure(api, json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {"clusterIP": api.addresses.first().to_string(), "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": api.port}]}}))
         .await?;
+    service_network(api).await?;
     if api.advertise.is_loopback() {
         // No endpoint may be a loopback address: nothing but this host could reach it.
         tracing::warn!(
@@ -85,6 +86,24 @@ fn place(object: &Value) -> Result<Resource, Status> {
     let kind = kinds::table().by_gvk(&gvk).ok_or_else(|| Status::internal(format!("no kind {gvk}")))?;
     let gvr: Gvr = kind.gvr();
     Ok(Resource::object(&gvr, object["metadata"]["namespace"].as_str(), &text(&object["metadata"]["name"])))
+}
+
+/// The network of the services, as an object of the API.
+async fn service_network(api: &Api) -> Result<(), Status> {
+    let network = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [api.addresses.cidr()]}});
+    ensure(api, network.clone()).await?;
+    let at = place(&network)?;
+    let ready = |old: &Value| {
+        let mut new = old.clone();
+        if old["status"]["conditions"].as_array().is_none_or(Vec::is_empty) {
+            new["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "",
+                "message": "Kubernetes Service CIDR is ready", "lastTransitionTime": base::time::now()}]);
+        }
+        Ok(new)
+    };
+    let kind = &*api.stored_kind_of(&at.gvr)?;
+    api.change(&User::superuser(), kind, &at, Part::Status, &WriteQuery::default(), ready).await.map(drop)
 }
 
 async fn ensure(api: &Api, object: Value) -> Result<(), Status> {

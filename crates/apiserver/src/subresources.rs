@@ -326,7 +326,7 @@ impl Api {
             new["status"]["conditions"] = conditions.into();
             Ok(new)
         };
-        self.change(user, stored_kind_of(&at.gvr)?, &at, Part::Status, &query, target).await?;
+        self.change(user, &*self.stored_kind_of(&at.gvr)?, &at, Part::Status, &query, target).await?;
         let request: DeleteRequest = serde_json::from_value(eviction["deleteOptions"].clone()).unwrap_or_default();
         match self.delete(user, &at, &request).await? {
             Deleted::Gone(_) | Deleted::Terminating(_) => Ok((
@@ -371,7 +371,7 @@ impl Api {
             new["status"]["disruptedPods"][pod.head.name.as_str()] = base::time::now().into();
             Ok(new)
         };
-        self.change(user, stored_kind_of(&gvr)?, &at, Part::Status, &WriteQuery::default(), take).await.map(drop)
+        self.change(user, &*self.stored_kind_of(&gvr)?, &at, Part::Status, &WriteQuery::default(), take).await.map(drop)
     }
 }
 

@@ -100,7 +100,15 @@ struct Shim {
     containers: HashMap<String, Container>,
     /// Exec'd processes: pid -> who waits for the exit.
     execs: HashMap<i32, UnixStream>,
+    /// The first process of the namespace that containers share, if they do and one was started.
+    keeper: Option<Keeper>,
     quitting: bool,
+}
+
+/// It ends when the shim lets go of the pipe, however the shim ends.
+struct Keeper {
+    pid: i32,
+    _alive: OwnedFd,
 }
 
 type Result<T> = std::io::Result<T>;
@@ -157,6 +165,7 @@ impl Shim {
             children,
             containers: HashMap::new(),
             execs: HashMap::new(),
+            keeper: None,
             quitting: false,
         })
     }
@@ -223,6 +232,10 @@ impl Shim {
                 Ok(_) => continue,
                 Err(_) => return,
             };
+            if self.keeper.as_ref().is_some_and(|keeper| keeper.pid == pid) {
+                self.keeper = None;
+                continue;
+            }
             if let Some(mut waiting) = self.execs.remove(&pid) {
                 let _ = wire::send(&mut waiting, &Answer::Exited { code }, &[]);
                 continue;
@@ -343,11 +356,12 @@ impl Shim {
         let spec: ContainerSpec = read_json(&dir.join(SPEC_FILE))
             .ok_or_else(|| std::io::Error::other("the container has no readable spec"))?;
         let log = Log::open(&spec.log_path).map_err(context("open the log"))?;
-        let shared = if self.sandbox.shared_pid {
-            self.containers.values().find(|c| c.running).map(|c| c.process.pid)
-        } else {
-            None
-        };
+        // Containers that share their processes come and go: none of them may be the first, whose end is everybody's.
+        if self.sandbox.shared_pid && self.keeper.is_none() {
+            let (pid, alive) = init::keeper()?;
+            self.keeper = Some(Keeper { pid, _alive: alive });
+        }
+        let shared = self.keeper.as_ref().map(|keeper| keeper.pid);
         match init::start(&spec, shared) {
             Ok((pid, io)) => {
                 write_json(&dir.join(STARTED_FILE), &Started { pid, at: now() })?;

@@ -64,6 +64,11 @@ impl Addresses {
         Some(Self { base, size, pending: Arc::default() })
     }
 
+    /// The network, `10.43.0.0/16`.
+    pub(crate) fn cidr(&self) -> String {
+        format!("{}/{}", Ipv4Addr::from(self.base), 32 - self.size.trailing_zeros())
+    }
+
     /// The first address: the API's own service.
     pub(crate) fn first(&self) -> Ipv4Addr {
         Ipv4Addr::from(self.base + 1)

@@ -159,11 +159,26 @@ async fn an_eviction_respects_the_budget() {
         .await
         .unwrap();
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
-    let at = Resource::object(&pods(), Some("default"), "p").sub("eviction");
+    let at = Resource::object(&pods(), Some("default"), "p");
+    let mut running = world.get(&at).await.unwrap();
+    running["status"]["phase"] = json!("Running");
+    world.client.update(&at.clone().sub("status"), &running).await.unwrap();
+    let budget = Resource::object(&Gvr::new("policy", "v1", "poddisruptionbudgets"), Some("default"), "db");
+    let at = at.sub("eviction");
     let refused = world.client.create(&at, &eviction).await.unwrap_err();
     assert_eq!(
         (refused.code, refused.message.as_str()),
         (429, "Cannot evict pod as it would violate the pod's disruption budget.")
     );
+    let mut generous = world.get(&budget).await.unwrap();
+    generous["status"] = json!({"disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1});
+    world.client.update(&budget.clone().sub("status"), &generous).await.unwrap();
+    world.client.create(&at, &eviction).await.unwrap();
+    let taken = &world.get(&budget).await.unwrap()["status"];
+    assert_eq!(taken["disruptionsAllowed"], 0, "it is taken from the budget at once");
+    assert!(taken["disruptedPods"]["p"].is_string());
+    let evicted = world.get(&Resource::object(&pods(), Some("default"), "p")).await.unwrap();
+    let conditions = evicted["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|c| c["type"] == "DisruptionTarget" && c["reason"] == "EvictionByEvictionAPI"));
     world.stop().await;
 }

@@ -187,6 +187,61 @@ fn spawn(outer: impl FnOnce() -> Result<()>, inner: impl FnOnce() -> Result<()>)
     }
 }
 
+/// Starts a process namespace with a first process that does nothing but bury orphans. Its pid, and the descriptor whose closing ends it.
+pub(super) fn keeper() -> Result<(i32, OwnedFd)> {
+    let (alive_far, alive) = pipe2(OFlag::O_CLOEXEC)?;
+    let (near, far) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: the shim has one thread.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let made = unshare(CloneFlags::CLONE_NEWPID).and_then(|()| {
+                // SAFETY: this is a child of a process with one thread.
+                unsafe { fork() }
+            });
+            match made {
+                Ok(ForkResult::Parent { child }) => {
+                    let _ = write!(fs::File::from(far), "{child}");
+                    exit(0);
+                }
+                Ok(ForkResult::Child) => keep(&alive_far),
+                Err(_) => exit(127),
+            }
+        }
+        ForkResult::Parent { child } => {
+            drop(far);
+            let mut told = String::new();
+            fs::File::from(near).read_to_string(&mut told)?;
+            let _ = nix::sys::wait::waitpid(child, None);
+            let pid = told.parse().map_err(|_| Error::other("cannot make a process namespace for the pod"))?;
+            Ok((pid, alive))
+        }
+    }
+}
+
+/// The life of a keeper: until the other end of `alive` is closed.
+fn keep(alive: &OwnedFd) -> ! {
+    let alive = alive.as_raw_fd();
+    for fd in 0..1024 {
+        if fd != alive {
+            // SAFETY: nothing here uses any other descriptor; the shim's socket must not seem to be served when it is gone.
+            unsafe { libc::close(fd) };
+        }
+    }
+    // SAFETY: prctl with a name that ends in NUL; the default of SIGCHLD becomes that the kernel buries children by itself.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, c"pause".as_ptr(), 0, 0, 0);
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+    }
+    let mut byte = [0_u8; 1];
+    loop {
+        // SAFETY: a buffer of one byte.
+        let read = unsafe { libc::read(alive, byte.as_mut_ptr().cast(), 1) };
+        if read >= 0 || Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+            exit(0);
+        }
+    }
+}
+
 /// Ends a forked child without running anything of the parent's.
 fn exit(code: i32) -> ! {
     // SAFETY: _exit takes a number and does not return.
