@@ -82,6 +82,13 @@ impl Bench {
             log_directory: dir.path().join("logs").to_string_lossy().into_owned(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/navarch-test-{}", std::process::id()),
+                security_context: Some(LinuxSandboxSecurityContext {
+                    namespace_options: Some(NamespaceOption {
+                        pid: NamespaceMode::Container as i32,
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             ..Default::default()
