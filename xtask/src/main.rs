@@ -1,14 +1,16 @@
-//! Developer tasks: `cargo xtask test` runs every test, `cargo xtask build` makes the release artefact, `cargo xtask tidy`
-//! checks what the compiler cannot: layers, sizes, front pages. Tidy also runs as a test of this crate, so that `cargo test`
-//! cannot pass without it.
+//! Developer tasks: `cargo xtask test` runs every test, `cargo xtask build` makes the release artefact, `cargo xtask bench`
+//! measures it (the load client does; see the crate `load`), `cargo xtask tidy` checks what the compiler cannot: layers, sizes, front
+//! pages. Tidy also runs as a test of this crate, so that `cargo test` cannot pass without it.
 //!
 //! What belongs here: things developers and continuous integration do to the tree. What does not: anything that ships.
 
+mod bench;
 mod build;
 mod packages;
 mod test;
 mod tidy;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -28,6 +30,12 @@ enum Task {
     Build,
     /// Install what the tests need (Debian packages), then run every test. Needs root.
     Test,
+    /// Build the release binary and measure it; the arguments are those of `load bench`. Needs root.
+    Bench {
+        /// `size`, `start`, `pods`, `api`, `lists`, `watch` (all when none is named), `--rounds N`, `--page BENCHMARKS.md` ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Check layers between crates, file sizes, front pages and forbidden words.
     Tidy,
 }
@@ -36,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Build => build::run(&root()),
         Task::Test => test::run(&root()),
+        Task::Bench { arguments } => bench::run(&root(), &arguments),
         Task::Tidy => tidy::run(&root()),
     };
     match outcome {

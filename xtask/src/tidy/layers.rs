@@ -23,7 +23,7 @@ impl Layer {
             "store" | "pki" | "client" | "streaming" | "linux" | "netfilter" => Self::Mechanism,
             "apiserver" | "scheduler" | "controllers" | "kubelet" | "runtime" | "images" | "proxy" | "dns" | "cni"
             | "cluster" => Self::Component,
-            "navarch" | "xtask" => Self::Root,
+            "navarch" | "load" | "xtask" => Self::Root,
             _ => return None,
         })
     }
