@@ -3,7 +3,7 @@
 //! create: decode -> metadata -> default -> admit -> default -> validate -> commit (absent)
 //! update: read -> change -> metadata -> default -> admit -> validate -> commit (unchanged since the read), again on conflict
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use client::Resource;
@@ -34,10 +34,13 @@ pub(crate) struct WriteQuery {
 impl WriteQuery {
     /// Runs `work` with the record of this write for the managed fields.
     pub(crate) fn recorded<T>(&self, kind: &Kind, part: Part, work: impl FnOnce(&patch::Write<'_>) -> T) -> T {
+        static OTHERS: LazyLock<[FieldSet; 3]> =
+            LazyLock::new(|| [FieldSet::of(&[&["status"]]), FieldSet::of(&[&["spec"]]), FieldSet::default()]);
+        let [status, spec, nothing] = &*OTHERS;
         let ignored = match part {
-            Part::Main if kind.has_status() => FieldSet::of(&[&["status"]]),
-            Part::Status => FieldSet::of(&[&["spec"]]),
-            _ => FieldSet::default(),
+            Part::Main if kind.has_status() => status,
+            Part::Status => spec,
+            _ => nothing,
         };
         let subresource = match part {
             Part::Status => "status",
@@ -46,13 +49,7 @@ impl WriteQuery {
         };
         let manager = patch::manager_of(self.manager.as_deref().unwrap_or(""), &self.agent);
         let (api_version, time) = (kind.api_version(), base::time::now());
-        work(&patch::Write {
-            manager: &manager,
-            api_version: &api_version,
-            subresource,
-            time: &time,
-            ignored: &ignored,
-        })
+        work(&patch::Write { manager: &manager, api_version: &api_version, subresource, time: &time, ignored })
     }
 
     /// Notes in `new` who owns what after this write.
@@ -343,7 +340,7 @@ impl Api {
         query.track(kind, part, Some(old), new);
         patch::keep_times(old, new);
         let warnings = (kind.rules.warnings)(new, Some(old));
-        if same(new, old) {
+        if patch::same_but(new, old, &["resourceVersion"]) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }
         let draft = self.draft(kind, new)?;
@@ -498,16 +495,6 @@ fn spec_of(kind: &Kind, value: &Value) -> Map<String, Value> {
     let counts = |key: &str| key != "metadata" && (key != "status" || (kind.custom.is_some() && !kind.has_status()));
     let entries = value.as_object().into_iter().flatten();
     entries.filter(|(k, _)| counts(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
-}
-
-/// True when nothing changed but the resourceVersion.
-fn same(new: &Value, old: &Value) -> bool {
-    let bare = |value: &Value| {
-        let mut value = value.clone();
-        metadata_of(&mut value).remove("resourceVersion");
-        value
-    };
-    bare(new) == bare(old)
 }
 
 /// Parsed from a tree that is at hand (patches, in-process writes).

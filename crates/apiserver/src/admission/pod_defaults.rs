@@ -1,6 +1,7 @@
 //! Priority and DefaultTolerationSeconds.
 
 use object::Status;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -12,6 +13,13 @@ pub(super) fn admit(api: &Api, pod: &mut Value) -> Result<(), Status> {
     priority(api, pod)?;
     tolerations(&mut pod["spec"]);
     Ok(())
+}
+
+/// What of a PriorityClass says whether it is for pods that name none.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ClassView {
+    global_default: bool,
 }
 
 fn priority(api: &Api, pod: &mut Value) -> Result<(), Status> {
@@ -26,7 +34,7 @@ fn priority(api: &Api, pod: &mut Value) -> Result<(), Status> {
         None => {
             let all =
                 api.store.range("/registry/priorityclasses/", None, 0, 0).map_err(|e| crate::api::store_status(&e))?;
-            all.items.into_iter().map(|v| v.object).find(|o| o.value().is_ok_and(|v| v["globalDefault"] == true))
+            all.items.into_iter().map(|v| v.object).find(|o| o.view::<ClassView>().is_ok_and(|c| c.global_default))
         }
     };
     let class = class.map(|c| c.value()).transpose().map_err(Status::internal)?;

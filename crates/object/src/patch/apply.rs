@@ -139,7 +139,7 @@ pub fn apply<T: MergeInfo>(
     if let (Some(_), true) = (live, entries.is_empty()) {
         let before = Write { manager: BEFORE_FIRST_APPLY, ..*write };
         let everything = compare(place, &empty(&present), &present).without(write.ignored);
-        update(&mut entries, &everything, &before);
+        update(&mut entries, everything, &before);
         cap(&mut entries);
     }
     let apply = Apply { place, present, applied, write };
@@ -216,7 +216,7 @@ impl<T: MergeInfo> Apply<'_, T> {
         if merged != self.present {
             entries[at].time = Some(self.write.time.into());
         }
-        entries[at].fields = entries[at].fields.difference(&unowned());
+        entries[at].fields.subtract(unowned());
         entries.retain(|entry| !entry.fields.is_empty());
         Ok((merged, entries))
     }

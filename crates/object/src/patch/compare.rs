@@ -172,15 +172,11 @@ pub struct Comparison {
 
 impl Comparison {
     /// The comparison without the paths of `ignored` and what is below them.
-    pub fn without(self, ignored: &FieldSet) -> Self {
-        if ignored.is_empty() {
-            return self;
+    pub fn without(mut self, ignored: &FieldSet) -> Self {
+        for set in [&mut self.removed, &mut self.modified, &mut self.added] {
+            set.cut(ignored);
         }
-        Self {
-            removed: self.removed.without(ignored),
-            modified: self.modified.without(ignored),
-            added: self.added.without(ignored),
-        }
+        self
     }
     /// Paths that the new value changes: modified or added.
     pub fn changed(&self) -> FieldSet {

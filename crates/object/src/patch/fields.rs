@@ -7,13 +7,15 @@
 //! An empty map below a path means that the path is in the set; `.` says so where paths below it are too.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 /// One step of a path, in the form that `fieldsV1` writes: `f:name`, `k:{"key":"value"}`, `v:"value"`, `i:0`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathElement(String);
+pub struct PathElement(Arc<str>);
 
 /// 80.0 is 80: keys are compared as numbers.
 fn canonical(value: &Value) -> String {
@@ -26,7 +28,7 @@ fn canonical(value: &Value) -> String {
 impl PathElement {
     /// A field of a structure or an entry of a map.
     pub fn field(name: &str) -> Self {
-        Self(format!("f:{name}"))
+        Self(format!("f:{name}").into())
     }
 
     /// An item of a keyed list.
@@ -34,18 +36,18 @@ impl PathElement {
         let sorted: BTreeMap<&str, &Value> = keys.into_iter().collect();
         let pairs: Vec<String> =
             sorted.into_iter().map(|(k, v)| format!("{}:{}", Value::from(k), canonical(v))).collect();
-        Self(format!("k:{{{}}}", pairs.join(",")))
+        Self(format!("k:{{{}}}", pairs.join(",")).into())
     }
 
     /// An item of a set.
     pub fn value(value: &Value) -> Self {
-        Self(format!("v:{}", canonical(value)))
+        Self(format!("v:{}", canonical(value)).into())
     }
 
     /// Reads the form that `fieldsV1` writes.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.as_bytes() {
-            [b'f', b':', ..] => Ok(Self(text.to_owned())),
+            [b'f', b':', ..] => Ok(Self(text.into())),
             [b'v', b':', ..] => {
                 let value: Value = serde_json::from_str(&text[2..]).map_err(|e| format!("{text}: {e}"))?;
                 Ok(Self::value(&value))
@@ -54,7 +56,7 @@ impl PathElement {
                 let keys: Map<String, Value> = serde_json::from_str(&text[2..]).map_err(|e| format!("{text}: {e}"))?;
                 Ok(Self::key(keys.iter().map(|(k, v)| (k.as_str(), v))))
             }
-            [b'i', b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Ok(Self(text.to_owned())),
+            [b'i', b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Ok(Self(text.into())),
             [_, b':', ..] => Err("unknown path element type".into()),
             [_, _, ..] => Err(format!("missing colon: {text}")),
             _ => Err("key must be 2 characters long:".into()),
@@ -212,6 +214,54 @@ impl FieldSet {
         }
     }
 
+    /// Adds the other set's paths, which are no longer needed elsewhere.
+    pub fn absorb(&mut self, other: FieldSet) {
+        if self.0.is_empty() {
+            *self = other;
+            return;
+        }
+        for (element, theirs) in other.0 {
+            match self.0.entry(element) {
+                Entry::Occupied(mut mine) => {
+                    let mine = mine.get_mut();
+                    mine.member |= theirs.member;
+                    mine.below.absorb(theirs.below);
+                }
+                Entry::Vacant(place) => {
+                    place.insert(theirs);
+                }
+            }
+        }
+    }
+
+    /// Takes the other set's paths away: [`FieldSet::difference`] in place.
+    pub fn subtract(&mut self, other: &FieldSet) {
+        self.retain(other, |node, theirs| {
+            node.member &= !theirs.member;
+            node.below.subtract(&theirs.below);
+            true
+        });
+    }
+
+    /// Takes the other set's paths and what is below them away: [`FieldSet::without`] in place.
+    pub fn cut(&mut self, other: &FieldSet) {
+        self.retain(other, |node, theirs| {
+            node.below.cut(&theirs.below);
+            !theirs.member
+        });
+    }
+
+    /// Keeps what the other set does not have, and what `keep` says of the rest.
+    fn retain(&mut self, other: &FieldSet, keep: impl Fn(&mut Node, &Node) -> bool) {
+        if other.is_empty() {
+            return;
+        }
+        self.0.retain(|element, node| match other.0.get(element) {
+            Some(theirs) => keep(node, theirs) && !node.is_empty(),
+            None => true,
+        });
+    }
+
     /// Paths in both sets.
     pub fn intersection(&self, other: &FieldSet) -> FieldSet {
         self.zip(|element, node| {
@@ -261,7 +311,7 @@ impl FieldSet {
             if node.member && !node.below.is_empty() {
                 below["."] = Value::Object(Map::new());
             }
-            (element.0.clone(), below)
+            (element.0.to_string(), below)
         });
         Value::Object(entries.collect())
     }

@@ -2,6 +2,8 @@
 //!
 //! The time of an entry moves only when its manager changed something. Clock and names are arguments.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 use super::compare::{Comparison, compare};
@@ -96,7 +98,11 @@ pub fn manager_of(field_manager: &str, user_agent: &str) -> String {
 }
 
 /// Fields that everybody has and nobody owns.
-pub(super) fn unowned() -> FieldSet {
+pub(super) fn unowned() -> &'static FieldSet {
+    &UNOWNED
+}
+
+static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
     FieldSet::of(&[
         &["apiVersion"],
         &["kind"],
@@ -111,7 +117,7 @@ pub(super) fn unowned() -> FieldSet {
         &["metadata", "managedFields"],
         &["metadata", "resourceVersion"],
     ])
-}
+});
 
 /// Reads an object's entries.
 pub fn decode(object: &Value) -> Result<Vec<Entry>, String> {
@@ -187,10 +193,14 @@ pub fn encode(object: &mut Value, mut entries: Vec<Entry>) {
 /// The object without its entries.
 pub(super) fn bare(object: &Value) -> Value {
     let mut object = object.clone();
+    strip(&mut object);
+    object
+}
+
+fn strip(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
-    object
 }
 
 /// Keeps `managedFields` on a create (`old` is `None`), update or patch: what `new` changes is the writer's from now on, and
@@ -209,13 +219,13 @@ pub fn track<T: MergeInfo>(place: T, old: Option<&Value>, new: &mut Value, write
         Ok(entries) if !entries.is_empty() => entries,
         _ => of_old(),
     };
-    *new = bare(new);
+    strip(new);
     if entries.is_empty() && old.is_some() {
         return; // An object that nobody keeps account of stays so, until the first apply.
     }
     let before = old.map_or_else(|| empty(new), bare);
     let comparison = compare(place, &before, new).without(write.ignored);
-    update(&mut entries, &comparison, write);
+    update(&mut entries, comparison, write);
     cap(&mut entries);
     encode(new, entries);
 }
@@ -226,12 +236,15 @@ pub(super) fn empty(object: &Value) -> Value {
 }
 
 /// Gives what changed to the writer.
-pub(super) fn update(entries: &mut Vec<Entry>, comparison: &Comparison, write: &Write<'_>) {
-    let changed = comparison.changed();
+pub(super) fn update(entries: &mut Vec<Entry>, comparison: Comparison, write: &Write<'_>) {
+    let Comparison { removed, modified: mut taken, added } = comparison;
+    taken.absorb(added);
     for entry in entries.iter_mut() {
-        entry.fields = entry.fields.difference(&changed).difference(&comparison.removed);
+        entry.fields.subtract(&taken);
+        entry.fields.subtract(&removed);
     }
-    let taken = changed.without(write.ignored).difference(&unowned());
+    taken.cut(write.ignored);
+    taken.subtract(unowned());
     if !taken.is_empty() {
         let mut mine = write.entry(Operation::Update, taken);
         mine.time = Some(write.time.into());
@@ -289,19 +302,26 @@ pub fn keep_times(old: &Value, new: &mut Value) {
         entries.sort_by_key(ToString::to_string);
         entries
     };
-    let rest = |object: &Value| {
-        let mut object = bare(object);
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("resourceVersion");
-        }
-        object
-    };
     if old["metadata"]["managedFields"] != new["metadata"]["managedFields"]
+        && same_but(old, new, &["resourceVersion", "managedFields"])
         && timeless(old) == timeless(new)
-        && rest(old) == rest(new)
     {
         new["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
     }
+}
+
+/// True when two objects differ in nothing but these fields of their metadata.
+pub fn same_but(one: &Value, other: &Value, ignored: &[&str]) -> bool {
+    let (Value::Object(one), Value::Object(other)) = (one, other) else { return one == other };
+    let metadata = |one: &Map<String, Value>, other: &Map<String, Value>| {
+        let all: Vec<&String> = one.keys().chain(other.keys()).filter(|key| !ignored.contains(&key.as_str())).collect();
+        all.into_iter().all(|key| one.get(key) == other.get(key))
+    };
+    one.len() == other.len()
+        && one.iter().all(|(key, value)| match (value, other.get(key)) {
+            (Value::Object(value), Some(Value::Object(other))) if key == "metadata" => metadata(value, other),
+            (value, other) => Some(value) == other,
+        })
 }
 
 #[cfg(test)]
