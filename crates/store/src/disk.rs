@@ -11,10 +11,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use object::Object;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::backend::{Event, EventKind, StoreError, Versioned};
+use crate::parallel;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -227,28 +229,32 @@ fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError
     let failed = |e: redb::Error| open_error(path, e);
     let (revision, wanted) = read_meta(path, database)?;
     let read = database.begin_read().map_err(|e| failed(e.into()))?;
-    let mut totals = Totals::default();
-    let mut loaded = Vec::with_capacity(usize::try_from(wanted.count).unwrap_or(0).min(1 << 24));
+    let mut rows: Vec<(Arc<str>, Bytes)> = Vec::with_capacity(usize::try_from(wanted.count).unwrap_or(0).min(1 << 24));
     let objects = read.open_table(OBJECTS).map_err(|e| failed(e.into()))?;
     for row in objects.iter().map_err(|e| failed(e.into()))? {
         let (key, value) = row.map_err(|e| failed(e.into()))?;
-        let (key, value) = (key.value(), value.value());
-        let (sum, body) = value.split_first_chunk::<4>().ok_or_else(|| damaged(&format!("{key} is cut short")))?;
-        let sum = u32::from_le_bytes(*sum);
-        if sum != checksum(key, body) {
+        rows.push((key.value().into(), Bytes::copy_from_slice(value.value())));
+    }
+    let checked = parallel::map(rows, |(key, row)| {
+        let sum = row.first_chunk::<4>().ok_or_else(|| damaged(&format!("{key} is cut short")))?;
+        let (sum, body) = (u32::from_le_bytes(*sum), row.slice(4..));
+        if sum != checksum(&key, &body) {
             return Err(damaged(&format!("the checksum of {key} is wrong")));
         }
-        totals.count += 1;
-        totals.sum = totals.sum.wrapping_add(u64::from(sum));
-        let object = Object::from_bytes(body.to_vec().into()).map_err(|e| damaged(&format!("{key}: {e}")))?;
+        let object = Object::from_bytes(body).map_err(|e| damaged(&format!("{key}: {e}")))?;
         if object.head.resource_version > revision {
             return Err(damaged(&format!("{key} is newer than the newest revision {revision}")));
         }
-        loaded.push(Versioned {
-            key: key.into(),
-            mod_revision: object.head.resource_version,
-            object: Arc::new(object),
-        });
+        let object = Arc::new(object);
+        Ok((sum, Versioned { key, mod_revision: object.head.resource_version, object }))
+    });
+    let mut totals = Totals::default();
+    let mut loaded = Vec::with_capacity(checked.len());
+    for row in checked {
+        let (sum, value) = row?;
+        totals.count += 1;
+        totals.sum = totals.sum.wrapping_add(u64::from(sum));
+        loaded.push(value);
     }
     if totals != wanted {
         return Err(damaged(&format!("{} objects are there of {}, or their sum differs", totals.count, wanted.count)));

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
 use crate::disk::{self, Disk};
 use crate::memory::Memory;
+use crate::parallel;
 
 /// Places in the queue to the disk; a transaction takes one, and one more for each [`PLACE_BYTES`] (64 MiB in all).
 /// Further transactions wait to be queued.
@@ -100,7 +101,7 @@ impl Embedded {
         fs::create_dir_all(dir).map_err(failed(format!("create {}", dir.display())))?;
         let lock = lock(dir)?;
         let (disk, loaded) = Disk::open(dir.join("state.redb"))?;
-        let objects = loaded.objects.into_iter().map(|mut value| {
+        let objects = parallel::map(loaded.objects, |mut value| {
             let fields = (options.fields)(&value.object);
             if let Some(object) = Arc::get_mut(&mut value.object) {
                 object.head.fields = fields;

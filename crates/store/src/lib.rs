@@ -16,6 +16,7 @@ pub mod backend;
 mod disk;
 mod embedded;
 mod memory;
+mod parallel;
 
 pub use backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
 pub use embedded::{Embedded, Options};
