@@ -5,6 +5,7 @@ mod options;
 mod proxy;
 mod reply;
 mod route;
+mod splice;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::api::{Api, not_allowed};
 use crate::health;
 use crate::inprocess::attributes;
 use crate::node_proxy::NodeProxy;
-use crate::read::list_body;
+use crate::read::Listing;
 use crate::subresources::Change;
 use crate::table::{self, Include, Shape};
 use crate::user::User;
@@ -36,6 +37,7 @@ pub use reply::Body;
 pub(crate) use reply::failure;
 use reply::ok_json;
 use route::{Query, Target};
+use splice::{Item, Splice};
 
 /// Upstream's limit of a body.
 const MOST_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -193,7 +195,7 @@ impl Service {
             }
             "list" => {
                 let listing = self.api.list(&at, &options::list(query)?)?;
-                let mut response = reads.list(&listing, request.headers())?;
+                let mut response = reads.list(listing, request.headers())?;
                 reply::warn(&mut response, deprecation(kind));
                 Ok(response)
             }
@@ -279,7 +281,7 @@ impl Service {
         }
         let items = self.api.delete_collection(user, at, &options::list(query)?, &request).await?;
         let revision = self.api.store.revision();
-        reads.list(&crate::read::Listing { revision, items, continue_token: None, remaining: None }, headers)
+        reads.list(Listing { revision, items, continue_token: None, remaining: None }, headers)
     }
 
     fn watch(&self, at: &Resource, query: &Query, reads: Reads<'_>) -> Handled {
@@ -403,17 +405,24 @@ impl Reads<'_> {
         Ok(reply::bytes(code, encoded(value, encoding, self.pretty)?, self.accepted.content_type(false)))
     }
 
-    fn list(self, listing: &crate::read::Listing, headers: &HeaderMap) -> Handled {
-        let Accepted { shape, encoding, .. } = self.accepted;
+    fn list(self, listing: Listing, headers: &HeaderMap) -> Handled {
+        let Accepted { shape, encoding, meta_version: version } = self.accepted;
+        if encoding == Encoding::Json && !self.pretty {
+            let item = match shape {
+                Shape::Whole => Item::Whole,
+                Shape::Table => Item::Row { include: self.include, version, now: base::time::now_seconds() },
+                Shape::Metadata => Item::Metadata { version },
+            };
+            return Ok(reply::list(Splice::new(self.kind, item, listing), headers));
+        }
         let body = match shape {
-            Shape::Whole if encoding == Encoding::Json && !self.pretty => list_body(self.kind, listing),
-            Shape::Whole if encoding == Encoding::Protobuf => accept::sealed_list(self.kind, listing)?.into(),
+            Shape::Whole if encoding == Encoding::Protobuf => accept::sealed_list(self.kind, &listing)?.into(),
             Shape::Whole => {
-                let whole: Value = serde_json::from_slice(&list_body(self.kind, listing)).map_err(Status::internal)?;
+                let whole = splice::whole(self.kind, listing).map_err(Status::internal)?;
                 encoded(&whole, encoding, self.pretty)?
             }
             shape => {
-                let mut many = table::many(self.kind, listing, shape, self.include)?;
+                let mut many = table::many(self.kind, &listing, shape, self.include)?;
                 self.dated(&mut many);
                 encoded(&many, encoding, self.pretty)?
             }
@@ -590,8 +599,8 @@ fn component_statuses(reads: Reads<'_>, at: &Resource, headers: &HeaderMap) -> H
             reads.object(object, StatusCode::OK, &[])?
         }
         None => {
-            let listing = crate::read::Listing { revision: 0, items, continue_token: None, remaining: None };
-            reads.list(&listing, headers)?
+            let listing = Listing { revision: 0, items, continue_token: None, remaining: None };
+            reads.list(listing, headers)?
         }
     };
     reply::warn(&mut response, deprecation(reads.kind));

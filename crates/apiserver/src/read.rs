@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut, Bytes, BytesMut};
 use client::Resource;
 use kinds::Kind;
 use object::{FieldSelector, Head, Invalid, LabelSelector, Object, Reason, Status};
@@ -195,27 +194,4 @@ impl Listing {
         }
         metadata
     }
-}
-
-/// The bytes of a list: the envelope around the stored objects' bytes.
-pub(crate) fn list_body(kind: &Kind, listing: &Listing) -> Bytes {
-    let metadata = listing.metadata();
-    let size: usize = listing.items.iter().map(|o| o.body.len() + 1).sum();
-    let mut body = BytesMut::with_capacity(size + 256);
-    body.put_slice(
-        format!(
-            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-            kind.list_kind(),
-            kind.api_version()
-        )
-        .as_bytes(),
-    );
-    for (index, object) in listing.items.iter().enumerate() {
-        if index > 0 {
-            body.put_u8(b',');
-        }
-        body.put_slice(&object.body);
-    }
-    body.put_slice(b"]}\n");
-    body.freeze()
 }

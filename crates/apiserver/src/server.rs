@@ -11,7 +11,7 @@ use client::Client;
 use futures::FutureExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -202,22 +202,23 @@ async fn serve(
     }
 }
 
-/// Runs a request in a task of `requests`, not of its connection: a client that goes away does not cut a write in half.
-/// A panic is a 500.
+/// Runs a request. A write runs in a task of `requests`, not of its connection: a client that goes away does not cut it in half. A
+/// read has nothing to cut. A panic is a 500.
 async fn answer(
     service: Arc<Service>,
     requests: &TaskTracker,
     identity: Option<pki::Identity>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    // What becomes another protocol is as good as a write.
+    let reads = matches!(method, Method::GET | Method::HEAD) && !request.headers().contains_key(header::UPGRADE);
     let request = request.map(incoming);
     let work = async move { service.handle(identity, request).await };
-    match requests.spawn(std::panic::AssertUnwindSafe(work).catch_unwind()).await {
-        Ok(Ok(response)) => response,
-        _ => {
-            tracing::error!(%method, path, "a request handler panicked");
-            failure(&Status::internal("the request could not be handled"), false)
-        }
-    }
+    let work = std::panic::AssertUnwindSafe(work).catch_unwind();
+    let answered = if reads { work.await.ok() } else { requests.spawn(work).await.ok().and_then(Result::ok) };
+    answered.unwrap_or_else(|| {
+        tracing::error!(%method, path = uri.path(), "a request handler panicked");
+        failure(&Status::internal("the request could not be handled"), false)
+    })
 }

@@ -1,5 +1,6 @@
 //! Other shapes of objects: tables and partial metadata, made on demand from the stored bytes.
 
+use bytes::{BufMut, BytesMut};
 use kinds::Kind;
 use object::{Object, Status};
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ fn row(kind: &Kind, value: Value, include: Include, now: i64) -> Value {
     json!({"cells": cells, "object": object})
 }
 
-fn columns(kind: &Kind) -> Value {
+pub(crate) fn columns(kind: &Kind) -> Value {
     let column = |c: &kinds::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
     kind.columns.iter().map(column).collect()
 }
@@ -61,6 +62,35 @@ pub(crate) fn one(kind: &Kind, object: &Object, shape: Shape, include: Include, 
             table(kind, metadata, vec![row(kind, value, include, base::time::now_seconds())], first)
         }
     })
+}
+
+/// An object's partial metadata, in `version` of `meta.k8s.io`, as text.
+pub(crate) fn put_metadata(object: &Object, version: &str, out: &mut BytesMut) {
+    out.put_slice(b"{\"apiVersion\":\"meta.k8s.io/");
+    out.put_slice(version.as_bytes());
+    out.put_slice(b"\",\"kind\":\"PartialObjectMetadata\",\"metadata\":");
+    match object.metadata_text() {
+        Some(text) => out.put_slice(text),
+        None => out.put_slice(object.value().unwrap_or_default()["metadata"].to_string().as_bytes()),
+    }
+    out.put_u8(b'}');
+}
+
+/// An object's row, as text.
+pub(crate) fn put_row(kind: &Kind, object: &Object, include: Include, version: &str, now: i64, out: &mut BytesMut) {
+    // A definition's columns may look anywhere.
+    let value = if kind.custom.is_some() { object.value() } else { object.value_to_show() };
+    // What is stored can be read; a row without cells is the harmless fallback.
+    let cells = kind.row(&value.unwrap_or_default(), now);
+    out.put_slice(b"{\"cells\":");
+    out.put_slice(json!(cells).to_string().as_bytes());
+    out.put_slice(b",\"object\":");
+    match include {
+        Include::None => out.put_slice(b"null"),
+        Include::Metadata => put_metadata(object, version, out),
+        Include::Object => out.put_slice(&object.body),
+    }
+    out.put_u8(b'}');
 }
 
 /// The table of a `Scale`.

@@ -8,10 +8,12 @@
 //! is one copy of the bytes, not an encoding.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// The parsed part of an object: what routing, selecting, owning and versioning need without looking at the bytes.
@@ -160,12 +162,119 @@ impl Object {
         self.view()
     }
 
+    /// The object as a tree, but for its managed fields, which are a third of most and in no column of any table.
+    pub fn value_to_show(&self) -> Result<Value, MalformedObject> {
+        Ok(self.view::<Shown>()?.0)
+    }
+
+    /// The text of `metadata`; `None` when it does not stand as [`Draft`] writes it.
+    pub fn metadata_text(&self) -> Option<&[u8]> {
+        let start = metadata_start(&self.body)?;
+        let (mut depth, mut at) = (0_usize, start);
+        loop {
+            match *self.body.get(at)? {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth = depth.checked_sub(1)?;
+                    if depth == 0 {
+                        return Some(&self.body[start..=at]);
+                    }
+                }
+                b'"' => at = string_end(&self.body, at)?,
+                _ if depth == 0 => return None,
+                _ => {}
+            }
+            at += 1;
+        }
+    }
+
     /// The same object under another revision (a watch's DELETED event carries the revision of the deletion).
     pub fn with_revision(&self, revision: u64) -> Result<Self, MalformedObject> {
+        if let Some(hole) = hole(&self.body) {
+            let digits = revision.to_string();
+            let body = [&self.body[..hole.start], digits.as_bytes(), &self.body[hole.end..]].concat();
+            return Ok(Self { head: Head { resource_version: revision, ..self.head.clone() }, body: body.into() });
+        }
         let mut value = self.value()?;
         let mut draft = Draft::new(&mut value)?;
         draft.head.fields = self.head.fields.clone();
         Ok(draft.seal(revision))
+    }
+}
+
+/// Where the value of the object's own `metadata` begins in its body.
+fn metadata_start(body: &[u8]) -> Option<usize> {
+    const KEY: &[u8] = b"\"metadata\":";
+    let (mut depth, mut at) = (0_usize, 0);
+    while at < body.len() {
+        match body[at] {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'"' if depth == 1 && body[at..].starts_with(KEY) => return Some(at + KEY.len()),
+            b'"' => at = string_end(body, at)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Where the string that begins at `at` has its closing quote.
+fn string_end(body: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    while *body.get(at)? != b'"' {
+        at += if body[at] == b'\\' { 2 } else { 1 };
+    }
+    Some(at)
+}
+
+/// Where the revision stands in a body that [`Draft::seal`] made: the first field of the metadata of the object itself, not of one
+/// within it.
+fn hole(body: &[u8]) -> Option<Range<usize>> {
+    const FIRST: &[u8] = b"{\"resourceVersion\":\"";
+    let metadata = metadata_start(body)?;
+    let start = metadata + FIRST.len();
+    let digits = body.get(start..)?.iter().take_while(|b| b.is_ascii_digit()).count();
+    let sealed = body[metadata..].starts_with(FIRST) && body.get(start + digits) == Some(&b'"');
+    sealed.then_some(start..start + digits)
+}
+
+/// A tree without `metadata.managedFields`.
+struct Shown(Value);
+
+impl<'de> Deserialize<'de> for Shown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields {
+            of_metadata: bool,
+        }
+        impl<'de> DeserializeSeed<'de> for Fields {
+            type Value = Map<String, Value>;
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+                deserializer.deserialize_map(self)
+            }
+        }
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Map<String, Value>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an API object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut found = Map::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if self.of_metadata && key == "managedFields" {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    let value = match !self.of_metadata && key == "metadata" {
+                        true => Value::Object(map.next_value_seed(Fields { of_metadata: true })?),
+                        false => map.next_value()?,
+                    };
+                    found.insert(key, value);
+                }
+                Ok(found)
+            }
+        }
+        Fields { of_metadata: false }.deserialize(deserializer).map(|fields| Self(Value::Object(fields)))
     }
 }
 
@@ -174,8 +283,8 @@ impl Object {
 pub struct Draft {
     /// The head; `resource_version` is 0.
     pub head: Head,
-    before: Bytes,
-    after: Bytes,
+    before: Vec<u8>,
+    after: Vec<u8>,
 }
 
 impl Draft {
@@ -189,7 +298,8 @@ impl Draft {
             top.insert("metadata".into(), Value::Object(Map::new()));
         }
         let mut before = Vec::with_capacity(1024);
-        let mut after = Vec::new();
+        // Nearly all of it: the status follows the metadata, and the specification.
+        let mut after = Vec::with_capacity(4096);
         for (i, (key, field)) in top.iter_mut().enumerate() {
             let out = if after.is_empty() { &mut before } else { &mut after };
             out.push(if i == 0 { b'{' } else { b',' });
@@ -199,27 +309,30 @@ impl Draft {
                 Value::Object(metadata) if key == "metadata" => {
                     metadata.remove("resourceVersion");
                     out.extend_from_slice(b"{\"resourceVersion\":");
-                    let rest = serde_json::to_vec(metadata)?;
-                    if !metadata.is_empty() {
-                        after.push(b',');
+                    if metadata.is_empty() {
+                        after.push(b'}');
+                    } else {
+                        serde_json::to_writer(&mut after, metadata)?;
+                        after[0] = b',';
                     }
-                    after.extend_from_slice(&rest[1..]);
                 }
                 field => serde_json::to_writer(out, field)?,
             }
         }
         after.push(b'}');
         let head = Head { resource_version: 0, ..head };
-        Ok(Self { head, before: before.into(), after: after.into() })
+        Ok(Self { head, before, after })
     }
 
     /// The object at `revision`.
-    pub fn seal(&self, revision: u64) -> Object {
-        let mut body = Vec::with_capacity(self.before.len() + self.after.len() + 22);
-        body.extend_from_slice(&self.before);
-        body.extend_from_slice(format!("\"{revision}\"").as_bytes());
-        body.extend_from_slice(&self.after);
-        Object { head: Head { resource_version: revision, ..self.head.clone() }, body: body.into() }
+    pub fn seal(self, revision: u64) -> Object {
+        let digits = revision.to_string();
+        // To the byte: what is left over of a body's allocation would stay for the object's life.
+        let mut body = Vec::with_capacity(self.before.len() + digits.len() + 2 + self.after.len());
+        for part in [&*self.before, b"\"", digits.as_bytes(), b"\"", &self.after] {
+            body.extend_from_slice(part);
+        }
+        Object { head: Head { resource_version: revision, ..self.head }, body: body.into() }
     }
 
     /// Bytes that the sealed object will have, within a few.
@@ -257,5 +370,29 @@ mod tests {
         let object = Object::from_value(&value).unwrap();
         let moved = object.with_revision(9).unwrap();
         assert_eq!((moved.head.resource_version, moved.head.name.as_str()), (9, "p"));
+    }
+
+    #[test]
+    fn another_revision_of_a_sealed_object_is_found_where_it_stands() {
+        let inner = json!({"metadata": {"resourceVersion": "7"}});
+        let mut value = json!({"apiVersion": "v1", "kind": "X", "a": inner, "b": "\"metadata\":{\"resourceVersion\":\"7\\",
+            "metadata": {"name": "p", "labels": {"a": "b"}}, "spec": inner});
+        let sealed = Draft::new(&mut value).unwrap().seal(7);
+        let moved = sealed.with_revision(1234).unwrap();
+        assert_eq!(moved.body, Draft::new(&mut value).unwrap().seal(1234).body);
+        assert_eq!(moved.head, Object::from_bytes(moved.body.clone()).unwrap().head);
+        let mut metadata = value["metadata"].clone();
+        metadata["resourceVersion"] = "1234".into();
+        assert_eq!(serde_json::from_slice::<Value>(moved.metadata_text().unwrap()).unwrap(), metadata);
+    }
+
+    #[test]
+    fn what_is_shown_lacks_managed_fields_and_nothing_else() {
+        let spec = json!({"template": {"metadata": {"managedFields": [1]}}});
+        let mut value = json!({"kind": "X", "metadata": {"name": "p", "managedFields": [{"a": "b"}]}, "spec": spec});
+        let object = Object::from_value(&value).unwrap();
+        value["metadata"].as_object_mut().unwrap().remove("managedFields");
+        assert_eq!(object.value_to_show().unwrap(), value);
+        assert!(Object { head: Head::default(), body: Bytes::from_static(b"[]") }.value_to_show().is_err());
     }
 }

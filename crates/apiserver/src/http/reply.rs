@@ -14,6 +14,7 @@ use object::Status;
 use serde_json::Value;
 
 use super::accept::{Encoding, encoded};
+use super::splice::{Gzipped, Splice};
 use crate::discovery::Document;
 
 /// Bodies of requests and responses.
@@ -106,12 +107,31 @@ pub(super) fn compressed(body: Bytes, headers: &HeaderMap, content_type: &str) -
     match encoder.write_all(&body).and_then(|()| encoder.finish()) {
         Ok(packed) => {
             let mut response = bytes(StatusCode::OK, packed.into(), content_type);
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            mark_gzipped(&mut response);
             response
         }
         Err(_) => bytes(StatusCode::OK, body, content_type),
     }
+}
+
+/// A list in JSON, spliced while it is sent; gzipped when it is large and the client can read that.
+pub(super) fn list(mut splice: Splice, headers: &HeaderMap) -> Response<Body> {
+    if let Some(short) = splice.short() {
+        return bytes(StatusCode::OK, short, "application/json");
+    }
+    let gzip = splice.is_large(GZIP_FROM) && accepts_gzip(headers);
+    let body = if gzip { Gzipped::new(splice).boxed_unsync() } else { splice.boxed_unsync() };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if gzip {
+        mark_gzipped(&mut response);
+    }
+    response
+}
+
+fn mark_gzipped(response: &mut Response<Body>) {
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 /// A document with its ETag; 304 when the client has it.
