@@ -116,9 +116,9 @@ impl runtime::Network for Pods {
     }
 }
 
-/// exec and attach over WebSocket channels.
+/// exec, attach and port-forward.
 #[derive(Default)]
-struct Streams(streaming::Channels);
+struct Streams(streaming::Streams);
 
 #[async_trait]
 impl kubelet::server::StreamServer for Streams {
@@ -128,18 +128,17 @@ impl kubelet::server::StreamServer for Streams {
         options: kubelet::server::StreamOptions,
         open: kubelet::server::OpenSession,
     ) -> Response<kubelet::server::Body> {
-        let options = streaming::Options { stdin: options.stdin, tty: options.tty };
-        self.0.serve(request, options, async move { open().await })
+        let kubelet::server::StreamOptions { stdin, stdout, stderr, tty } = options;
+        self.0.session(request, streaming::Options { stdin, stdout, stderr, tty }, async move { open().await })
     }
 
     async fn serve_port_forward(
         &self,
-        _: Request<kubelet::server::Body>,
-        _: kubelet::server::OpenPort,
+        request: Request<kubelet::server::Body>,
+        sandbox: &str,
+        open: kubelet::server::OpenPort,
     ) -> Response<kubelet::server::Body> {
-        let mut response = Response::new(Full::from("port-forward is not served yet").boxed_unsync());
-        *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
-        response
+        self.0.port_forward(request, sandbox, open)
     }
 }
 

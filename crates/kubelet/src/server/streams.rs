@@ -36,8 +36,8 @@ pub type OpenPort = Arc<dyn Fn(u16) -> BoxFuture<'static, protos::cri::Result<Bo
 pub trait StreamServer: Send + Sync {
     /// exec and attach.
     async fn serve_session(&self, request: Request<Body>, options: StreamOptions, open: OpenSession) -> Response<Body>;
-    /// port-forward.
-    async fn serve_port_forward(&self, request: Request<Body>, open: OpenPort) -> Response<Body>;
+    /// port-forward, to a pod's sandbox.
+    async fn serve_port_forward(&self, request: Request<Body>, sandbox: &str, open: OpenPort) -> Response<Body>;
 }
 
 type PodName<'a> = (&'a str, &'a str, Option<&'a str>);
@@ -101,12 +101,12 @@ impl KubeletServer {
 
     pub(crate) async fn port_forward(&self, request: Request<Body>, of: PodName<'_>) -> Handled {
         let sandbox: Arc<str> = self.sandbox(of).await?.into();
-        let runtime = self.shared.runtime.clone();
+        let (runtime, id) = (self.shared.runtime.clone(), sandbox.clone());
         let open: OpenPort = Arc::new(move |port| {
-            let (runtime, sandbox) = (runtime.clone(), sandbox.clone());
-            Box::pin(async move { runtime.port_forward(&sandbox, port).await })
+            let (runtime, id) = (runtime.clone(), id.clone());
+            Box::pin(async move { runtime.port_forward(&id, port).await })
         });
-        Ok(self.stream_server()?.serve_port_forward(request, open).await)
+        Ok(self.stream_server()?.serve_port_forward(request, &sandbox, open).await)
     }
 
     fn stream_server(&self) -> Result<&Arc<dyn super::StreamServer>, Refusal> {
