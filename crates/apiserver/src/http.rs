@@ -1,6 +1,7 @@
 //! HTTP: from a request to an [`Api`] call and back.
 
 mod accept;
+mod node;
 mod options;
 mod proxy;
 mod reply;
@@ -145,11 +146,7 @@ impl Service {
         let method = request.method().clone();
         let watching = query.flag("watch") || target.watch;
         let verb = verb(&method, &at, watching);
-        // Streams and proxies of a pod or node are done by its kubelet.
         let sub = at.subresource.as_deref().unwrap_or("");
-        let streams = matches!((at.gvr.resource.as_str(), sub), ("pods", "exec" | "attach" | "portforward" | "log"));
-        // Reading from a container's terminal is doing: a GET of exec needs what a POST needs.
-        let verb = if streams && sub != "log" { "create" } else { verb };
         let by_field = query.get("fieldSelector").and_then(|s| route::name_selected(&s));
         let mut wanted = attributes(verb, &at);
         if let Some(name) = by_field.as_deref().filter(|_| at.name.is_none()) {
@@ -167,8 +164,8 @@ impl Service {
             };
         };
         served_verb(kind, &at, verb, &method)?;
-        if streams {
-            return self.to_node(&at, query, request).await;
+        if node::is_streamed(&at) {
+            return self.to_node(user, &at, query, request).await;
         }
         let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb)?;
         if kind.storage_prefix.is_none() && verb == "create" && accepted.shape != Shape::Whole {
@@ -293,56 +290,6 @@ impl Service {
         // Upstream ends watches after 30 to 60 minutes, so that they spread.
         let seconds = seconds.unwrap_or_else(|| rand::random_range(1800..3600));
         Ok(reads.stream(events, Duration::from_secs(seconds)))
-    }
-
-    /// Hands a request on to the kubelet of the pod's node.
-    async fn to_node(&self, at: &Resource, query: &Query, request: Request<Body>) -> Handled {
-        let pod = self.api.get(&Resource { subresource: None, ..at.clone() })?;
-        let value = pod.value().map_err(Status::internal)?;
-        let node = value["spec"]["nodeName"].as_str().unwrap_or("").to_owned();
-        let (namespace, name) = (&pod.head.namespace, &pod.head.name);
-        let container = choose_container(&value, query.get("container"), at.subresource.as_deref().unwrap_or(""))?;
-        let path = match at.subresource.as_deref().unwrap_or("") {
-            "log" => format!("/containerLogs/{namespace}/{name}/{container}"),
-            "portforward" => format!("/portForward/{namespace}/{name}"),
-            sub => format!("/{sub}/{namespace}/{name}/{container}"),
-        };
-        if node.is_empty() {
-            return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
-        }
-        let Some(nodes) = &self.nodes else {
-            return Err(Status::new(Reason::ServiceUnavailable, "no way to the nodes is configured"));
-        };
-        let query = request.uri().query().map(|q| format!("?{}", route::kubelet_query(q))).unwrap_or_default();
-        let (mut parts, body) = request.into_parts();
-        parts.uri = format!("{path}{query}").parse().map_err(|e| Status::bad_request(format!("{e}")))?;
-        Ok(nodes.send(&node, Request::from_parts(parts, body)).await)
-    }
-}
-
-/// The container that a request means: the one it names, or the only one, or the annotated default.
-fn choose_container(pod: &Value, given: Option<String>, sub: &str) -> Result<String, Status> {
-    let names = |list: &str| -> Vec<String> {
-        pod["spec"][list].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).map(Into::into).collect()
-    };
-    let name = pod["metadata"]["name"].as_str().unwrap_or("");
-    let (containers, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
-    match given.filter(|g| !g.is_empty()) {
-        Some(given) if containers.iter().chain(&init).chain(&ephemeral).any(|c| *c == given) => Ok(given),
-        Some(given) => Err(Status::bad_request(format!("container {given} is not valid for pod {name}"))),
-        None if containers.len() == 1 || sub == "portforward" => Ok(containers.into_iter().next().unwrap_or_default()),
-        None => {
-            let default = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
-            if let Some(default) = default.filter(|d| containers.iter().any(|c| c == d)) {
-                return Ok(default.into());
-            }
-            let mut text =
-                format!("a container name must be specified for pod {name}, choose one of: [{}]", containers.join(" "));
-            if !init.is_empty() {
-                text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-            }
-            Err(Status::bad_request(text))
-        }
     }
 }
 

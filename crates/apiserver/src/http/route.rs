@@ -124,6 +124,7 @@ pub(super) fn kubelet_query(query: &str) -> String {
             "stderr" => parts.push(format!("error={}", u8::from(value == "true" || value == "1"))),
             "tty" => parts.push(format!("tty={}", u8::from(value == "true" || value == "1"))),
             "container" => {}
+            "ports" => parts.push(format!("port={value}")),
             _ => parts.push(pair.to_owned()),
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn running_container(known: &Known, name: &str) -> Result<String, Ref
     let status = known.status.container(name).filter(|c| c.state.running.is_some());
     match status {
         Some(status) => Ok(bare_id(&status.container_id).to_owned()),
-        None => Err(Refusal::not_found(format!("container not found ({name:?})"))),
+        None => Err(Refusal::internal(format!("container not found ({name:?})"))),
     }
 }
 

@@ -189,8 +189,8 @@ async fn streams_carry_both_ways_and_end_one_by_one() {
             let mut stream = client.open([("n", n.to_string().as_str())].into()).await.unwrap();
             let sent: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8 ^ n).collect();
             let bytes = Bytes::from(sent.clone());
-            let (mut writer, mut reader) = (stream.writer, &mut stream.reader);
-            let (received, ()) = tokio::join!(read_all(&mut reader), async {
+            let (mut writer, reader) = (stream.writer, &mut stream.reader);
+            let (received, ()) = tokio::join!(read_all(reader), async {
                 writer.send(bytes).await.unwrap();
                 writer.finish().await;
             });

@@ -1,0 +1,109 @@
+//! What the kubelet of a pod's node does: logs, exec, attach, port-forward.
+
+use client::Resource;
+use http::header::{self, HeaderMap};
+use http::{Method, Request, Response};
+use object::{Reason, Status};
+use serde_json::Value;
+
+use super::reply::{self, Body};
+use super::route::{self, Query};
+use super::{Handled, Service};
+use crate::inprocess::attributes;
+use crate::user::User;
+
+/// True for subresources that a kubelet serves.
+pub(super) fn is_streamed(at: &Resource) -> bool {
+    at.gvr.group.is_empty()
+        && at.gvr.resource == "pods"
+        && matches!(at.subresource.as_deref(), Some("exec" | "attach" | "portforward" | "log"))
+}
+
+impl Service {
+    /// Hands a request on to the kubelet of the pod's node.
+    pub(super) async fn to_node(&self, user: &User, at: &Resource, query: &Query, request: Request<Body>) -> Handled {
+        let sub = at.subresource.as_deref().unwrap_or("");
+        if sub != "log" && request.method() == Method::GET {
+            // Reading from a container's terminal is doing: a GET needs what a POST needs.
+            self.api.authorize(user, &attributes("create", at))?;
+        }
+        let pod = self.api.get(&Resource { subresource: None, ..at.clone() })?;
+        let value = pod.value().map_err(Status::internal)?;
+        let (namespace, name) = (&pod.head.namespace, &pod.head.name);
+        let path = match sub {
+            "portforward" => format!("/portForward/{namespace}/{name}"),
+            _ => {
+                let container = choose_container(&value, query.get("container"))?;
+                let first = if sub == "log" { "containerLogs" } else { sub };
+                format!("/{first}/{namespace}/{name}/{container}")
+            }
+        };
+        let node = match value["spec"]["nodeName"].as_str() {
+            None | Some("") if sub == "log" => return Ok(reply::text(204, String::new())),
+            None | Some("") => return Err(Status::bad_request(format!("pod {name} does not have a host assigned"))),
+            Some(node) => node.to_owned(),
+        };
+        if sub != "log" && !is_upgrade(request.headers()) {
+            return Err(Status::bad_request("Upgrade request required"));
+        }
+        let query = request.uri().query().map(|q| format!("?{}", route::kubelet_query(q))).unwrap_or_default();
+        self.ask_node(&node, &format!("{path}{query}"), request).await
+    }
+
+    /// Sends a request to a node's kubelet, under another path.
+    pub(super) async fn ask_node(&self, node: &str, path: &str, request: Request<Body>) -> Handled {
+        let Some(nodes) = &self.nodes else {
+            return Err(Status::new(Reason::ServiceUnavailable, "no way to the nodes is configured"));
+        };
+        let (mut parts, body) = request.into_parts();
+        parts.uri = path.parse().map_err(|e| Status::bad_request(format!("{e}")))?;
+        Ok::<Response<Body>, Status>(nodes.send(node, Request::from_parts(parts, body)).await)
+    }
+}
+
+/// True when a request asks for another protocol.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values.filter_map(|v| v.to_str().ok()).any(|v| v.to_ascii_lowercase().contains("upgrade"))
+}
+
+/// The container that a request means: the one it names, or the only one.
+fn choose_container(pod: &Value, given: Option<String>) -> Result<String, Status> {
+    let names = |list: &str| -> Vec<String> {
+        pod["spec"][list].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).map(Into::into).collect()
+    };
+    let name = pod["metadata"]["name"].as_str().unwrap_or("");
+    let mut containers = names("containers");
+    let all = [names("initContainers"), containers.clone(), names("ephemeralContainers")].concat();
+    match given.filter(|g| !g.is_empty()) {
+        Some(given) if all.contains(&given) => Ok(given),
+        Some(given) => Err(Status::bad_request(format!("container {given} is not valid for pod {name}"))),
+        None if containers.len() == 1 => Ok(containers.remove(0)),
+        None => Err(Status::bad_request(format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            all.join(" ")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn containers_are_chosen() {
+        let check = |pod: &Value, given: Option<&str>, wanted: Result<&str, &str>| {
+            let chosen = choose_container(pod, given.map(Into::into));
+            assert_eq!(chosen.as_deref().map_err(|s| s.message.as_str()), wanted);
+        };
+        let one = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}});
+        check(&one, None, Ok("a"));
+        check(&one, Some(""), Ok("a"));
+        check(&one, Some("i"), Ok("i"));
+        check(&one, Some("x"), Err("container x is not valid for pod p"));
+        let two = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}});
+        check(&two, None, Err("a container name must be specified for pod p, choose one of: [i a b]"));
+    }
+}
