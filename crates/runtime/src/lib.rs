@@ -21,6 +21,7 @@ mod shim;
 mod spec;
 mod state;
 mod streams;
+mod terminal;
 
 pub use service::{EmbeddedRuntime, ImageConfig, Network, Options, Prepared, Rootfs};
 pub use shim::main as shim_main;

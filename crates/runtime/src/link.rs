@@ -5,9 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use protos::cri::{Code, Error, Result};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
 use crate::shim::wire;
 use crate::spec::{Answer, Ask, SOCKET};
+
+/// Bytes of an answer that comes without descriptors.
+const MOST_ANSWER: u64 = 4096;
 
 /// A shim, by its sandbox directory.
 #[derive(Clone, Debug)]
@@ -40,7 +44,6 @@ impl Link {
 
     /// Returns when the container has ended, or the shim is gone.
     pub(crate) async fn wait(&self, id: &str) -> std::io::Result<()> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let stream = connect(&self.dir)?;
         stream.set_nonblocking(true)?;
         let mut stream = tokio::net::UnixStream::from_std(stream)?;
@@ -72,10 +75,13 @@ impl Link {
 }
 
 /// Waits for the exit that follows on an exec's connection.
-pub(crate) fn wait_exit(stream: &mut UnixStream) -> Result<i32> {
-    match wire::receive::<Answer>(stream) {
-        Ok((Answer::Exited { code }, _)) => Ok(code),
-        Ok(_) => Err(Error::unknown("the shim said something unexpected")),
-        Err(e) => Err(Error::unknown(format!("the shim is gone: {e}"))),
+pub(crate) async fn wait_exit(stream: tokio::net::UnixStream) -> Result<i32> {
+    let mut line = String::new();
+    let read = tokio::io::BufReader::new(stream.take(MOST_ANSWER)).read_line(&mut line).await;
+    read.map_err(|e| Error::unknown(format!("the shim is gone: {e}")))?;
+    match serde_json::from_str(&line) {
+        Ok(Answer::Exited { code }) => Ok(code),
+        _ if line.is_empty() => Err(Error::unknown("the shim is gone")),
+        _ => Err(Error::unknown("the shim said something unexpected")),
     }
 }

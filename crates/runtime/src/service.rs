@@ -596,23 +596,21 @@ impl RuntimeService for EmbeddedRuntime {
 
     async fn attach(&self, req: AttachRequest) -> Result<Session> {
         let container = self.container(&req.container_id)?;
-        let (sender, ended) = oneshot::channel();
+        let (mut sender, ended) = oneshot::channel();
         let (runtime, id) = (self.clone(), container.id.clone());
         self.inner.waiters.lock().spawn(async move {
-            runtime.until_ended(&id).await;
-            // The client may be gone.
-            let _ = sender.send(Ok(0));
+            tokio::select! {
+                () = runtime.until_ended(&id) => drop(sender.send(Ok(0))),
+                // The client is gone.
+                () = sender.closed() => {}
+            }
         });
         streams::attach(&self.link(&container.sandbox), &container.id, container.spec.tty, req.stdin, ended).await
     }
 
     async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Box<dyn Duplex>> {
         let sandbox = self.sandbox(sandbox_id)?;
-        let mut reply = self.link(&sandbox.id).call(Ask::Connect { port }, Vec::new()).await?;
-        let fd = reply.fds.pop().ok_or_else(|| Error::unknown("the shim passed no connection"))?;
-        let stream = std::net::TcpStream::from(fd);
-        stream.set_nonblocking(true).map_err(io_error("use a connection"))?;
-        Ok(Box::new(tokio::net::TcpStream::from_std(stream).map_err(io_error("use a connection"))?))
+        streams::connect(&self.link(&sandbox.id), port).await
     }
 
     async fn container_stats(&self, req: ContainerStatsRequest) -> Result<ContainerStatsResponse> {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -312,6 +313,8 @@ impl Shim {
             }
             Ask::Attach { id } => {
                 let container = self.containers.get_mut(id).filter(|c| c.running).ok_or_else(unknown)?;
+                // Clients that have left are noticed at the latest when the next one comes.
+                container.attached.retain(|(out, err)| [out, err].into_iter().flatten().all(|fd| is_read(fd.as_fd())));
                 let mut fds = fds.into_iter();
                 container.attached.push((fds.next(), fds.next()));
                 let stdin = container.process.stdin()?;
@@ -333,12 +336,7 @@ impl Shim {
                 container.log.reopen().map_err(context("open the log anew"))?;
                 Ok((Answer::Done, Vec::new()))
             }
-            Ask::Connect { port } => {
-                let socket = std::net::TcpStream::connect(("127.0.0.1", *port))
-                    .or_else(|_| std::net::TcpStream::connect(("::1", *port)))
-                    .map_err(context(&format!("connect to port {port}")))?;
-                Ok((Answer::Done, vec![socket.into()]))
-            }
+            Ask::Connect { port, v6 } => Ok((Answer::Done, vec![connect(*port, *v6)?])),
             Ask::Forget { id } => {
                 self.containers.remove(id);
                 Ok((Answer::Done, Vec::new()))
@@ -378,6 +376,28 @@ impl Shim {
             }
         }
     }
+}
+
+/// Begins to connect; a full queue at the other end must not hold up this thread.
+fn connect(port: u16, v6: bool) -> Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket};
+    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    let to: &dyn SockaddrLike = match v6 {
+        true => &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0)),
+        false => &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)),
+    };
+    match connect(fd.as_raw_fd(), to) {
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(fd),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// False when nobody reads a pipe any more.
+fn is_read(pipe: BorrowedFd<'_>) -> bool {
+    let mut watched = [PollFd::new(pipe, PollFlags::empty())];
+    !poll(&mut watched, PollTimeout::ZERO).is_ok_and(|n| n > 0)
 }
 
 /// Writes all of it to a client that may be slow or gone; false when it is gone.

@@ -109,8 +109,12 @@ pub(crate) enum Ask {
     Signal { id: String, signal: i32 },
     /// Open the log file anew.
     ReopenLog { id: String },
-    /// Connect to a port on the sandbox's loopback; the reply brings the socket.
-    Connect { port: u16 },
+    /// Begin to connect to a port on the sandbox's loopback; the reply brings the socket, which may still be at it.
+    Connect {
+        port: u16,
+        #[serde(default)]
+        v6: bool,
+    },
     /// Forget a container that has ended.
     Forget { id: String },
     /// End when no container is left running.

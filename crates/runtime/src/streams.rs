@@ -1,16 +1,21 @@
-//! Exec and attach: descriptors of the shim's as async streams.
+//! Exec, attach, port-forward: descriptors of the shim's as async streams.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use protos::cri::{Error, Result, Session, TerminalSize};
+use protos::cri::{Duplex, Error, Result, Session, TerminalSize};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::{Link, Reply, wait_exit};
 use crate::spec::Ask;
+use crate::terminal::Terminal;
 
 /// Terminal sizes that may wait.
 const RESIZES: usize = 16;
+/// Output that may wait for an attached client.
+const ATTACH_ROOM: i32 = 1 << 20;
 
 fn io_error(what: &str) -> impl FnOnce(std::io::Error) -> Error {
     let what = what.to_owned();
@@ -35,50 +40,16 @@ fn null() -> Result<OwnedFd> {
     opened.map(Into::into).map_err(io_error("open /dev/null"))
 }
 
-fn set_size(master: &OwnedFd, size: TerminalSize) {
-    let size = libc::winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: an open terminal and a record of the type that the request takes.
-    unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-}
-
 /// Follows size changes until the session is over. The task ends with the session's sender.
 #[allow(clippy::disallowed_methods, reason = "the task ends when the session that owns the sender does")]
-fn resizer(master: OwnedFd) -> mpsc::Sender<TerminalSize> {
+fn resizer(terminal: Terminal) -> mpsc::Sender<TerminalSize> {
     let (sender, mut sizes) = mpsc::channel(RESIZES);
     tokio::spawn(async move {
         while let Some(size) = sizes.recv().await {
-            set_size(&master, size);
+            terminal.set_size(size);
         }
     });
     sender
-}
-
-/// A terminal's master as two async halves: it is neither pipe nor socket, so threads copy between it and pipes.
-fn terminal(master: &OwnedFd) -> Result<(pipe::Sender, pipe::Receiver)> {
-    let (to_us, far_out) = pipe_to_us()?;
-    let (from_us, far_in) = pipe_from_us()?;
-    let copy = |from: OwnedFd, to: OwnedFd| {
-        std::thread::Builder::new().name("terminal".into()).spawn(move || {
-            let mut buffer = [0u8; 8192];
-            while let Ok(count) = nix::unistd::read(&from, &mut buffer) {
-                let mut rest = &buffer[..count];
-                if rest.is_empty() {
-                    return;
-                }
-                while !rest.is_empty() {
-                    match nix::unistd::write(&to, rest) {
-                        Ok(written) => rest = &rest[written..],
-                        Err(nix::errno::Errno::EINTR) => {}
-                        Err(_) => return,
-                    }
-                }
-            }
-        })
-    };
-    let clone = || master.try_clone().map_err(io_error("share a terminal"));
-    copy(clone()?, far_out).map_err(io_error("start a thread"))?;
-    copy(far_in, clone()?).map_err(io_error("start a thread"))?;
-    Ok((from_us, to_us))
 }
 
 /// Runs a command in a container.
@@ -94,13 +65,13 @@ pub(crate) async fn exec(
         let reply = link.call(ask, Vec::new()).await?;
         let Reply { mut fds, stream, .. } = reply;
         let master = fds.pop().ok_or_else(|| Error::unknown("the shim passed no terminal"))?;
-        let (stdin, stdout) = terminal(&master)?;
+        let terminal = Terminal::new(master).map_err(io_error("use a terminal"))?;
         return Ok(Session {
-            stdin: wants.0.then(|| Box::new(stdin) as _),
-            stdout: Some(Box::new(stdout)),
+            stdin: wants.0.then(|| Box::new(terminal.clone()) as _),
+            stdout: Some(Box::new(terminal.clone())),
             stderr: None,
-            resize: resizer(master),
-            exit: exit_of(stream),
+            resize: resizer(terminal),
+            exit: exit_of(stream)?,
         });
     }
     let (stdin, far_in) = if wants.0 { pipe_from_us().map(|(s, f)| (Some(s), f))? } else { (None, null()?) };
@@ -113,19 +84,28 @@ pub(crate) async fn exec(
         stdout: stdout.map(|s| Box::new(s) as _),
         stderr: stderr.map(|s| Box::new(s) as _),
         resize,
-        exit: exit_of(reply.stream),
+        exit: exit_of(reply.stream)?,
     })
 }
 
-/// A thread that waits for the exit, as long as the process runs.
-fn exit_of(mut stream: std::os::unix::net::UnixStream) -> oneshot::Receiver<Result<i32>> {
-    let (sender, receiver) = oneshot::channel();
-    let waiting =
-        std::thread::Builder::new().name("exec".into()).spawn(move || drop(sender.send(wait_exit(&mut stream))));
-    if let Err(error) = waiting {
-        tracing::error!(%error, "cannot wait for a command");
-    }
-    receiver
+/// Waits for the exit, as long as somebody wants to know it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the task ends with the command, or with the session that owns the receiver"
+)]
+fn exit_of(stream: std::os::unix::net::UnixStream) -> Result<oneshot::Receiver<Result<i32>>> {
+    stream.set_nonblocking(true).map_err(io_error("use the shim's connection"))?;
+    let stream = tokio::net::UnixStream::from_std(stream).map_err(io_error("use the shim's connection"))?;
+    let (mut sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        let exit = tokio::select! {
+            exit = wait_exit(stream) => exit,
+            () = sender.closed() => return,
+        };
+        // Nobody is there any more: fine.
+        let _ = sender.send(exit);
+    });
+    Ok(receiver)
 }
 
 /// Joins a container's streams. `ended` resolves when the container does.
@@ -138,17 +118,23 @@ pub(crate) async fn attach(
 ) -> Result<Session> {
     let (stdout, far_out) = pipe_to_us()?;
     let (stderr, far_err) = pipe_to_us()?;
+    for far in [&far_out, &far_err] {
+        spare_the_shim(far)?;
+    }
     let reply = link.call(Ask::Attach { id: id.into() }, vec![far_out, far_err]).await?;
     let input = reply.fds.into_iter().next();
-    let resize = match (&input, tty) {
-        (Some(master), true) => resizer(master.try_clone().map_err(io_error("share a terminal"))?),
-        _ => mpsc::channel(1).0,
-    };
-    let stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>> = match input.filter(|_| wants_stdin) {
-        None => None,
-        Some(master) if tty => Some(Box::new(writer(master)?)),
-        Some(pipe) => Some(Box::new(pipe::Sender::from_owned_fd(pipe).map_err(io_error("use a pipe"))?)),
-    };
+    let (mut stdin, mut resize): (Option<Box<dyn AsyncWrite + Send + Unpin>>, _) = (None, mpsc::channel(1).0);
+    match input {
+        Some(master) if tty => {
+            let terminal = Terminal::new(master).map_err(io_error("use a terminal"))?;
+            stdin = wants_stdin.then(|| Box::new(terminal.clone()) as _);
+            resize = resizer(terminal);
+        }
+        Some(pipe) if wants_stdin => {
+            stdin = Some(Box::new(pipe::Sender::from_owned_fd(pipe).map_err(io_error("use a pipe"))?));
+        }
+        _ => {}
+    }
     Ok(Session {
         stdin,
         stdout: Some(Box::new(stdout)),
@@ -158,17 +144,43 @@ pub(crate) async fn attach(
     })
 }
 
-/// A pipe whose content a thread writes to a terminal.
-fn writer(master: OwnedFd) -> Result<pipe::Sender> {
-    let (near, far) = pipe_from_us()?;
-    let copied = std::thread::Builder::new().name("terminal".into()).spawn(move || {
-        let mut buffer = [0u8; 4096];
-        while let Ok(count) = nix::unistd::read(&far, &mut buffer) {
-            if count == 0 || nix::unistd::write(&master, &buffer[..count]).is_err() {
-                return;
-            }
+/// The shim has one thread for all: it must not wait for who is attached. What it writes has some room, and a writer that would
+/// wait is told.
+fn spare_the_shim(far: &OwnedFd) -> Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(far, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| Error::unknown(format!("cannot use a pipe: {e}")))?;
+    // More than the usual room where that is allowed.
+    let _ = fcntl(far, FcntlArg::F_SETPIPE_SZ(ATTACH_ROOM));
+    Ok(())
+}
+
+/// A connection to a port on the sandbox's loopback: by IPv4, else by IPv6.
+pub(crate) async fn connect(link: &Link, port: u16) -> Result<Box<dyn Duplex>> {
+    let attempt = async |v6| -> std::result::Result<TcpStream, String> {
+        let mut reply = link.call(Ask::Connect { port, v6 }, Vec::new()).await.map_err(|e| e.message)?;
+        let socket = reply.fds.pop().ok_or("the shim passed no connection")?;
+        let told = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            _ => e.to_string(),
+        };
+        let stream = std::net::TcpStream::from(socket);
+        stream.set_nonblocking(true).map_err(told)?;
+        let stream = TcpStream::from_std(stream).map_err(told)?;
+        stream.writable().await.map_err(told)?;
+        match stream.take_error().map_err(told)? {
+            Some(error) => Err(told(error)),
+            None => Ok(stream),
         }
-    });
-    copied.map_err(io_error("start a thread"))?;
-    Ok(near)
+    };
+    let refused = match attempt(false).await {
+        Ok(stream) => return Ok(Box::new(stream)),
+        Err(error) => error,
+    };
+    let stream = attempt(true).await.map_err(|error| {
+        Error::unknown(format!(
+            "failed to connect to localhost:{port} inside the pod: IPv4: dial tcp4 127.0.0.1:{port}: connect: {refused} \
+             IPv6: dial tcp6 [::1]:{port}: connect: {error}"
+        ))
+    })?;
+    Ok(Box::new(stream))
 }

