@@ -6,7 +6,7 @@ mod spdy;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use futures::future::BoxFuture;
 use protos::cri::{self, Duplex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,35 +38,30 @@ pub(crate) struct Target {
 }
 
 /// Carries one connection. What goes wrong is told on `errors`.
-async fn forward<I: Source, O: Sink>(target: &Target, port: u16, mut from: I, mut to: O, mut errors: O) {
-    let carried = match (target.open)(port).await {
-        Ok(connection) => exchange(connection, &mut from, &mut to).await.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
+async fn forward<I: Source, O: Sink>(target: &Target, port: u16, from: I, to: O, mut errors: O) {
+    let (to, error) = match (target.open)(port).await {
+        Ok(connection) => match exchange(connection, from, to).await {
+            Ok(()) => return errors.finish().await,
+            Err((to, error)) => (to, error.to_string()),
+        },
+        Err(error) => (to, error.to_string()),
     };
-    match carried {
-        Ok(()) => {
-            to.finish().await;
-            errors.finish().await;
-        }
-        Err(error) => {
-            tracing::debug!(port, error, "a connection to a pod failed");
-            let text = format!("error forwarding port {port} to pod {}, uid : {error}", target.name);
-            // A client that is gone needs no words.
-            let _ = errors.send(text.into()).await;
-            to.abort().await;
-            errors.abort().await;
-        }
-    }
+    tracing::debug!(port, error, "a connection to a pod failed");
+    let text = format!("error forwarding port {port} to pod {}, uid : {error}", target.name);
+    // A client that is gone needs no words.
+    let _ = errors.send(text.into()).await;
+    to.abort().await;
+    errors.abort().await;
 }
 
-/// Copies both ways until the pod has said all and the client too; each side hears of the other's end.
+/// Copies both ways; each side hears of the other's end. Over when the pod has said all, and the client too or for long nothing.
 async fn exchange<I: Source, O: Sink>(
     connection: Box<dyn Duplex>,
-    from: &mut I,
-    to: &mut O,
-) -> Result<(), std::io::Error> {
+    mut from: I,
+    mut to: O,
+) -> Result<(), (O, std::io::Error)> {
     let (mut source, mut target) = tokio::io::split(connection);
-    let up = async {
+    let up = async move {
         while let Some(bytes) = from.next().await {
             if target.write_all(&bytes).await.is_err() {
                 // The pod listens no more; what it says is still wanted.
@@ -77,18 +72,22 @@ async fn exchange<I: Source, O: Sink>(
             let _ = target.shutdown().await;
         }
     };
-    let down = async {
+    let down = async move {
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(PIECE);
-            let mut room = bytes::BufMut::limit(&mut buffer, PIECE);
-            if source.read_buf(&mut room).await? == 0 {
-                return Ok(());
+            let mut room = BufMut::limit(&mut buffer, PIECE);
+            match source.read_buf(&mut room).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => return Err((to, error)),
             }
             if to.send(buffer.split().freeze()).await.is_err() {
                 return Ok(());
             }
         }
+        to.finish().await;
+        Ok(())
     };
     tokio::pin!(up, down);
     let mut is_up = true;
@@ -102,4 +101,58 @@ async fn exchange<I: Source, O: Sink>(
         let _ = timeout(AFTER_END, up).await;
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::Gone;
+    use crate::queue::queue;
+
+    struct Teller(mpsc::UnboundedSender<String>);
+
+    impl Sink for Teller {
+        async fn send(&mut self, bytes: bytes::Bytes) -> Result<(), Gone> {
+            self.0.send(String::from_utf8_lossy(&bytes).into_owned()).map_err(|_| Gone)
+        }
+        async fn finish(self) {
+            let _ = self.0.send("<end>".into());
+        }
+        async fn abort(self) {
+            let _ = self.0.send("<reset>".into());
+        }
+    }
+
+    #[tokio::test]
+    async fn ends_pass_at_once_and_errors_are_told() {
+        let open: OpenPort = Arc::new(|port| {
+            async move {
+                if port == 81 {
+                    return Err(cri::Error::unknown("connection refused"));
+                }
+                let (near, mut far) = tokio::io::duplex(100);
+                far.write_all(b"welcome").await.unwrap();
+                drop(far);
+                Ok(Box::new(near) as Box<dyn Duplex>)
+            }
+            .boxed()
+        });
+        let target = Target { name: "box".into(), open };
+        let ((told, mut data), (complain, mut errors)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        // The client says nothing more, and does not end either.
+        let (_client, from) = queue(10);
+        let carried = forward(&target, 80, from, Teller(told.clone()), Teller(complain.clone()));
+        tokio::select! {
+            () = carried => {}
+            () = async { while data.recv().await.unwrap() != "<end>" {} } => {}
+        }
+        let (_client, from) = queue(10);
+        forward(&target, 81, from, Teller(told), Teller(complain)).await;
+        assert_eq!(data.recv().await.unwrap(), "<reset>");
+        assert_eq!(errors.recv().await.unwrap(), "error forwarding port 81 to pod box, uid : connection refused");
+        assert_eq!(errors.recv().await.unwrap(), "<reset>");
+    }
 }

@@ -155,7 +155,7 @@ fn busybox(build: &Path, archive: &PathBuf) {
     let store = images::Store::open(build).unwrap();
     let mut layer =
         images::Layer::new().dir("/bin", 0o755).dir("/tmp", 0o1777).copy("/bin/busybox", "/bin/busybox").unwrap();
-    for applet in ["sh", "echo", "sleep", "cat", "httpd", "wc"] {
+    for applet in ["sh", "echo", "sleep", "cat", "httpd", "wc", "tar", "stty"] {
         layer = layer.symlink(format!("/bin/{applet}").as_str(), "busybox");
     }
     images::Builder::new().layer(layer).env("PATH", "/bin").cmd(["sh"]).build(&store, "busybox:1").unwrap();

@@ -7,6 +7,7 @@ mod harness;
 mod pull;
 mod reboot;
 mod services;
+mod streams;
 
 use client::{DeleteOptions, Resource};
 use object::Gvr;
