@@ -38,13 +38,13 @@ pub(crate) struct Target {
 }
 
 /// Carries one connection. What goes wrong is told on `errors`.
-async fn forward<I: Source, O: Sink>(target: &Target, port: u16, from: I, to: O, mut errors: O) {
-    let (to, error) = match (target.open)(port).await {
-        Ok(connection) => match exchange(connection, from, to).await {
-            Ok(()) => return errors.finish().await,
-            Err((to, error)) => (to, error.to_string()),
+async fn forward<I: Source, O: Sink>(target: &Target, port: u16, from: I, to: O, errors: O) {
+    let (to, mut errors, error) = match (target.open)(port).await {
+        Ok(connection) => match exchange(connection, from, to, errors).await {
+            Ok(()) => return,
+            Err((to, errors, error)) => (to, errors, error.to_string()),
         },
-        Err(error) => (to, error.to_string()),
+        Err(error) => (to, errors, error.to_string()),
     };
     tracing::debug!(port, error, "a connection to a pod failed");
     let text = format!("error forwarding port {port} to pod {}, uid : {error}", target.name);
@@ -59,7 +59,8 @@ async fn exchange<I: Source, O: Sink>(
     connection: Box<dyn Duplex>,
     mut from: I,
     mut to: O,
-) -> Result<(), (O, std::io::Error)> {
+    errors: O,
+) -> Result<(), (O, O, std::io::Error)> {
     let (mut source, mut target) = tokio::io::split(connection);
     let up = async move {
         while let Some(bytes) = from.next().await {
@@ -80,13 +81,14 @@ async fn exchange<I: Source, O: Sink>(
             match source.read_buf(&mut room).await {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(error) => return Err((to, error)),
+                Err(error) => return Err((to, errors, error)),
             }
             if to.send(buffer.split().freeze()).await.is_err() {
                 return Ok(());
             }
         }
         to.finish().await;
+        errors.finish().await;
         Ok(())
     };
     tokio::pin!(up, down);
@@ -147,7 +149,10 @@ mod tests {
         let carried = forward(&target, 80, from, Teller(told.clone()), Teller(complain.clone()));
         tokio::select! {
             () = carried => {}
-            () = async { while data.recv().await.unwrap() != "<end>" {} } => {}
+            () = async {
+                while data.recv().await.unwrap() != "<end>" {}
+                assert_eq!(errors.recv().await.unwrap(), "<end>");
+            } => {}
         }
         let (_client, from) = queue(10);
         forward(&target, 81, from, Teller(told), Teller(complain)).await;
