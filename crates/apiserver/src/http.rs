@@ -379,7 +379,9 @@ impl Reads<'_> {
 
     fn written(self, written: Written) -> Handled {
         let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        self.object(&written.object, code, &written.warnings)
+        let mut response = self.object(&written.object, code, &written.warnings)?;
+        reply::warn(&mut response, deprecation(self.kind));
+        Ok(response)
     }
 
     /// A line per event, until the time is over.

@@ -169,8 +169,10 @@ impl Api {
         if kind.generation {
             metadata.insert("generation".into(), 1.into());
         }
+        complete(kind, &mut value);
         kind.default(&mut value);
         kind.prepare_create(&mut value);
+        complete(kind, &mut value);
         let reserved = admission::create(self, user, kind, &mut value).await?;
         kind.default(&mut value);
         tidy(&mut value);
@@ -181,7 +183,9 @@ impl Api {
         warnings.extend((kind.rules.warnings)(&value, None));
         let draft = self.draft(kind, &mut value)?;
         if query.dry_run {
-            return Ok(Written { object: served(kind, Arc::new(draft.seal(0))), created: true, warnings });
+            // Nothing was written: there is no version to speak of.
+            let object = Object::from_value(&value).map_err(Status::internal)?;
+            return Ok(Written { object: served(kind, Arc::new(object)), created: true, warnings });
         }
         let key = key(kind, namespace, &name);
         loop {
@@ -320,6 +324,7 @@ impl Api {
         new["apiVersion"] = old["apiVersion"].clone();
         new["kind"] = old["kind"].clone();
         restore_metadata(new, old);
+        complete(kind, new);
         kind.default(new);
         match part {
             Part::Main => kind.prepare_update(new, old),
@@ -473,6 +478,13 @@ fn restore_metadata(new: &mut Value, old: &Value) {
         }
     }
     metadata.remove("selfLink");
+}
+
+/// Adds what Go holds by value.
+fn complete(kind: &Kind, value: &mut Value) {
+    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
+        schema::complete(schema::table(), name, value);
+    }
 }
 
 /// Drops empty maps and lists that Go would not encode.

@@ -75,6 +75,11 @@ fn validate_level(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
         _ => checks::exactly_one_of(spec, "spec", "type", &["Exempt", "Limited"], errors),
     }
     checks::one_of(&spec["limited"], "spec.limited", "limitResponse.type", &["Queue", "Reject"], errors);
+    let response = &spec["limited"]["limitResponse"];
+    if response["type"] == "Queue" && !response["queuing"].is_object() {
+        let detail = "must not be empty if limited.limitResponse.type is Limited";
+        errors.push(Invalid::required("spec.limited.limitResponse.queuing", detail));
+    }
 }
 
 fn row(schema: &Value, now: i64) -> Vec<Value> {

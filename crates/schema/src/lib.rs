@@ -15,6 +15,7 @@
 //!
 //! Start reading at [`types`](Struct), then `decode/walk.rs`.
 
+mod complete;
 mod decode;
 pub mod json;
 pub mod openapi;
@@ -25,6 +26,7 @@ pub mod structural;
 mod types;
 pub mod yaml;
 
+pub use complete::complete;
 pub use decode::{DecodeError, Decoded, Problem, decode, decode_json, decode_yaml, strict_error};
 pub use place::{Place, custom_place, place};
 pub use strategic::{PatchError, strategic_merge};

@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use object::Status;
+use object::{Invalid, Status};
 use rbac::Attributes;
 use serde_json::{Value, json};
 
@@ -26,12 +26,14 @@ pub(super) fn create(user: &User, request: &mut Value) -> Result<(), Status> {
             false => spec[field] = value,
         }
     }
-    if spec["signerName"] != "kubernetes.io/kube-apiserver-client" {
-        return Ok(());
-    }
     let pem = STANDARD.decode(spec["request"].as_str().unwrap_or("")).unwrap_or_default();
-    let subject = pki::requested_subject(&String::from_utf8_lossy(&pem));
-    let superuser = subject.is_some_and(|(_, groups)| groups.iter().any(|g| g == "system:masters"));
+    let Some((_, groups)) = pki::requested_subject(&String::from_utf8_lossy(&pem)) else {
+        let error = Invalid::invalid("spec.request", &spec["request"], "PEM block type must be CERTIFICATE REQUEST");
+        let name = request["metadata"]["name"].as_str().unwrap_or("");
+        return Err(Status::invalid(GROUP, "CertificateSigningRequest", name, &[error]));
+    };
+    let superuser =
+        spec["signerName"] == "kubernetes.io/kube-apiserver-client" && groups.iter().any(|g| g == "system:masters");
     let name = request["metadata"]["name"].as_str().unwrap_or("");
     if superuser {
         let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";

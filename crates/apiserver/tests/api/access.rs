@@ -103,12 +103,15 @@ async fn a_node_reads_pods_and_writes_no_other_node() {
     world.stop().await;
 }
 
+/// Made with openssl for `O=devs, CN=joe`.
+const REQUEST: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIWE1IOENBUUF3SFRFTk1Bc0dBMVVFQ2d3RVpHVjJjekVNTUFvR0ExVUVBd3dEYW05bE1Ga3dFd1lIS29aSQp6ajBDQVFZSUtvWkl6ajBEQVFjRFFnQUVqOXhSQmNEWUppU0dFZVlJQktobkRiQUMwWkJWVkdaNCt0UEdVUkVvCk1lZi9UbFI2K3cxeUhVVm0vb0s3NzBYVWhENkMwMEI4SGVGeVVzcjFZZmtXS2FBQU1Bb0dDQ3FHU000OUJBTUMKQTBnQU1FVUNJUURZUzNHWjBUU0QvTENjQjdDS1ZaSUcvbnFCcE9NSzNha0hNMk1jeFBNbTNnSWdKK1ZiSHorVgowRGxmaXVtbHVNNStjdG9GNlFiU2x4cGpNTUNlMEx3S1hJQT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg==";
+
 #[tokio::test]
 async fn who_asks_for_a_certificate_does_not_decide() {
     let world = World::new().await;
     let requests = Gvr::new("certificates.k8s.io", "v1", "certificatesigningrequests");
     let spec =
-        json!({"request": "eA==", "signerName": "example.com/mine", "usages": ["client auth"], "username": "root"});
+        json!({"request": REQUEST, "signerName": "example.com/mine", "usages": ["client auth"], "username": "root"});
     let request = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
         "metadata": {"name": "r"}, "spec": spec});
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "asks"},

@@ -6,10 +6,27 @@ use serde_json::{Value, json};
 use crate::apps::validate_workload;
 use crate::core::podspec::set;
 use crate::core::podtemplate::default_template;
-use crate::kind::{NO_RULES, Rules};
+use crate::kind::{NO_RULES, Rules, drop_status, keep_status};
 use crate::{age, cells, checks};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, row, ..NO_RULES };
+
+/// Counts changes of the template, for clients of old.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn prepare_create(new: &mut Value) {
+    drop_status(new);
+    new["metadata"]["annotations"][TEMPLATE_GENERATION] = "1".into();
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    let before = old["metadata"]["annotations"][TEMPLATE_GENERATION].as_str().and_then(|n| n.parse::<i64>().ok());
+    let Some(before) = before else { return };
+    let changed = new["spec"]["template"] != old["spec"]["template"];
+    let count = before + i64::from(changed);
+    new["metadata"]["annotations"][TEMPLATE_GENERATION] = count.to_string().into();
+}
 
 fn default(object: &mut Value) {
     let spec = &mut object["spec"];

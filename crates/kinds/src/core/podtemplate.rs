@@ -7,7 +7,12 @@ use crate::core::podspec;
 use crate::kind::{NO_RULES, Rules};
 use crate::{cells, metadata};
 
-pub(crate) const RULES: Rules = Rules { default: |object| default_template(&mut object["template"]), row, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default: |object| default_template(&mut object["template"]), validate, row, ..NO_RULES };
+
+fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
+    validate_template(&new["template"], "template", errors);
+}
 
 /// Defaults of a workload's template.
 pub(crate) fn default_template(template: &mut Value) {
