@@ -147,6 +147,7 @@ fn is_inline(name: &str, field: &str, required: bool) -> bool {
     let short = name.rsplit('.').next().unwrap_or(name);
     match (short, field) {
         ("ContainerStatus" | "PodSpec" | "PodStatus", "resources") => false,
+        ("DaemonSetSpec" | "DeploymentSpec" | "ReplicaSetSpec" | "StatefulSetSpec", "selector") => false,
         ("ReplicationControllerSpec", "template") | ("CustomResourceSubresources", "status") => false,
         ("ScaleIOPersistentVolumeSource" | "ScaleIOVolumeSource", "secretRef") | ("IPAddressSpec", "parentRef") => {
             false
