@@ -75,16 +75,32 @@ impl ListQuery {
     }
 }
 
+/// Upstream's store forgets revisions after five minutes; a list that is not read on by then is not waited for.
+const TOKEN_SECONDS: i64 = 300;
+/// The revision of a token that goes on with whatever is there.
+const INCONSISTENT: i64 = -1;
+
 fn encode_token(revision: u64, key: &str) -> String {
-    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key}).to_string())
+    let made = base::time::now_seconds();
+    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key, "made": made}).to_string())
+}
+
+/// 410, with a token to go on without consistency.
+fn expired(start: &str) -> Status {
+    let text = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+    let token = json!({"v": "meta.k8s.io/v1", "rv": INCONSISTENT, "start": start});
+    Status { continue_token: URL_SAFE_NO_PAD.encode(token.to_string()), ..Status::new(Reason::Expired, text) }
 }
 
 fn decode_token(token: &str) -> Result<(u64, String), Status> {
     let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
-    match (value["rv"].as_u64(), value["start"].as_str()) {
-        (Some(revision), Some(start)) => Ok((revision, start.to_owned())),
+    let age = value["made"].as_i64().map(|made| base::time::now_seconds() - made);
+    match (value["rv"].as_i64(), value["start"].as_str()) {
+        (Some(INCONSISTENT), Some(start)) => Ok((0, start.to_owned())),
+        (Some(_), Some(start)) if age.is_none_or(|age| age > TOKEN_SECONDS) => Err(expired(start)),
+        (Some(revision), Some(start)) => Ok((u64::try_from(revision).unwrap_or(0), start.to_owned())),
         _ => Err(bad("it lacks a revision or a start key")),
     }
 }
@@ -118,8 +134,7 @@ impl Api {
             let page = match self.store.range(&prefix, after.as_deref(), chunk, at_revision) {
                 Ok(page) => page,
                 Err(StoreError::Compacted { .. }) if query.continue_token.is_some() => {
-                    let text = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
-                    return Err(Status::new(Reason::Expired, text));
+                    return Err(expired(after.as_deref().unwrap_or("")));
                 }
                 Err(error) => return Err(store_status(&error)),
             };

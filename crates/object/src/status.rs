@@ -70,6 +70,8 @@ pub struct Status {
     pub causes: Vec<Cause>,
     /// Seconds after which to try again; 0 for unset.
     pub retry_after_seconds: u32,
+    /// `metadata.continue`: where an expired list may go on, if not consistently; empty for unset.
+    pub continue_token: String,
 }
 
 /// One entry of `details.causes`.
@@ -95,6 +97,7 @@ impl Status {
             name: String::new(),
             causes: Vec::new(),
             retry_after_seconds: 0,
+            continue_token: String::new(),
         }
     }
 
@@ -198,6 +201,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code,
         });
+        if !self.continue_token.is_empty() {
+            status["metadata"]["continue"] = self.continue_token.as_str().into();
+        }
         if let Some(reason) = self.reason {
             status["reason"] = serde_json::to_value(reason).unwrap_or_default();
         }
@@ -225,6 +231,7 @@ impl Status {
             name: text(&details["name"]),
             causes: serde_json::from_value(details["causes"].clone()).unwrap_or_default(),
             retry_after_seconds: details["retryAfterSeconds"].as_u64().and_then(|c| c.try_into().ok()).unwrap_or(0),
+            continue_token: text(&value["metadata"]["continue"]),
         })
     }
 

@@ -115,19 +115,20 @@ impl Index {
 
     /// All rules that hold for a user in a namespace: SelfSubjectRulesReview and escalation checks.
     pub fn rules_for(&self, user: &str, groups: &[String], namespace: &str) -> Vec<Rule> {
-        let mut rules = Vec::new();
-        if groups.iter().any(|g| g == SUPERUSERS) {
-            let all = || vec!["*".to_owned()];
-            rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
-            rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
-        }
-        let granted = self
+        let mut rules: Vec<Rule> = self
             .grants(user, groups)
             .filter(|g| g.namespace.is_empty() || g.namespace == namespace)
             .filter_map(|g| self.rules.get(&g.role))
             .flatten()
-            .cloned();
-        rules.extend(granted);
+            .cloned()
+            .collect();
+        // Who may do everything may do it without a role as well.
+        let all = || vec!["*".to_owned()];
+        let everything = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
+        if groups.iter().any(|g| g == SUPERUSERS) && !rules.contains(&everything) {
+            rules.push(everything);
+            rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
+        }
         rules
     }
 

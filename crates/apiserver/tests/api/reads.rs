@@ -155,3 +155,20 @@ async fn a_finalized_object_is_deleted_to_its_watchers() {
     assert_eq!(next(&mut watch).await, "ADDED b", "nothing else comes of it");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_list_that_waited_too_long_goes_on_inconsistently() {
+    use base64::Engine;
+    let encode = |token: serde_json::Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string());
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.create(map_of(name, "1")).await.unwrap();
+    }
+    let old = encode(json!({"v": "meta.k8s.io/v1", "rv": 1, "start": "/registry/configmaps/default/a", "made": 1}));
+    let page = |token: String| ListOptions { continue_token: Some(token), ..ListOptions::default() };
+    let expired = world.client.list(&maps(), &page(old)).await.unwrap_err();
+    assert_eq!((expired.code, expired.reason), (410, Some(object::Reason::Expired)));
+    let rest = world.client.list(&maps(), &page(expired.continue_token)).await.unwrap();
+    assert_eq!(names(&rest), ["b", "c"]);
+    world.stop().await;
+}
