@@ -255,7 +255,7 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn unfit(kind: &Kind, error: &schema::DecodeError) -> Status {
+pub(crate) fn unfit(kind: &Kind, error: &schema::DecodeError) -> Status {
     let (name, version) = (&kind.kind, &kind.version);
     Status::bad_request(format!("{name} in version {version:?} cannot be handled as a {name}: {error}"))
 }

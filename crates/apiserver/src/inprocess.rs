@@ -140,7 +140,7 @@ impl Transport for InProcess {
             Patch::Apply(config, options) => {
                 query.manager = Some(options.field_manager.clone());
                 query.force = options.force;
-                Change::Apply(config.clone())
+                Change::Apply(config.clone(), Vec::new())
             }
         };
         Ok(self.api.patch(&self.user, at, &change, &query).await?.object)

@@ -24,7 +24,8 @@ pub(crate) enum Change {
     /// With the keys that the patch has twice.
     Merge(Value, Vec<schema::Problem>),
     Strategic(Value),
-    Apply(Value),
+    /// With the keys that it has twice.
+    Apply(Value, Vec<schema::Problem>),
 }
 
 impl Change {
@@ -72,14 +73,14 @@ impl Change {
             }
             "application/strategic-merge-patch+json" => Ok(Self::Strategic(map("")?.0)),
             "application/apply-patch+yaml" => {
-                let config = decode::parse(body, media)?.value;
+                let decode::Parsed { value: config, problems } = decode::parse(body, media)?;
                 let text = |field: &str| config[field].as_str().unwrap_or("");
                 let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
                 if version.is_empty() || text("kind").is_empty() {
                     let text = format!("invalid object type: {group}/{version}, Kind={}", text("kind"));
                     return Err(Status::bad_request(text));
                 }
-                Ok(Self::Apply(config))
+                Ok(Self::Apply(config, problems))
             }
             _ => Err(Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type")),
         }
@@ -97,7 +98,7 @@ impl Change {
                 json_patch::patch(&mut new, &patch).map_err(|_| refused())?;
             }
             Change::Merge(patch, _) => object::patch::merge(&mut new, patch),
-            Change::Strategic(patch) | Change::Apply(patch) => {
+            Change::Strategic(patch) | Change::Apply(patch, _) => {
                 schema::strategic_merge(schema::table(), schema, &mut new, patch)
                     .map_err(|e| invalid(e.to_string()))?;
             }
@@ -127,13 +128,14 @@ impl Api {
             return Err(Status::new(Reason::UnsupportedMediaType, text));
         }
         let part = part_of(kind, at.subresource.as_deref())?;
-        if let Change::Apply(config) = change {
+        if let Change::Apply(config, twice) = change {
             if query.manager.as_deref().is_none_or(str::is_empty) {
                 let error = object::Invalid::required("fieldManager", "is required for apply patch");
                 return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
             }
             decode::check_kind(config, kind)?;
-            return self.apply(user, at, kind, part, config, query).await;
+            let warnings = repeated(twice, query.validation)?;
+            return self.apply(user, at, kind, part, config, query, warnings).await;
         }
         let warnings = parking_lot::Mutex::new(Vec::new());
         let compute = |old: &Value| {
@@ -160,6 +162,7 @@ impl Api {
     }
 
     /// Server-side apply: merges the configuration, settles who owns what, creates what is not there.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one request")]
     async fn apply(
         &self,
         user: &User,
@@ -168,6 +171,7 @@ impl Api {
         part: Part,
         config: &Value,
         query: &WriteQuery,
+        warnings: Vec<String>,
     ) -> Result<Written, Status> {
         let name = at.name.as_deref().unwrap_or("");
         let given = config["metadata"]["name"].as_str().unwrap_or("");
@@ -175,9 +179,19 @@ impl Api {
             let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
             return Err(Status::bad_request(text));
         }
-        let mut warnings = Vec::new();
-        // What the type does not know is reported as for any other write; the merge passes it over.
-        decode::typed(parsed(config.clone()), kind, query.validation, &mut warnings)?;
+        // Nobody can own what the type does not have, whatever `fieldValidation` says.
+        let mut problems = Vec::new();
+        kind.decode(config.clone(), &mut problems).map_err(|error| decode::unfit(kind, &error))?;
+        let unknown =
+            problems.iter().find_map(|p| if let schema::Problem::Unknown(path) = p { Some(path) } else { None });
+        if let Some(path) = unknown {
+            let namespace = config["metadata"]["namespace"].as_str().unwrap_or("");
+            let text = format!(
+                "failed to create typed patch object ({namespace}/{name}; {}/{}, Kind={}): .{path}: field not declared in schema",
+                kind.group, kind.version, kind.kind
+            );
+            return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
+        }
         let query = WriteQuery { applied: true, ..query.clone() };
         let merge = |live: Option<&Value>| -> Result<Value, Status> {
             let merged =
@@ -405,4 +419,19 @@ fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
         "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector.map(|s| s.to_string()).unwrap_or_default()},
     }))
+}
+
+/// Keys that a configuration has twice: an error, a warning, or nobody's business.
+fn repeated(problems: &[schema::Problem], validation: decode::FieldValidation) -> Result<Vec<String>, Status> {
+    let Some(first) = problems.first() else { return Ok(Vec::new()) };
+    match validation {
+        decode::FieldValidation::Strict => {
+            Err(Status::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {first}")))
+        }
+        decode::FieldValidation::Warn => {
+            let line = |p: &schema::Problem| p.to_string().lines().last().unwrap_or("").trim().to_owned();
+            Ok(problems.iter().map(line).collect())
+        }
+        decode::FieldValidation::Ignore => Ok(Vec::new()),
+    }
 }

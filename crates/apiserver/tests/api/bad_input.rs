@@ -144,6 +144,8 @@ async fn changes() {
         (patch, STEPS, r#"[{"op":"frob","path":"/data"}]"#, 422, "Invalid", step_error),
         (patch, APPLY, r#"{"apiVersion":"v1","kind":"ConfigMap"}"#, 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"),
         (apply, APPLY, r#"{"kind":"ConfigMap"}"#, 400, bad, "invalid object type: /, Kind=ConfigMap"),
+        (apply, APPLY, "apiVersion: v1\nkind: ConfigMap\nfoo: 1", 500, "", "failed to create typed patch object (/c; /v1, Kind=ConfigMap): .foo: field not declared in schema"),
+        (&format!("{apply}&fieldValidation=Strict"), APPLY, "apiVersion: v1\nkind: ConfigMap\nkind: ConfigMap", 400, bad, "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 3: key \"kind\" already set in map"),
         (&format!("{patch}?force=true"), MERGE, "{}", 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch"),
         (&format!("{patch}?fieldManager=a%01b"), MERGE, "{}", 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: \"a\\x01b\": invalid character U+0001 (at position 1)"),
         (&format!("{patch}?fieldValidation=No"), MERGE, "{}", 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"No\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""),
