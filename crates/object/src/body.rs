@@ -14,6 +14,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// The parsed part of an object: what routing, selecting, owning and versioning need without looking at the bytes.
@@ -278,6 +279,9 @@ impl<'de> Deserialize<'de> for Shown {
     }
 }
 
+/// What stands before the revision.
+const HOLE: &str = "\"resourceVersion\":";
+
 /// An encoded object that waits for its revision.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -308,7 +312,8 @@ impl Draft {
             match field {
                 Value::Object(metadata) if key == "metadata" => {
                     metadata.remove("resourceVersion");
-                    out.extend_from_slice(b"{\"resourceVersion\":");
+                    out.push(b'{');
+                    out.extend_from_slice(HOLE.as_bytes());
                     if metadata.is_empty() {
                         after.push(b'}');
                     } else {
@@ -322,6 +327,36 @@ impl Draft {
         after.push(b'}');
         let head = Head { resource_version: 0, ..head };
         Ok(Self { head, before, after })
+    }
+
+    /// The draft of stored bytes, which [`Draft::unsealed`] made: JSON without `metadata.resourceVersion`. `head.fields` stays empty.
+    pub fn from_bytes(body: &[u8]) -> Result<Self, MalformedObject> {
+        #[derive(Deserialize)]
+        struct Top<'a> {
+            #[serde(borrow)]
+            metadata: &'a RawValue,
+        }
+        let view: HeadView = serde_json::from_slice(body)?;
+        let metadata = match serde_json::from_slice::<Top<'_>>(body) {
+            Ok(top) if view.metadata.resource_version.is_empty() => top.metadata.get(),
+            // Somebody else's way of writing: it is written anew.
+            _ => return Self::new(&mut serde_json::from_slice(body)?),
+        };
+        let start = metadata.as_ptr().addr() - body.as_ptr().addr();
+        let (before, after) = (&body[..=start], &body[start + 1..]);
+        let comma = if metadata[1..].trim_start().starts_with('}') { "" } else { "," };
+        Ok(Self {
+            head: Head { resource_version: 0, ..view.into() },
+            before: [before, HOLE.as_bytes()].concat(),
+            after: [comma.as_bytes(), after].concat(),
+        })
+    }
+
+    /// The bytes without `metadata.resourceVersion`: for a store that keeps the revision beside the value.
+    pub fn unsealed(&self) -> Bytes {
+        let before = self.before.strip_suffix(HOLE.as_bytes()).unwrap_or(&self.before);
+        let after = self.after.strip_prefix(b",").unwrap_or(&self.after);
+        [before, after].concat().into()
     }
 
     /// The object at `revision`.
@@ -362,6 +397,29 @@ mod tests {
         assert_eq!(object.value().unwrap()["data"]["resourceVersion"], "5");
         assert!(value["metadata"].get("resourceVersion").is_none());
         assert_eq!(Object::from_bytes(object.body.clone()).unwrap().head, object.head);
+    }
+
+    #[test]
+    fn stored_bytes_become_drafts_again() {
+        let check = |text: &str| {
+            let mut value: Value = serde_json::from_str(text).unwrap();
+            let draft = Draft::new(&mut value).unwrap();
+            let stored = draft.unsealed();
+            assert_eq!(serde_json::from_slice::<Value>(&stored).unwrap(), value, "{text}");
+            let again = Draft::from_bytes(&stored).unwrap();
+            assert_eq!(again.head, draft.head, "{text}");
+            assert_eq!(again.seal(7).body, draft.seal(7).body, "{text}");
+        };
+        check(r#"{"apiVersion": "v1", "kind": "X", "metadata": {"name": "a", "resourceVersion": "3", "uid": "u"}}"#);
+        check(r#"{"a": {"metadata": {"resourceVersion": ""}}, "metadata": {}, "z": "\"metadata\":{"}"#);
+        check("{}");
+        let foreign = Draft::from_bytes(br#"{ "metadata" : { "resourceVersion": "9" , "name": "a" } , "kind": "X" }"#);
+        assert_eq!(foreign.unwrap().seal(4).value().unwrap()["metadata"], json!({"name": "a", "resourceVersion": "4"}));
+        let spaced = Draft::from_bytes(br#"{"metadata": { }, "kind": "X"}"#).unwrap().seal(4);
+        assert_eq!(spaced.value().unwrap()["metadata"], json!({"resourceVersion": "4"}));
+        for bad in ["", "[]", "null", "7", "k8s\0"] {
+            assert!(Draft::from_bytes(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]
