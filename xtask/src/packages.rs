@@ -17,6 +17,7 @@ const NEEDS: &[Need] = &[
     Need { package: "nftables", program: "nft", why: "network tests look at the kernel's rules" },
     Need { package: "busybox-static", program: "busybox", why: "root file system of the container tests" },
     Need { package: "docker-registry", program: "docker-registry", why: "image tests pull from and push to it" },
+    Need { package: "etcd-server", program: "etcd", why: "the store's tests run on it, too" },
     Need { package: "apache2-utils", program: "htpasswd", why: "image tests of registries with passwords" },
 ];
 

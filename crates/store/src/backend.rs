@@ -1,8 +1,10 @@
 //! What a store is to the API server: the trait that the embedded store and an etcd cluster both fulfil.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object::{Draft, Object};
 
@@ -135,9 +137,30 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// No member of the etcd cluster takes requests; nothing was done.
+    #[error("etcd is not available: {0}")]
+    Unavailable(String),
+    /// etcd has not answered in time. Whether a write took effect is not known.
+    #[error("etcd does not answer in time: {0}")]
+    TimedOut(String),
+    /// The address of a store, or a file that it needs, is of no use.
+    #[error("{0}")]
+    Configuration(String),
     /// The store shuts down.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// The same error for one more of those who wait for one outcome.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unavailable(why) => Self::Unavailable(why.clone()),
+            Self::TimedOut(why) => Self::TimedOut(why.clone()),
+            Self::Closed => Self::Closed,
+            other => Self::Io { operation: "ask the store".into(), source: std::io::Error::other(other.to_string()) },
+        }
+    }
 }
 
 /// A consistent, durable, watchable map from keys to objects.
@@ -156,6 +179,13 @@ pub trait Backend: Send + Sync {
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError>;
     /// Events of keys under `prefix` with revision greater than `after`.
     fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError>;
-    /// Waits until reads see `revision` (trivial for the embedded store, progress notification for etcd).
+    /// Waits until reads see `revision` (trivial for the embedded store), a few seconds at most.
     async fn wait(&self, revision: u64) -> Result<(), StoreError>;
+    /// Brings reads up to every write that was acknowledged before the call, by whichever server. `None`: they always
+    /// are, since no other server writes to this store.
+    fn sync(&self) -> Option<BoxFuture<'_, Result<(), StoreError>>> {
+        None
+    }
+    /// Writes a consistent copy of the present state into the new file `path`, while the store goes on. Blocks.
+    fn snapshot(&self, path: &Path) -> Result<(), StoreError>;
 }

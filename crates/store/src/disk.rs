@@ -8,12 +8,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use object::Object;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::backend::{Event, EventKind, StoreError, Versioned};
 use crate::parallel;
@@ -178,7 +179,7 @@ fn apply<'a>(
 }
 
 /// A new name in a directory survives a loss of power once the directory is synced.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent().filter(|p| !p.as_os_str().is_empty()) {
         Some(parent) => File::open(parent)?.sync_all(),
         None => File::open(".")?.sync_all(),
@@ -186,6 +187,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 fn database(path: &Path) -> Result<Database, StoreError> {
+    // Secrets are in there: nobody else reads it, from the first byte on.
+    let made = File::options().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map_err(|source| StoreError::Io { operation: format!("open {}", path.display()), source })?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.create(path).map_err(|e| open_error(path, e))
@@ -208,7 +212,7 @@ fn initialize(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// The revision and the totals.
-fn read_meta(path: &Path, database: &Database) -> Result<(u64, Totals), StoreError> {
+fn read_meta(path: &Path, database: &impl ReadableDatabase) -> Result<(u64, Totals), StoreError> {
     let damaged = |what: &str| StoreError::Corrupt(format!("{}: {what}", path.display()));
     let failed = |e: redb::Error| open_error(path, e);
     let read = database.begin_read().map_err(|e| failed(e.into()))?;
@@ -224,7 +228,7 @@ fn read_meta(path: &Path, database: &Database) -> Result<(u64, Totals), StoreErr
     Ok((number("revision")?, Totals { count: number("count")?, sum: number("sum")? }))
 }
 
-fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError> {
+fn load(path: &Path, database: &impl ReadableDatabase) -> Result<(Loaded, Totals), StoreError> {
     let damaged = |what: &str| StoreError::Corrupt(format!("{}: {what}", path.display()));
     let failed = |e: redb::Error| open_error(path, e);
     let (revision, wanted) = read_meta(path, database)?;
@@ -260,6 +264,15 @@ fn load(path: &Path, database: &Database) -> Result<(Loaded, Totals), StoreError
         return Err(damaged(&format!("{} objects are there of {}, or their sum differs", totals.count, wanted.count)));
     }
     Ok((Loaded { revision, objects: loaded }, totals))
+}
+
+/// Reads a snapshot, or the file of a store that is closed; changes nothing.
+pub(crate) fn read(path: &Path) -> Result<Loaded, StoreError> {
+    let caught = std::panic::catch_unwind(|| {
+        let database = ReadOnlyDatabase::open(path).map_err(|e| open_error(path, e))?;
+        load(path, &database).map(|(loaded, _)| loaded)
+    });
+    caught.unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{}: its structure is damaged", path.display()))))
 }
 
 /// Writes a consistent copy of `objects` at `revision` into a new file.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use futures::stream;
 use object::Object;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -17,14 +17,14 @@ use crate::backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, St
 use crate::disk::{self, Disk};
 use crate::memory::Memory;
 use crate::parallel;
+use crate::snapshot::FILE;
+use crate::watching;
 
 /// Places in the queue to the disk; a transaction takes one, and one more for each [`PLACE_BYTES`] (64 MiB in all).
 /// Further transactions wait to be queued.
 const MOST_QUEUED: u32 = 4096;
 /// See [`MOST_QUEUED`].
 const PLACE_BYTES: usize = 16 << 10;
-/// Events per delivery to a watcher.
-const WATCH_BATCH: usize = 512;
 
 /// How to open a store.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ pub struct Embedded {
 }
 
 struct Shared {
-    memory: RwLock<Memory>,
+    memory: Arc<RwLock<Memory>>,
     sequencer: Mutex<Sequencer>,
     work: Condvar,
     places: Arc<Semaphore>,
@@ -99,8 +99,11 @@ impl Embedded {
     pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
         let failed = |operation: String| move |source| StoreError::Io { operation, source };
         fs::create_dir_all(dir).map_err(failed(format!("create {}", dir.display())))?;
+        // Secrets are in there.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+            .map_err(failed(format!("protect {}", dir.display())))?;
         let lock = lock(dir)?;
-        let (disk, loaded) = Disk::open(dir.join("state.redb"))?;
+        let (disk, loaded) = Disk::open(dir.join(FILE))?;
         let objects = parallel::map(loaded.objects, |mut value| {
             let fields = (options.fields)(&value.object);
             if let Some(object) = Arc::get_mut(&mut value.object) {
@@ -112,7 +115,7 @@ impl Embedded {
         let sequencer =
             Sequencer { next_revision: loaded.revision + 1, pending: HashMap::new(), queue: Vec::new(), closed: false };
         let shared = Arc::new(Shared {
-            memory: RwLock::new(memory),
+            memory: Arc::new(RwLock::new(memory)),
             sequencer: Mutex::new(sequencer),
             work: Condvar::new(),
             places: Arc::new(Semaphore::new(MOST_QUEUED as usize)),
@@ -125,15 +128,6 @@ impl Embedded {
             })
             .map_err(failed("start the writer thread".into()))?;
         Ok(Self { shared, writer: Some(writer), _lock: lock })
-    }
-
-    /// Writes a consistent copy of the present state into the new file `path`, while the store goes on. Blocks.
-    pub fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
-        let (revision, objects) = {
-            let memory = self.shared.memory.read();
-            (memory.revision, memory.all().cloned().collect::<Vec<_>>())
-        };
-        disk::snapshot(path, revision, &objects)
     }
 }
 
@@ -149,7 +143,7 @@ impl Drop for Embedded {
 }
 
 /// Takes the directory's lock, and leaves our process id in it for whoever comes second.
-fn lock(dir: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, StoreError> {
     let path: PathBuf = dir.join("lock");
     let failed = |source| StoreError::Io { operation: format!("lock {}", path.display()), source };
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
@@ -334,36 +328,16 @@ impl Backend for Embedded {
         if self.shared.sequencer.lock().closed {
             return Err(StoreError::Closed);
         }
-        let changed = {
-            let mut memory = self.shared.memory.write();
-            // Too old a revision is refused now, not with the first event.
-            memory.events(prefix, after, 0)?;
-            memory.subscribe(prefix)
-        };
-        let state = (self.shared.clone(), Arc::<str>::from(prefix), after, changed);
-        let watch = stream::unfold(Some(state), |state| async move {
-            let (shared, prefix, mut seen, mut changed) = state?;
-            loop {
-                changed.borrow_and_update();
-                let found = shared.memory.read().events(&prefix, seen, WATCH_BATCH);
-                match found {
-                    Err(error) => return Some((Err(error), None)),
-                    Ok((events, reached)) => {
-                        seen = reached.max(seen);
-                        if !events.is_empty() {
-                            return Some((Ok(events), Some((shared, prefix, seen, changed))));
-                        }
-                    }
-                }
-                // The sender goes away when the store closes, and the stream ends.
-                changed.changed().await.ok()?;
-            }
-        });
-        Ok(Box::pin(watch))
+        watching::watch(&self.shared.memory, prefix, after)
     }
 
     async fn wait(&self, revision: u64) -> Result<(), StoreError> {
         let newest = self.revision();
         if revision > newest { Err(StoreError::Future { wanted: revision, newest }) } else { Ok(()) }
+    }
+
+    fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
+        let (revision, objects) = self.shared.memory.read().everything();
+        disk::snapshot(path, revision, &objects)
     }
 }

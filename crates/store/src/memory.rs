@@ -72,8 +72,29 @@ impl Memory {
         self.objects.get(key)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Versioned> {
-        self.objects.values()
+    /// The revision, and all objects at it.
+    pub(crate) fn everything(&self) -> (u64, Vec<Versioned>) {
+        (self.revision, self.objects.values().cloned().collect())
+    }
+
+    /// Another present, after a past that nobody has seen. Watchers hear that they are too old; if the store has gone back
+    /// in time, they end.
+    #[must_use]
+    pub(crate) fn reset(
+        &mut self,
+        revision: u64,
+        objects: impl IntoIterator<Item = Versioned>,
+    ) -> Vec<watch::Sender<u64>> {
+        if revision < self.revision {
+            self.histories.clear();
+        }
+        self.objects = objects.into_iter().map(|v| (v.key.clone(), v)).collect();
+        (self.revision, self.start) = (revision, revision);
+        for history in self.histories.values_mut() {
+            history.events.clear();
+            (history.bytes, history.forgotten) = (0, revision);
+        }
+        self.histories.values().map(|h| h.newest.clone()).collect()
     }
 
     fn under<'a>(&'a self, prefix: &'a str, after: Option<&str>) -> impl Iterator<Item = &'a Versioned> {

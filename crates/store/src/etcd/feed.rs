@@ -1,0 +1,182 @@
+//! From etcd into memory: everything once, then every event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protos::etcd::{self as wire, EventType};
+
+use super::grpc::{Answers, CallError};
+use super::{OBJECTS, OBJECTS_END, READ_ATTEMPT, Shared, number, range, revision_of};
+use crate::backend::{Event, EventKind, StoreError, Versioned};
+
+/// Keys per question of the first load.
+const PAGE: i64 = 1000;
+
+/// Why the feed begins anew.
+enum Interrupted {
+    /// From where it was.
+    Resume(String),
+    /// From the present state: what came between is lost.
+    Reload(String),
+}
+
+impl From<CallError> for Interrupted {
+    fn from(error: CallError) -> Self {
+        Self::Resume(error.to_string())
+    }
+}
+
+impl Shared {
+    /// Everything as of one revision.
+    pub(super) async fn load(&self) -> Result<(u64, Vec<Versioned>), StoreError> {
+        let mut objects = Vec::new();
+        let mut request = wire::RangeRequest { limit: PAGE, ..range(OBJECTS, OBJECTS_END) };
+        loop {
+            let page = self.range(&request).await?;
+            if request.revision == 0 {
+                request.revision = number(revision_of(page.header.as_ref()));
+            }
+            for kv in &page.kvs {
+                objects.push(self.object(kv)?);
+            }
+            match page.kvs.last().filter(|_| page.more) {
+                // The first key after this one.
+                Some(last) => request.key = [&last.key[..], &[0]].concat().into(),
+                None => return Ok((u64::try_from(request.revision).unwrap_or(0), objects)),
+            }
+        }
+    }
+
+    /// Follows etcd until the task is dropped.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut backoff = base::Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut lost = false;
+        loop {
+            let before = *self.visible.borrow();
+            let outcome = if lost { self.reload().await.map(|()| lost = false) } else { Ok(()) };
+            let interrupted = match outcome {
+                Ok(()) => self.watch_all().await,
+                Err(error) => Interrupted::Resume(base::Chain(&error).to_string()),
+            };
+            match interrupted {
+                Interrupted::Resume(why) => tracing::warn!(why, "the watch of etcd is interrupted"),
+                Interrupted::Reload(why) => {
+                    tracing::warn!(why, "the watch of etcd has lost events: everything is read again");
+                    lost = true;
+                }
+            }
+            if *self.visible.borrow() > before {
+                backoff.reset();
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// Reads everything again. Watchers begin anew (410), as nobody can tell them what came between.
+    async fn reload(&self) -> Result<(), StoreError> {
+        let (revision, objects) = self.load().await?;
+        let watchers = self.memory.write().reset(revision, objects);
+        for watcher in watchers {
+            watcher.send_replace(revision);
+        }
+        self.visible.send_replace(revision);
+        Ok(())
+    }
+
+    /// Follows one watch until it ends.
+    async fn watch_all(&self) -> Interrupted {
+        match self.watched().await {
+            Ok(never) => match never {},
+            Err(interrupted) => interrupted,
+        }
+    }
+
+    async fn watched(&self) -> Result<std::convert::Infallible, Interrupted> {
+        let channel = self.members.connect().await?;
+        let seen = self.memory.read().revision;
+        let everything = bytes::Bytes::from_static(&[0]);
+        let request = wire::WatchRequest {
+            create_request: Some(wire::WatchCreateRequest {
+                key: everything.clone(),
+                range_end: everything,
+                start_revision: number(seen + 1),
+            }),
+        };
+        let mut answers: Answers<wire::WatchResponse> =
+            channel.stream("/etcdserverpb.Watch/Watch", &request, READ_ATTEMPT).await?;
+        // An etcd that was restored from a snapshot has gone back in time.
+        let newest = self.newest().await.map_err(|e| Interrupted::Resume(base::Chain(&e).to_string()))?;
+        if newest < seen {
+            return Err(Interrupted::Reload(format!("etcd is at revision {newest}, and was at {seen}")));
+        }
+        loop {
+            let answer = tokio::select! {
+                answer = answers.next() => answer?,
+                () = self.stuck.notified() => return Err(Interrupted::Resume("nothing comes any more".into())),
+            };
+            if answer.compact_revision > 0 {
+                return Err(Interrupted::Reload(format!("etcd begins at revision {}", answer.compact_revision)));
+            }
+            if answer.canceled {
+                return Err(Interrupted::Resume(format!("etcd has ended it: {}", answer.cancel_reason)));
+            }
+            self.publish(&answer.events)?;
+        }
+    }
+
+    /// Makes events visible. They are whole revisions, without a gap.
+    fn publish(&self, events: &[wire::Event]) -> Result<(), Interrupted> {
+        let Some(last) = events.iter().filter_map(|e| e.kv.as_ref()).map(|kv| kv.mod_revision).max() else {
+            return Ok(());
+        };
+        let last = u64::try_from(last).unwrap_or(0);
+        let parsed: Vec<(Arc<str>, EventKind, Option<Versioned>, u64)> =
+            events.iter().filter_map(|e| self.parse(e)).collect();
+        let watchers = {
+            let mut memory = self.memory.write();
+            let first = events.first().and_then(|e| e.kv.as_ref()).and_then(|kv| u64::try_from(kv.mod_revision).ok());
+            if first.is_some_and(|first| first != memory.revision + 1) {
+                let text = format!("after revision {} comes {}", memory.revision, first.unwrap_or(0));
+                return Err(Interrupted::Reload(text));
+            }
+            let mut watchers = Vec::new();
+            for (key, kind, value, revision) in parsed {
+                let previous = memory.get(&key).map(|v| v.object.clone());
+                let object = match (value, &previous) {
+                    (Some(value), _) => value.object,
+                    (None, Some(previous)) => {
+                        previous.with_revision(revision).map_or_else(|_| previous.clone(), Arc::new)
+                    }
+                    // Nobody has seen it.
+                    (None, None) => continue,
+                };
+                watchers.extend(memory.publish(vec![Event { revision, kind, key, object, previous }]));
+            }
+            memory.advance(last);
+            watchers
+        };
+        for watcher in watchers {
+            watcher.send_replace(last);
+        }
+        self.visible.send_replace(last);
+        Ok(())
+    }
+
+    /// The event, if it is of an object.
+    fn parse(&self, event: &wire::Event) -> Option<(Arc<str>, EventKind, Option<Versioned>, u64)> {
+        let kv = event.kv.as_ref().filter(|kv| kv.key.starts_with(OBJECTS.as_bytes()))?;
+        let revision = u64::try_from(kv.mod_revision).unwrap_or(0);
+        let key: Arc<str> = String::from_utf8_lossy(&kv.key).into();
+        if event.r#type == EventType::Delete as i32 {
+            return Some((key, EventKind::Delete, None, revision));
+        }
+        match self.object(kv) {
+            Ok(value) => Some((key, EventKind::Put, Some(value), revision)),
+            // Nothing that is readable is there from now on.
+            Err(error) => {
+                tracing::error!(error = %base::Chain(&error), "an object cannot be read");
+                Some((key, EventKind::Delete, None, revision))
+            }
+        }
+    }
+}
