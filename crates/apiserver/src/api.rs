@@ -108,6 +108,22 @@ pub(crate) fn namespace_of<'a>(kind: &Kind, at: &'a Resource) -> Result<Option<&
     }
 }
 
+impl Api {
+    /// Before a read: everything that was acknowledged so far, by whichever server, is seen by it. With a revision, as
+    /// much as that revision holds is enough; 0: whatever is there.
+    pub(crate) async fn fresh(&self, revision: Option<u64>) -> Result<(), Status> {
+        let outcome = match revision {
+            Some(revision) if revision > self.store.revision() => self.store.wait(revision).await,
+            Some(_) => Ok(()),
+            None => match self.store.sync() {
+                Some(sync) => sync.await,
+                None => Ok(()),
+            },
+        };
+        outcome.map_err(|e| store_status(&e))
+    }
+}
+
 /// A store error as the API words it. Conflicts are the callers' business.
 pub(crate) fn store_status(error: &StoreError) -> Status {
     match error {
@@ -127,6 +143,17 @@ pub(crate) fn store_status(error: &StoreError) -> Status {
                 field: String::new(),
             }];
             status
+        }
+        StoreError::Unavailable(_) => {
+            tracing::warn!(error = %base::Chain(error), "a request is refused");
+            let mut status = Status::new(object::Reason::ServiceUnavailable, error.to_string());
+            status.retry_after_seconds = 1;
+            status
+        }
+        StoreError::TimedOut(_) => {
+            tracing::warn!(error = %base::Chain(error), "a request takes too long");
+            let text = "Timeout: request did not complete within the allotted timeout";
+            Status::new(object::Reason::Timeout, text)
         }
         StoreError::Closed => Status::new(object::Reason::ServiceUnavailable, "the server is shutting down"),
         other => Status::internal(base::Chain(other)),

@@ -1,6 +1,7 @@
 //! Who may do what: RBAC, and what a node may do to its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use object::{Object, Status};
@@ -12,6 +13,9 @@ use crate::user::User;
 
 /// Resources whose objects are the policy.
 const POLICY: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+
+/// The pause before the policy is read again after its watch has ended.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What a node agent may do besides what RBAC gives to `system:nodes` (the Node authorizer's static part).
 fn node_may(user: &User, wanted: &Attributes<'_>) -> bool {
@@ -91,8 +95,8 @@ impl Api {
             let mut changes = futures::stream::select_all(watches);
             tokio::select! {
                 () = token.cancelled() => return,
-                // The streams end only with the store.
-                change = changes.next() => if change.is_none() { return },
+                // The streams end with the store, or when etcd has gone back in time.
+                change = changes.next() => if change.is_none() { tokio::time::sleep(RETRY).await },
             }
         }
     }

@@ -19,7 +19,7 @@ const OBJECTS: &str = include_str!("../data/bootstrap.json");
 /// The pause before first namespaces that could not be made are tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Creates what is missing. Present objects stay as their owners left them, but for the API's own endpoints.
+/// Creates what is missing. Present objects stay as their owners left them.
 pub(crate) async fn run(api: &Api) -> Result<(), Status> {
     namespaces(api).await?;
     let rest: Vec<Value> = serde_json::from_str(OBJECTS).map_err(Status::internal)?;
@@ -28,29 +28,11 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
     futures::future::try_join_all(objects.map(|object| ensure(api, object))).await?;
     aggregate(api).await?;
     api.reload_policy();
-    let address = api.advertise.to_string();
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     ensure(api, json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {"clusterIP": api.addresses.first().to_string(), "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": api.port}]}}))
         .await?;
-    service_network(api).await?;
-    if api.advertise.is_loopback() {
-        // No endpoint may be a loopback address: nothing but this host could reach it.
-        tracing::warn!(
-            "the server has no address that pods could reach: the service `kubernetes` stays without endpoints"
-        );
-        return Ok(());
-    }
-    let metadata = json!({"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
-    replace(api, json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
-        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": api.port, "protocol": "TCP"}]}]}))
-        .await?;
-    let metadata =
-        json!({"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}});
-    replace(api, json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, "addressType": "IPv4",
-        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": api.port, "protocol": "TCP"}]}))
-        .await
+    service_network(api).await
 }
 
 async fn namespaces(api: &Api) -> Result<(), Status> {
@@ -113,14 +95,18 @@ async fn ensure(api: &Api, object: Value) -> Result<(), Status> {
     }
     let bytes = Bytes::from(object.to_string());
     let body = Body { bytes: &bytes, content_type: "application/json" };
-    let collection = Resource { name: None, ..at };
+    let collection = Resource { name: None, ..at.clone() };
     match api.create(&User::superuser(), &collection, body, &WriteQuery::default()).await {
-        Err(status) if !status.is_already_exists() => Err(status),
+        Err(status) if !status.is_already_exists() => {
+            // Another server may have made it meanwhile, and taken its address.
+            api.fresh(None).await?;
+            api.get(&at).map(drop).map_err(|_| status)
+        }
         _ => Ok(()),
     }
 }
 
-async fn replace(api: &Api, object: Value) -> Result<(), Status> {
+pub(crate) async fn replace(api: &Api, object: Value) -> Result<(), Status> {
     ensure(api, object.clone()).await?;
     let at = place(&object)?;
     let kind = &*api.stored_kind_of(&at.gvr)?;

@@ -1,16 +1,29 @@
 //! `/livez`, `/readyz`, `/healthz`: per check, in upstream's form.
 
+use std::time::Duration;
+
 use crate::api::Api;
 
+/// Upstream's `--etcd-healthcheck-timeout`.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// True when the store takes requests.
+async fn answers(api: &Api) -> bool {
+    match api.store.sync() {
+        Some(sync) => matches!(tokio::time::timeout(PATIENCE, sync).await, Ok(Ok(()))),
+        None => api.store.revision() > 0,
+    }
+}
+
 /// The outcome of a probe of the server: HTTP code and text. `excluded` are checks that are left out.
-pub(crate) fn probe(api: &Api, path: &str, verbose: bool, excluded: &[String]) -> Option<(u16, String)> {
+pub(crate) async fn probe(api: &Api, path: &str, verbose: bool, excluded: &[String]) -> Option<(u16, String)> {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let endpoint = parts.next().unwrap_or("");
     let single = parts.next().filter(|c| !c.is_empty());
     if !matches!(endpoint, "livez" | "readyz" | "healthz") {
         return None;
     }
-    let checks = checks(api, endpoint);
+    let checks = checks(api, endpoint, answers(api).await);
     if let Some(single) = single {
         return Some(match checks.iter().find(|(name, _)| *name == single) {
             Some((_, true)) => (200, "ok".into()),
@@ -45,10 +58,10 @@ pub(crate) fn probe(api: &Api, path: &str, verbose: bool, excluded: &[String]) -
 pub(crate) const NAMES: [&str; 6] =
     ["ping", "log", "etcd", "informer-sync", "poststarthook/rbac/bootstrap-roles", "shutdown"];
 
-fn checks(api: &Api, endpoint: &str) -> Vec<(&'static str, bool)> {
+fn checks(api: &Api, endpoint: &str, store: bool) -> Vec<(&'static str, bool)> {
     let policy = api.rbac.load().role("", "cluster-admin").is_some();
     let outcome = |name: &'static str| match name {
-        "etcd" => (name, api.store.revision() > 0),
+        "etcd" => (name, store),
         "informer-sync" | "poststarthook/rbac/bootstrap-roles" => (name, policy),
         _ => (name, true),
     };

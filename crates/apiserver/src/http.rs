@@ -73,14 +73,22 @@ impl Service {
         response
     }
 
-    fn user(&self, identity: Option<pki::Identity>, headers: &HeaderMap) -> Result<User, Status> {
+    async fn user(&self, identity: Option<pki::Identity>, headers: &HeaderMap) -> Result<User, Status> {
         if let Some(identity) = identity {
             return Ok(Api::certificate_user(identity));
         }
         let given = header_text(headers, header::AUTHORIZATION);
         match given.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                self.api.token_user(token.trim(), &self.api.audiences())
+                let known = self.api.token_user(token.trim(), &self.api.audiences());
+                match (known, self.api.store.sync()) {
+                    // Its account may have been made through another server a moment ago.
+                    (Err(_), Some(sync)) if self.api.pki.tokens.verify(token.trim()).is_ok() => {
+                        sync.await.map_err(|e| crate::api::store_status(&e))?;
+                        self.api.token_user(token.trim(), &self.api.audiences())
+                    }
+                    (known, _) => known,
+                }
             }
             // Other schemes are nobody's business, as upstream has it.
             _ => Ok(User::anonymous()),
@@ -88,18 +96,18 @@ impl Service {
     }
 
     async fn dispatch(&self, identity: Option<pki::Identity>, request: Request<Body>) -> Handled {
-        let user = self.user(identity, request.headers())?;
+        let user = self.user(identity, request.headers()).await?;
         let user = self.api.impersonated(user, request.headers())?;
         let path = request.uri().path().to_owned();
         let query = Query::of(request.uri().query());
         match route::parse(&path) {
             Some(target) => self.resource(&user, target, &query, request).await,
-            None => self.path(&user, &path, &query, request.method(), request.headers()),
+            None => self.path(&user, &path, &query, request.method(), request.headers()).await,
         }
     }
 
     /// Requests that are not about a resource.
-    fn path(&self, user: &User, path: &str, query: &Query, method: &Method, headers: &HeaderMap) -> Handled {
+    async fn path(&self, user: &User, path: &str, query: &Query, method: &Method, headers: &HeaderMap) -> Handled {
         let verb = match *method {
             Method::GET => "get",
             Method::HEAD => "head",
@@ -110,7 +118,7 @@ impl Service {
         };
         self.api.authorize(user, &Attributes { verb, path, ..Attributes::default() })?;
         if let Some((code, text)) =
-            health::probe(&self.api, path, query.get("verbose").is_some(), &query.all("exclude"))
+            health::probe(&self.api, path, query.get("verbose").is_some(), &query.all("exclude")).await
         {
             return Ok(reply::text(code, text));
         }
@@ -164,6 +172,11 @@ impl Service {
             };
         };
         served_verb(kind, &at, verb, &method)?;
+        // Reads say how new an answer they want; writes build on the newest.
+        let known = query.get("resourceVersion").filter(|_| verb == "get").and_then(|rv| rv.parse().ok());
+        if !matches!(verb, "list" | "watch") {
+            self.api.fresh(known).await?;
+        }
         if node::is_streamed(&at) {
             return self.to_node(user, &at, query, request).await;
         }
@@ -191,12 +204,14 @@ impl Service {
                 Ok(response)
             }
             "list" => {
-                let listing = self.api.list(&at, &options::list(query)?)?;
+                let selection = options::list(query)?;
+                self.api.fresh(selection.needs()).await?;
+                let listing = self.api.list(&at, &selection)?;
                 let mut response = reads.list(listing, request.headers())?;
                 reply::warn(&mut response, deprecation(kind));
                 Ok(response)
             }
-            "watch" => self.watch(&at, query, reads),
+            "watch" => self.watch(&at, query, reads).await,
             _ => {
                 let headers = request.headers().clone();
                 let body = read_body(request).await?;
@@ -281,11 +296,12 @@ impl Service {
         reads.list(Listing { revision, items, continue_token: None, remaining: None }, headers)
     }
 
-    fn watch(&self, at: &Resource, query: &Query, reads: Reads<'_>) -> Handled {
+    async fn watch(&self, at: &Resource, query: &Query, reads: Reads<'_>) -> Handled {
         let (mut watch, seconds) = options::watch(query)?;
         if let Some(name) = &at.name {
             watch.list.fields.terms.push(("metadata.name".into(), true, name.clone()));
         }
+        self.api.fresh(watch.needs()).await?;
         let events = self.api.watch(at, &watch)?;
         // Upstream ends watches after 30 to 60 minutes, so that they spread.
         let seconds = seconds.unwrap_or_else(|| rand::random_range(1800..3600));

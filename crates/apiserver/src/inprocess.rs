@@ -91,6 +91,7 @@ fn delete_request(options: &DeleteOptions) -> DeleteRequest {
 impl Transport for InProcess {
     async fn get(&self, at: &Resource) -> Result<Arc<Object>> {
         self.authorize("get", at)?;
+        self.api.fresh(None).await?;
         match at.subresource.as_deref() {
             Some("scale") => self.api.get_scale(at),
             _ => self.api.get(at),
@@ -99,19 +100,23 @@ impl Transport for InProcess {
 
     async fn list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
         self.authorize("list", at)?;
-        let page = self.api.list(at, &list_query(options))?;
+        let query = list_query(options);
+        self.api.fresh(query.needs()).await?;
+        let page = self.api.list(at, &query)?;
         Ok(List { revision: page.revision, items: page.items, continue_token: page.continue_token })
     }
 
     async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
         self.authorize("watch", at)?;
         let query = WatchQuery { list: list_query(options), bookmarks: true, initial: None };
+        self.api.fresh(query.needs()).await?;
         let events = self.api.watch(at, &query)?;
         Ok(events.map(|delivered| delivered.map(|d| -> WatchEvent { d.event })).boxed())
     }
 
     async fn create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
         self.authorize("create", at)?;
+        self.api.fresh(None).await?;
         let body = Body { bytes: &body, content_type: "application/json" };
         let kind = &*self.api.kind_of(&at.gvr)?;
         let value = if at.subresource.is_some() {
@@ -126,12 +131,14 @@ impl Transport for InProcess {
 
     async fn update(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
         self.authorize("update", at)?;
+        self.api.fresh(None).await?;
         let body = Body { bytes: &body, content_type: "application/json" };
         Ok(self.api.update(&self.user, at, body, &write_query(options)).await?.object)
     }
 
     async fn patch(&self, at: &Resource, patch: &Patch, options: &WriteOptions) -> Result<Arc<Object>> {
         self.authorize("patch", at)?;
+        self.api.fresh(None).await?;
         let mut query = write_query(options);
         let change = match patch {
             Patch::Json(patch) => Change::parse(patch.to_string().as_bytes(), "application/json-patch+json")?,
@@ -148,6 +155,7 @@ impl Transport for InProcess {
 
     async fn delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
         self.authorize("delete", at)?;
+        self.api.fresh(None).await?;
         Ok(match self.api.delete(&self.user, at, &delete_request(options)).await? {
             Deleted::Gone(_) => None,
             Deleted::Terminating(object) => Some(object),
@@ -156,6 +164,7 @@ impl Transport for InProcess {
 
     async fn delete_collection(&self, at: &Resource, options: &DeleteOptions, selection: &ListOptions) -> Result<()> {
         self.authorize("deletecollection", at)?;
+        self.api.fresh(None).await?;
         let request = delete_request(options);
         self.api.delete_collection(&self.user, at, &list_query(selection), &request).await.map(drop)
     }

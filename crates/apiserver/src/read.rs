@@ -58,6 +58,15 @@ impl ListQuery {
         }
     }
 
+    /// The revision that the list needs; `None`: the newest.
+    pub(crate) fn needs(&self) -> Option<u64> {
+        match &self.continue_token {
+            // A token that is none is refused later.
+            Some(token) => Some(decode_token(token).map_or(0, |(revision, _)| revision)),
+            None => self.resource_version,
+        }
+    }
+
     /// Refuses fields that the kind does not select by.
     pub(crate) fn check_fields(&self, kind: &Kind) -> Result<(), Status> {
         for (field, _, _) in &self.fields.terms {

@@ -25,14 +25,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::addresses::Addresses;
 use crate::api::Api;
-use crate::bootstrap;
 use crate::definitions::Definitions;
 use crate::discovery::Documents;
 use crate::http::{Body, Service, failure, incoming};
 use crate::inprocess::InProcess;
 use crate::node_proxy::NodeProxy;
 use crate::registry::Registry;
+use crate::servers;
 use crate::user::User;
+use crate::{bootstrap, expiry};
 
 /// What the server needs to know.
 pub struct Config {
@@ -116,13 +117,17 @@ impl Server {
             advertise: config.advertise,
             port: address.port(),
         });
-        bootstrap::run(&api).await.map_err(StartError::Bootstrap)?;
+        start_objects(&api).await.map_err(StartError::Bootstrap)?;
         let service = Arc::new(Service { api: api.clone(), nodes: config.nodes });
         let token = tasks.token().clone();
         let definitions = Definitions::load(api.clone()).map_err(StartError::Bootstrap)?;
         tasks.spawn("custom resources", definitions.follow(token.clone()));
         tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
         tasks.spawn("first namespaces", bootstrap::keep_namespaces(api.clone(), token.clone()));
+        if servers::is_shared(&api) {
+            tasks.spawn("servers", servers::keep(api.clone(), token.clone()));
+        }
+        tasks.spawn("expiry of events", expiry::run(api.clone(), token.clone()));
         tasks.spawn("api server", accept(listener, TlsAcceptor::from(Arc::new(tls)), service, token));
         Ok(Self { api, address })
     }
@@ -136,6 +141,19 @@ impl Server {
     pub fn client(&self, user: User, manager: &str) -> Client {
         Client::new(Arc::new(InProcess::new(self.api.clone(), user)), manager)
     }
+}
+
+/// What every cluster begins with. Other servers may do the same at the same time.
+async fn start_objects(api: &Api) -> Result<(), Status> {
+    for _ in 0..5 {
+        match bootstrap::run(api).await {
+            Err(status) if status.is_conflict() => {}
+            Err(status) => return Err(status),
+            Ok(()) => return servers::begin(api).await,
+        }
+    }
+    bootstrap::run(api).await?;
+    servers::begin(api).await
 }
 
 async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, token: CancellationToken) {

@@ -25,6 +25,17 @@ pub(crate) struct WatchQuery {
     pub(crate) initial: Option<bool>,
 }
 
+impl WatchQuery {
+    /// The revision that the watch's beginning needs; `None`: the newest.
+    pub(crate) fn needs(&self) -> Option<u64> {
+        match self.list.resource_version {
+            // It begins after that revision, whenever it comes.
+            Some(_) if self.initial != Some(true) => Some(0),
+            revision => revision,
+        }
+    }
+}
+
 /// An event, and whether it is the bookmark that ends the initial state.
 pub(crate) struct Delivered {
     pub(crate) event: WatchEvent,

@@ -14,8 +14,10 @@ use serde_json::{Map, Value};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
 use crate::admission;
+use crate::admission::addresses::GUARD;
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::decode::{self, FieldValidation, Parsed};
+use crate::servers::is_shared;
 use crate::user::User;
 
 /// Options of a write, from the query.
@@ -133,10 +135,31 @@ impl Api {
         user: &User,
         kind: &Kind,
         at: &Resource,
+        value: Value,
+        query: &WriteQuery,
+        warnings: Vec<String>,
+    ) -> Result<Written, Status> {
+        let contended = kind.kind == "Service" && is_shared(self);
+        while contended {
+            if let Some(written) = self.create_once(user, kind, at, value.clone(), query, warnings.clone()).await? {
+                return Ok(written);
+            }
+            self.fresh(None).await?;
+        }
+        let written = self.create_once(user, kind, at, value, query, warnings).await?;
+        written.ok_or_else(|| Status::internal("nobody else gives out numbers"))
+    }
+
+    /// One attempt to create; `None` when another server has given out the same numbers, perhaps.
+    async fn create_once(
+        &self,
+        user: &User,
+        kind: &Kind,
+        at: &Resource,
         mut value: Value,
         query: &WriteQuery,
         mut warnings: Vec<String>,
-    ) -> Result<Written, Status> {
+    ) -> Result<Option<Written>, Status> {
         if kind.custom.as_ref().is_some_and(|custom| custom.terminating) {
             let message = "create not allowed while custom resource definition is terminating";
             return Err(Status { message: message.into(), ..not_allowed() });
@@ -185,7 +208,7 @@ impl Api {
         if query.dry_run {
             // Nothing was written: there is no version to speak of.
             let object = Object::from_value(&value).map_err(Status::internal)?;
-            return Ok(Written { object: served(kind, Arc::new(object)), created: true, warnings });
+            return Ok(Some(Written { object: served(kind, Arc::new(object)), created: true, warnings }));
         }
         let key = key(kind, namespace, &name);
         loop {
@@ -193,17 +216,20 @@ impl Api {
                 Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key.clone(), draft.clone())] };
             txn.compares.append(&mut charges.compares.clone());
             txn.ops.append(&mut charges.ops);
+            reserved.guard(&mut txn)?;
             match self.store.commit(txn).await {
                 Ok(done) => {
                     let object = done.objects.into_iter().next().flatten();
                     let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
                     reserved.keep();
-                    return Ok(Written { object: served(kind, object), created: true, warnings });
+                    return Ok(Some(Written { object: served(kind, object), created: true, warnings }));
                 }
                 // Another write was charged meanwhile: there may still be enough.
                 Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
+                    self.fresh(None).await?;
                     charges = admission::created(self, kind, &value)?;
                 }
+                Err(StoreError::Conflict { key, .. }) if &*key == GUARD => return Ok(None),
                 Err(StoreError::Conflict { .. }) => {
                     let mut status = Status::already_exists(&kind.group, &kind.plural, &name);
                     status.retry_after_seconds = u32::from(generated);
@@ -365,15 +391,18 @@ impl Api {
         ops.append(&mut charges.ops);
         let mut compares = vec![Compare::ModRevision(current.key.clone(), current.mod_revision)];
         compares.append(&mut charges.compares.clone());
-        match self.store.commit(Txn { compares, ops }).await {
+        let mut txn = Txn { compares, ops };
+        reserved.guard(&mut txn)?;
+        match self.store.commit(txn).await {
             Ok(done) => {
                 let object = done.objects.into_iter().next().flatten();
                 reserved.keep();
                 let object = object.ok_or_else(|| Status::internal("the store returned nothing"))?;
                 Ok(Committed::Done(served(kind, object), warnings))
             }
-            Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
-                Ok(Committed::Conflict(Some(current.clone())))
+            Err(StoreError::Conflict { key, .. }) if charges.concern(&key) || &*key == GUARD => {
+                self.fresh(None).await?;
+                Ok(Committed::Conflict(self.store.get(&current.key)))
             }
             Err(StoreError::Conflict { current, .. }) => Ok(Committed::Conflict(current)),
             Err(error) => Err(store_status(&error)),

@@ -7,13 +7,19 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use object::{Invalid, Status};
+use object::{Draft, Invalid, Status};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use store::{Compare, Op, Txn};
 
 use crate::api::{Api, store_status};
+use crate::servers::is_shared;
 
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// Written with every service that is given numbers, where other servers give out numbers, too: of two that chose without
+/// knowing of each other, one must choose again.
+pub(crate) const GUARD: &str = "/registry/ranges/services";
 
 /// What is given out but not stored yet.
 #[derive(Default)]
@@ -35,9 +41,26 @@ pub(crate) struct Reserved {
     ips: Vec<Ipv4Addr>,
     ports: Vec<u16>,
     pending: Option<Arc<Mutex<Pending>>>,
+    /// The revision of [`GUARD`] when the numbers were chosen (0: it is not there), if it counts.
+    guard: Option<u64>,
 }
 
 impl Reserved {
+    /// Makes the write fail with a conflict on [`GUARD`] if another server has given out numbers in the meantime.
+    pub(crate) fn guard(&self, txn: &mut Txn) -> Result<(), Status> {
+        let Some(revision) = self.guard.filter(|_| !self.ips.is_empty() || !self.ports.is_empty()) else {
+            return Ok(());
+        };
+        let mut value = json!({"apiVersion": "v1", "kind": "RangeAllocation", "metadata": {"name": "services"}});
+        let draft = Draft::new(&mut value).map_err(Status::internal)?;
+        txn.compares.push(match revision {
+            0 => Compare::Absent(GUARD.into()),
+            revision => Compare::ModRevision(GUARD.into(), revision),
+        });
+        txn.ops.push(Op::Put(GUARD.into(), draft));
+        Ok(())
+    }
+
     /// The write succeeded: the store remembers from now on.
     pub(crate) fn keep(self) {
         drop(self);
@@ -102,7 +125,10 @@ pub(super) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -
     let name = service["metadata"]["name"].as_str().unwrap_or("").to_owned();
     let uid = service["metadata"]["uid"].as_str().unwrap_or("").to_owned();
     let invalid = |error: Invalid| Status::invalid("", "Service", &name, &[error]);
-    let mut reserved = Reserved { ips: Vec::new(), ports: Vec::new(), pending: Some(api.addresses.pending.clone()) };
+    // Looked at before the services are.
+    let guard = is_shared(api).then(|| api.store.get(GUARD).map_or(0, |v| v.mod_revision));
+    let pending = Some(api.addresses.pending.clone());
+    let mut reserved = Reserved { ips: Vec::new(), ports: Vec::new(), pending, guard };
     let spec = &mut service["spec"];
     if kind == "ExternalName" {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
