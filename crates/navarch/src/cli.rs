@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::flags::{self, Flags};
-use crate::{local, server};
+use crate::{local, server, snapshot};
 
 /// A complete Kubernetes in one binary.
 #[derive(Parser)]
@@ -38,6 +38,9 @@ enum Command {
     Down(local::DownFlags),
     /// Run the control plane and a node in the foreground, on this machine's own network.
     Server(Flags),
+    /// Save, list and restore snapshots of everything that the cluster stores, as k3s does.
+    #[command(subcommand, name = "etcd-snapshot")]
+    EtcdSnapshot(snapshot::Command),
     /// Look at and change the node's images, as containerd's `ctr` does: `navarch ctr images ls`.
     #[command(disable_help_flag = true)]
     Ctr {
@@ -94,6 +97,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         Command::Status(which) => local::status(&which),
         Command::Down(flags) => local::down(&flags),
         Command::Server(_) => server_flags(args).and_then(|flags| server::main(&flags, None)),
+        Command::EtcdSnapshot(command) => snapshot::main(&command),
         Command::Ctr { which, private_registry, args } => ctr(&which, &private_registry, &args),
         Command::ClusterNode { name, data_dir } => local::node(name.as_deref(), &data_dir),
         Command::DemoServer => demo_server(),

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 use serde_json::{Value, json};
 
+use crate::datastore;
+
 pub(crate) mod file;
 
 /// Where mirrors and credentials of registries are looked for.
@@ -75,6 +77,11 @@ pub(crate) struct Flags {
     /// Run no controllers.
     #[arg(long, env = "NAVARCH_DISABLE_CONTROLLER_MANAGER", action = ArgAction::SetTrue)]
     pub(crate) disable_controller_manager: bool,
+    /// Shared by the servers of a cluster: locks the cluster's keys in the datastore.
+    #[arg(long, env = "NAVARCH_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) datastore: datastore::DatastoreFlags,
     /// Run no service proxy on this node.
     #[arg(long, env = "NAVARCH_DISABLE_KUBE_PROXY", action = ArgAction::SetTrue)]
     pub(crate) disable_kube_proxy: bool,

@@ -1,11 +1,13 @@
 //! `navarch`: a complete Kubernetes in one binary. This crate wires parts and owns their lives; it decides nothing.
 
 mod cli;
+mod datastore;
 mod flags;
 mod kubeconfig;
 mod local;
 mod node;
 mod server;
+mod snapshot;
 
 use std::process::ExitCode;
 

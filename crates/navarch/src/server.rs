@@ -12,9 +12,10 @@ use cluster::preflight::{self, Wanted};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::datastore::Datastore;
 use crate::flags::Flags;
 use crate::local::HostNetwork;
-use crate::{kubeconfig, node};
+use crate::{kubeconfig, node, snapshot};
 
 /// Runs until SIGINT or SIGTERM. The world is reached over `outside`, if this process's own network leads nowhere.
 pub(crate) fn main(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<ExitCode> {
@@ -61,11 +62,8 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
     for private in ["server", "run", "agent/kubelet"] {
         private_dir(&flags.data_dir.join(private))?;
     }
-    let store_dir = flags.data_dir.join("server/db");
-    let options = store::Options { fields: selectable_fields };
-    let store = store::Embedded::open(&store_dir, options)
-        .with_context(|| format!("cannot open the store in {}", store_dir.display()))?;
-    let pki = Arc::new(pki::Pki::load_or_create(&flags.data_dir.join("server/tls"))?);
+    let store = flags.datastore.open(&flags.data_dir, store::Options { fields: selectable_fields }).await?;
+    let pki = Arc::new(store.keys(&flags.data_dir, flags.token.as_deref()).await?);
     let node_ip = match flags.node_ip {
         Some(ip) => ip,
         None => own_address().context("cannot find this machine's address: give it with --node-ip")?,
@@ -76,7 +74,7 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
     };
     let local = Arc::new(node::LocalNode::default());
     let config = apiserver::Config {
-        store: Arc::new(store),
+        store: store.backend(),
         pki: pki.clone(),
         listen: SocketAddr::new(flags.bind_address, flags.https_listen_port),
         advertise: node_ip,
@@ -96,7 +94,13 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
     let document = kubeconfig::document("navarch", &access);
     kubeconfig::write(&flags.write_kubeconfig, &document, flags.write_kubeconfig_mode)?;
     tracing::info!(address = %server.address(), took = ?started.elapsed(), "the API is ready");
-    start_control_plane(flags, &server, &pki, &mut tasks);
+    if let Datastore::Embedded(_) = store {
+        let stop = tasks.token().clone();
+        tasks.spawn("snapshots", snapshot::serve(store.backend(), flags.data_dir.clone(), stop));
+    }
+    // Of several servers on one etcd one leads; nobody else can be at an embedded store.
+    let candidate = matches!(store, Datastore::Etcd(_)).then(|| format!("{node_name}_{node_ip}"));
+    start_control_plane(flags, &server, &pki, candidate, &mut tasks);
     if !flags.disable_agent {
         let config = node::Config {
             data_dir: flags.data_dir.clone(),
@@ -148,13 +152,21 @@ fn own_address() -> std::io::Result<Ipv4Addr> {
     }
 }
 
-/// Scheduler and controllers, each under the identity that upstream gives it.
-fn start_control_plane(flags: &Flags, server: &Arc<apiserver::Server>, pki: &Arc<pki::Pki>, tasks: &mut Tasks) {
+/// Scheduler and controllers, each under the identity that upstream gives it. A `candidate` runs each while it leads.
+fn start_control_plane(
+    flags: &Flags,
+    server: &Arc<apiserver::Server>,
+    pki: &Arc<pki::Pki>,
+    candidate: Option<String>,
+    tasks: &mut Tasks,
+) {
     let stop = tasks.token().clone();
     if !flags.disable_scheduler {
         let user = apiserver::User::new("system:kube-scheduler", &[]);
         let client = server.client(user, "kube-scheduler");
-        tasks.spawn("scheduler", scheduler::run(client, scheduler::Options::default(), stop.clone()));
+        let of = client.clone();
+        let run = move |stop| scheduler::run(of.clone(), scheduler::Options::default(), stop);
+        tasks.spawn("scheduler", lead(client, "kube-scheduler", candidate.clone(), stop.clone(), run));
     }
     if flags.disable_controller_manager {
         return;
@@ -169,7 +181,23 @@ fn start_control_plane(flags: &Flags, server: &Arc<apiserver::Server>, pki: &Arc
         sign: Some(signer(pki)),
         ..Default::default()
     };
-    tasks.spawn("controllers", controllers::run(client, identities, options, stop));
+    let of = client.clone();
+    let run = move |stop| controllers::run(of.clone(), identities.clone(), options.clone(), stop);
+    tasks.spawn("controllers", lead(client, "kube-controller-manager", candidate, stop, run));
+}
+
+/// Runs a component until `stop`: always, or while this candidate holds the lease of that name.
+async fn lead<F: Future<Output = ()>>(
+    client: client::Client,
+    lease: &'static str,
+    candidate: Option<String>,
+    stop: CancellationToken,
+    run: impl Fn(CancellationToken) -> F,
+) {
+    let Some(identity) = candidate else { return run(stop).await };
+    while !stop.is_cancelled() {
+        client::leader::Election::new(client.clone(), "kube-system", lease, &identity).run(stop.clone(), &run).await;
+    }
 }
 
 /// Signs certificate requests with the authority that the signer stands for.

@@ -26,6 +26,11 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
+/// Writes a file that only its owner may read.
+pub fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
+    write(path, text, 0o600)
+}
+
 /// Writes beside the file, syncs, renames: a reader sees the old text or the new one.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     let beside = path.with_extension("new");

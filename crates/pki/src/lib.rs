@@ -9,10 +9,13 @@
 
 mod authority;
 mod files;
+mod shared;
 mod tls;
 mod tokens;
 
 pub use authority::{Authority, Leaf, Pair, requested_subject};
+pub use files::write_private;
+pub use shared::{Material, SealError, random_token};
 pub use tls::{Identity, client_config, identity, server_config};
 pub use tokens::{Signer, TokenError};
 
