@@ -41,7 +41,7 @@ pub async fn down(cluster: &Cluster, purge: bool, wire: &dyn Wire, progress: Pro
     let told = if sandboxes == 0 { String::new() } else { format!("{sandboxes} pods ended") };
     progress("server", "stopped", &told);
     unmount(&cluster.dir, &mut left);
-    if let Err(error) = wire.cut(&cluster.namespace(), &cluster.host_link()).await {
+    if let Err(error) = wire.cut(Some(&cluster.namespace()), &cluster.host_link()).await {
         left.push(format!("the network: {}", base::Chain(&error)));
     }
     for path in [cluster.run_dir(), cluster.run_root.clone()] {

@@ -58,8 +58,8 @@ pub trait Wire: Send + Sync {
     async fn choose(&self, avoid: &[String]) -> std::io::Result<String>;
     /// Makes the namespace at `namespace`, if it is not there, and a pair between it and here; replaces a pair of that name.
     async fn join(&self, namespace: &Path, host_link: &str, network: &str) -> std::io::Result<Link>;
-    /// Removes both. Missing is fine.
-    async fn cut(&self, namespace: &Path, host_link: &str) -> std::io::Result<()>;
+    /// Removes the pair, and the namespace if one is given: pods' links live in it. Missing is fine.
+    async fn cut(&self, namespace: Option<&Path>, host_link: &str) -> std::io::Result<()>;
 }
 
 /// A local cluster, by its name.

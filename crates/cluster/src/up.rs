@@ -106,8 +106,9 @@ async fn connect(cluster: &Cluster, known: &mut State, wire: &dyn Wire) -> Resul
         let network = preflight::Network::parse(text);
         network.is_some_and(|network| !avoid.iter().any(|other| other.overlaps(network)))
     };
-    // A pair that a crash or a killed `up` left would count as taken.
-    wire.cut(&cluster.namespace(), &link).await.map_err(failed())?;
+    // A pair that a crash or a killed `up` left would count as taken. The namespace stays: pods of a server that was killed
+    // hang on it.
+    wire.cut(None, &link).await.map_err(failed())?;
     let network = match known.network.take().filter(fits) {
         Some(network) => network,
         None => {

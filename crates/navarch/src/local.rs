@@ -60,10 +60,10 @@ impl Wire for Links {
         Ok(Link { host: uplink.host_address(), node: uplink.node_address() })
     }
 
-    async fn cut(&self, namespace: &Path, host_link: &str) -> io::Result<()> {
+    async fn cut(&self, namespace: Option<&Path>, host_link: &str) -> io::Result<()> {
         let uplink = cni::Uplink { host_link: host_link.into(), network: "198.18.0.0/30".parse().map_err(other)? };
         uplink.delete().await.map_err(other)?;
-        cni::namespace::remove(namespace).map_err(other)
+        namespace.map_or(Ok(()), cni::namespace::remove).map_err(other)
     }
 }
 

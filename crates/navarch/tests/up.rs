@@ -93,7 +93,9 @@ impl Host {
 
     /// Runs it, expects success, and returns what it says.
     fn ok(&self, command: &str, name: &str, more: &[&str]) -> String {
+        let begun = Instant::now();
         let output = self.navarch(command, name, more);
+        eprintln!("{command} {name} {more:?}: {:?}", begun.elapsed());
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let log = std::fs::read_to_string(self.data(name).join("server.log")).unwrap_or_default();
         assert!(output.status.success(), "{command} {name}: {out}{err}\nthe server's log:\n{log}");
@@ -172,9 +174,11 @@ fn get(url: &str) -> Option<String> {
 }
 
 async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let begun = Instant::now();
+    let deadline = begun + Duration::from_secs(60);
     loop {
         if let Some(found) = found().await {
+            eprintln!("{what}: {:?}", begun.elapsed());
             return found;
         }
         assert!(Instant::now() < deadline, "not within a minute: {what}");
@@ -290,6 +294,9 @@ async fn play(host: &mut Host) {
     host.ok("up", &first, &[]);
     let after = ready(&connect(), 3).await;
     assert_eq!(identities(&after, true), identities(&before, true), "nothing was restarted");
+    for _ in 0..20 {
+        assert!(get(&url).is_some_and(|text| text.starts_with("Hello")), "the pods are where they were in the network");
+    }
 
     // Images come in beside the running server, and over the host's network.
     let archive = busybox(host);
@@ -320,7 +327,7 @@ async fn play(host: &mut Host) {
     // What it says goes to an address of the machine that only the machine itself knows.
     let world = std::net::TcpListener::bind((WORLD, 7777)).unwrap();
     let mut talker = pod("pulled", pulled);
-    let script = format!("while ! echo hello | nc {WORLD} 7777; do sleep 0.1; done; {WAIT}");
+    let script = format!("trap 'exit 0' TERM; while ! echo hello | nc {WORLD} 7777; do sleep 0.1; done; {WAIT}");
     talker["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", script]);
     client.create(&at, &talker).await.unwrap();
     let all = ready(&client, 5).await;
