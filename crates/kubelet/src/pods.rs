@@ -14,6 +14,7 @@ pub(crate) mod kill;
 pub(crate) mod manager;
 pub(crate) mod observed;
 pub(crate) mod plan;
+pub(crate) mod resize;
 mod stage;
 mod start;
 pub(crate) mod status;

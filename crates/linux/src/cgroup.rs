@@ -22,6 +22,21 @@ pub struct Limits {
     pub cpuset: String,
 }
 
+impl Limits {
+    /// These limits where they are set, else the others.
+    pub fn over(&self, other: &Self) -> Self {
+        let or = |own: i64, other: i64| if own == 0 { other } else { own };
+        Self {
+            cpu_shares: if self.cpu_shares == 0 { other.cpu_shares } else { self.cpu_shares },
+            cpu_quota: or(self.cpu_quota, other.cpu_quota),
+            cpu_period: if self.cpu_period == 0 { other.cpu_period } else { self.cpu_period },
+            memory: or(self.memory, other.memory),
+            pids: or(self.pids, other.pids),
+            cpuset: if self.cpuset.is_empty() { other.cpuset.clone() } else { self.cpuset.clone() },
+        }
+    }
+}
+
 /// Usage of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -553,6 +553,11 @@ impl RuntimeService for EmbeddedRuntime {
         let limits = convert::limits(&req.linux.unwrap_or_default());
         let changed = linux::cgroup::Cgroup::new(&container.spec.cgroup).limit(&limits);
         changed.map_err(io_error("change the container's limits"))?;
+        let mut state = self.inner.state.lock();
+        if let Some(mut record) = state.containers.get(&container.id).cloned() {
+            record.spec.limits = limits.over(&record.spec.limits);
+            state.put_container(record).map_err(io_error("note the container's limits"))?;
+        }
         Ok(UpdateContainerResourcesResponse {})
     }
 

@@ -17,6 +17,7 @@ pub(crate) struct Container {
     pub(crate) env: Vec<EnvVar>,
     pub(crate) env_from: Vec<EnvFrom>,
     pub(crate) resources: Resources,
+    pub(crate) resize_policy: Vec<ResizePolicy>,
     pub(crate) restart_policy: Option<RestartPolicy>,
     pub(crate) volume_mounts: Vec<VolumeMount>,
     pub(crate) volume_devices: Vec<serde_json::Value>,
@@ -139,6 +140,14 @@ pub(crate) struct Resources {
     pub(crate) limits: Quantities,
     #[serde(skip_serializing_if = "Quantities::is_empty")]
     pub(crate) requests: Quantities,
+}
+
+/// `resizePolicy[]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ResizePolicy {
+    pub(crate) resource_name: String,
+    pub(crate) restart_policy: String,
 }
 
 /// `volumeMounts[]`.

@@ -79,7 +79,8 @@ fn stop_signal(name: &str) -> i32 {
     Signal::from_str_name(&format!("SIGNAL_{spelled}")).unwrap_or(Signal::RuntimeDefault) as i32
 }
 
-fn resources(pod: &Pod, container: &Container, node_memory: i64) -> LinuxContainerResources {
+/// The limits of a container in the runtime's terms.
+pub(crate) fn resources(pod: &Pod, container: &Container, node_memory: i64) -> LinuxContainerResources {
     let of = &container.resources;
     let pod_limits = pod.spec.resources.as_ref().map(|r| &r.limits);
     let limit = |name: &str| {

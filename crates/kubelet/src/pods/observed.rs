@@ -41,7 +41,17 @@ pub(crate) struct Record {
     pub(crate) image: String,
     pub(crate) image_id: String,
     pub(crate) user: Option<(i64, i64, Vec<i64>)>,
+    /// What it is limited to, where the runtime tells.
+    pub(crate) limits: Option<Limits>,
     pub(crate) log_path: String,
+}
+
+/// What a container is limited to, in the runtime's terms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) cpu_shares: i64,
+    pub(crate) cpu_quota: i64,
+    pub(crate) memory: i64,
 }
 
 /// One incarnation of the sandbox.
@@ -165,6 +175,11 @@ fn record(status: &ContainerStatus) -> Record {
             .as_ref()
             .and_then(|u| u.linux.as_ref())
             .map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
+        limits: status.resources.as_ref().and_then(|r| r.linux.as_ref()).map(|r| Limits {
+            cpu_shares: r.cpu_shares,
+            cpu_quota: r.cpu_quota,
+            memory: r.memory_limit_in_bytes,
+        }),
         log_path: Path::new(&status.log_path).to_string_lossy().into_owned(),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object::Object;
+use protos::cri::v1::UpdateContainerResourcesRequest;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use super::admit;
 use super::kill;
 use super::observed::{Observed, observe};
 use super::plan::{self, Plan};
+use super::resize::{self, Change};
 use super::stage::{Stage, stage};
 use super::start::{self, Starter};
 use super::status::{self, Blocked};
@@ -239,6 +241,9 @@ impl Worker {
         if plan.kill_pod && plan.create_sandbox.is_none() {
             return self.stop_for_good(input, observed).await;
         }
+        if !plan.kill_pod && self.resize(input, observed).await {
+            return Next::Now;
+        }
         let volumes = match self.shared.volumes.set_up(pod, observed.ips()).await {
             Ok(volumes) => {
                 self.volume_retry.reset();
@@ -260,6 +265,39 @@ impl Worker {
             Next::Now => Next::Now,
             Next::At(at) => Next::At([at, renew].into_iter().flatten().min()),
         }
+    }
+
+    /// Gives running containers the resources that their spec has by now; true when one was ended to start anew with them.
+    async fn resize(&mut self, input: &Input, observed: &Observed) -> bool {
+        let pod = &input.pod;
+        let changes = resize::changes(pod, observed, self.shared.node.memory_bytes);
+        if changes.is_empty() {
+            return false;
+        }
+        let mut is_restart = false;
+        for change in changes {
+            match change {
+                Change::Restart(kill) => {
+                    kill::kill_one(&self.shared, pod, &kill, observed.ips()).await;
+                    is_restart = true;
+                }
+                Change::Update { id, resources } => {
+                    let request = UpdateContainerResourcesRequest {
+                        container_id: id.clone(),
+                        linux: Some(resources),
+                        ..UpdateContainerResourcesRequest::default()
+                    };
+                    if let Err(error) = self.shared.runtime.update_container_resources(request).await {
+                        let message = format!("Error resizing container: {error}");
+                        self.shared.events.warning(About::pod(pod), "ResizeError", message);
+                    }
+                }
+            }
+        }
+        if let Ok(after) = observe(&self.shared.runtime, &self.uid).await {
+            self.publish(input, &after, false, None);
+        }
+        is_restart
     }
 
     fn volume_failed(&mut self, pod: &Pod, message: &str) -> Next {

@@ -52,12 +52,12 @@ impl Log {
         self.append(&out);
     }
 
-    /// The stream is over: a line without an end is one all the same.
+    /// The stream is over: what is left of a line that has no end is a piece, as other runtimes write it.
     pub(super) fn end(&mut self, is_error: bool) {
         let rest = std::mem::take(&mut self.pending[usize::from(is_error)]);
         if !rest.is_empty() {
             let mut out = Vec::new();
-            record(&mut out, is_error, b'F', &rest);
+            record(&mut out, is_error, b'P', &rest);
             self.append(&out);
         }
     }
@@ -104,7 +104,7 @@ mod tests {
         let row = |stream: &str, tag: &str, length| (stream.to_owned(), tag.to_owned(), length);
         assert_eq!(
             rows,
-            [row("stdout", "F", 3), row("stdout", "F", 3), row("stdout", "P", MOST_PIECE + 1), row("stderr", "F", 3)]
+            [row("stdout", "F", 3), row("stdout", "F", 3), row("stdout", "P", MOST_PIECE + 1), row("stderr", "P", 3)]
         );
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Inputs;
 use crate::api::{Container, ContainerStatus, MountStatus, Role, Running, State, Terminated};
 use crate::pods::observed::{Record, RunState};
-use crate::pods::plan;
+use crate::pods::{plan, resize};
 
 const LOST: &str = "The container could not be located when the pod was terminated";
 const LOST_ON_DELETE: &str =
@@ -51,7 +51,13 @@ fn status(input: &Inputs, role: Role, container: &Container, old: Option<&Contai
     }
     status.volume_mounts = mounts(container);
     status.allocated_resources = Some(container.resources.requests.clone()).filter(|r| !r.is_empty());
-    status.resources = Some(container.resources.clone());
+    // What a running container really has: a change of the spec shows when it has been made.
+    let is_due =
+        |r: &Record| r.state == RunState::Running && r.limits.is_some_and(|l| resize::is_due(input.pod, container, &l));
+    status.resources = match old.and_then(|old| old.resources.clone()) {
+        Some(before) if newest.is_some_and(is_due) => Some(before),
+        _ => Some(container.resources.clone()),
+    };
     show_blocked(input, role, container, newest, &mut status);
     status
 }
