@@ -24,13 +24,16 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How long a record counts that does not change: upstream's 15 s.
 const LIFE: Duration = Duration::from_secs(15);
 
+/// A record's key and revision.
+type Record = (Arc<str>, u64);
+
 /// When each record was last seen to change, by our clock.
 #[derive(Default)]
 struct Seen(HashMap<Arc<str>, (u64, Instant)>);
 
 impl Seen {
     /// Which of the records (key, revision) still count, and which have not changed for too long.
-    fn judge(&mut self, records: &[(Arc<str>, u64)], now: Instant) -> (Vec<Arc<str>>, Vec<(Arc<str>, u64)>) {
+    fn judge(&mut self, records: &[Record], now: Instant) -> (Vec<Arc<str>>, Vec<Record>) {
         self.0.retain(|key, _| records.iter().any(|(k, _)| k == key));
         let (mut live, mut dead) = (Vec::new(), Vec::new());
         for (key, revision) in records {
@@ -109,7 +112,7 @@ async fn round(api: &Api, seen: &mut Seen) -> Result<(), Status> {
 /// Drops dead records and publishes the living.
 async fn reconcile(api: &Api, seen: &mut Seen) -> Result<(), Status> {
     let page = api.store.range(SERVER_RECORDS, None, 0, 0).map_err(|e| store_status(&e))?;
-    let records: Vec<(Arc<str>, u64)> = page.items.into_iter().map(|v| (v.key, v.mod_revision)).collect();
+    let records: Vec<Record> = page.items.into_iter().map(|v| (v.key, v.mod_revision)).collect();
     let (live, dead) = seen.judge(&records, Instant::now());
     for (key, revision) in dead {
         tracing::info!(key = &*key, "a server is gone");

@@ -139,12 +139,13 @@ impl Api {
         query: &WriteQuery,
         warnings: Vec<String>,
     ) -> Result<Written, Status> {
-        let contended = kind.kind == "Service" && is_shared(self);
-        while contended {
-            if let Some(written) = self.create_once(user, kind, at, value.clone(), query, warnings.clone()).await? {
-                return Ok(written);
+        if kind.kind == "Service" && is_shared(self) {
+            loop {
+                if let Some(written) = self.create_once(user, kind, at, value.clone(), query, warnings.clone()).await? {
+                    return Ok(written);
+                }
+                self.fresh(None).await?;
             }
-            self.fresh(None).await?;
         }
         let written = self.create_once(user, kind, at, value, query, warnings).await?;
         written.ok_or_else(|| Status::internal("nobody else gives out numbers"))

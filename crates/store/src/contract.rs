@@ -302,7 +302,11 @@ fn steps(cases: u32) -> (proptest::test_runner::TestRunner, impl Strategy<Value 
 fn the_embedded_store_agrees_with_a_map() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut runner, steps) = steps(12);
-    runner.run(&steps, |steps| Ok(runtime.block_on(agree(&Place::embedded(), steps)))).unwrap();
+    let ran = runner.run(&steps, |steps| {
+        runtime.block_on(agree(&Place::embedded(), steps));
+        Ok(())
+    });
+    ran.unwrap();
 }
 
 #[test]
@@ -310,7 +314,11 @@ fn etcd_agrees_with_a_map() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let place = Place::etcd();
     let (mut runner, steps) = steps(6);
-    runner.run(&steps, |steps| Ok(runtime.block_on(agree(&place, steps)))).unwrap();
+    let ran = runner.run(&steps, |steps| {
+        runtime.block_on(agree(&place, steps));
+        Ok(())
+    });
+    ran.unwrap();
 }
 
 async fn agree(place: &Place, steps: Vec<Step>) {
