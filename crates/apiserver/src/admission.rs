@@ -1,10 +1,15 @@
 //! Admission: what needs other objects or the cluster's state. One file per plugin, called here in upstream's order.
 
 pub(crate) mod addresses;
+pub(crate) mod attributes;
 mod certificates;
+mod expressions;
+mod hooks;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod pod_defaults;
+mod policies;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
@@ -18,6 +23,9 @@ use crate::user::User;
 use crate::write::Part;
 
 pub(crate) use addresses::Reserved;
+pub(crate) use attributes::{Attributes, Operation};
+pub(crate) use hooks::Hooks;
+pub(crate) use policies::Policies;
 pub(crate) use resource_quota::Charges;
 
 fn is(kind: &Kind, group: &str, name: &str) -> bool {
@@ -75,4 +83,28 @@ pub(crate) async fn update(
         return addresses::admit(api, new, Some(old)).await;
     }
     Ok(Reserved::default())
+}
+
+/// Lets policies and webhooks change an object. `old` is `null` for a new one.
+pub(crate) async fn mutate(
+    api: &Api,
+    at: &Attributes<'_>,
+    object: &mut Value,
+    old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    policies::mutate(api, at, object, old)?;
+    hooks::mutate(api, at, object, old, warnings).await
+}
+
+/// Lets policies and webhooks refuse an operation. `object` is `null` for a deletion.
+pub(crate) async fn validate(
+    api: &Api,
+    at: &Attributes<'_>,
+    object: &Value,
+    old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    policies::validate(api, at, object, old, warnings)?;
+    hooks::validate(api, at, object, old, warnings).await
 }

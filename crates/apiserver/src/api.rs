@@ -10,6 +10,7 @@ use object::{Gvk, Gvr, Object, Status};
 use store::{Backend, StoreError};
 
 use crate::admission::addresses::Addresses;
+use crate::admission::{Hooks, Policies};
 use crate::discovery::Documents;
 use crate::registry::Registry;
 
@@ -20,6 +21,10 @@ pub struct Api {
     /// The RBAC rules, rebuilt when one of its objects changes.
     pub(crate) rbac: ArcSwap<rbac::Index>,
     pub(crate) addresses: Addresses,
+    /// The admission webhooks, and the policies in CEL.
+    pub(crate) hooks: ArcSwap<Hooks>,
+    /// See `hooks`.
+    pub(crate) policies: ArcSwap<Policies>,
     /// The kinds of custom resources.
     pub(crate) registry: Registry,
     /// What discovery and OpenAPI say.
@@ -77,6 +82,11 @@ pub(crate) fn served(kind: &Kind, object: Arc<Object>) -> Arc<Object> {
     }
     let is_current = kind.custom.as_ref().is_none_or(|custom| object.head.resource_version >= custom.since);
     if is_current && object.head.api_version == kind.api_version() {
+        return object;
+    }
+    // What a webhook converts is converted where there is time to wait for it.
+    let by_webhook = kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some());
+    if by_webhook && object.head.api_version != kind.api_version() {
         return object;
     }
     let Ok(mut value) = object.value() else { return object };

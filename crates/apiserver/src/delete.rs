@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
-use crate::api::{Api, key, namespace_of, store_status};
+use crate::admission::{self, Attributes, Operation};
+use crate::api::{Api, key, namespace_of, served, store_status};
 use crate::read::ListQuery;
 use crate::user::User;
 use crate::write::metadata_of;
@@ -119,8 +120,25 @@ impl DeleteRequest {
 
 impl Api {
     /// DELETE of an object.
-    pub(crate) async fn delete(&self, _user: &User, at: &Resource, request: &DeleteRequest) -> Result<Deleted, Status> {
-        self.delete_as(&*self.stored_kind_of(&at.gvr)?, at, request).await
+    pub(crate) async fn delete(&self, user: &User, at: &Resource, request: &DeleteRequest) -> Result<Deleted, Status> {
+        let kind = &*self.stored_kind_of(&at.gvr)?;
+        let name = at.name.as_deref().unwrap_or("");
+        if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
+            let old = served(kind, current.object).value().map_err(Status::internal)?;
+            let admitted = Attributes {
+                user,
+                kind,
+                operation: Operation::Delete,
+                subresource: "",
+                namespace: at.namespace.as_deref().unwrap_or(""),
+                name,
+                dry_run: request.is_dry_run(),
+            };
+            let mut warnings = Vec::new();
+            admission::mutate(self, &admitted, &mut Value::Null, &old, &mut warnings).await?;
+            admission::validate(self, &admitted, &Value::Null, &old, &mut warnings).await?;
+        }
+        self.delete_as(kind, at, request).await
     }
 
     /// DELETE of an object of a kind that need not be served (any more).

@@ -22,7 +22,9 @@ use object::{Reason, Status};
 use rbac::Attributes;
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::api::{Api, not_allowed};
+use crate::conversion;
 use crate::health;
 use crate::inprocess::attributes;
 use crate::node_proxy::NodeProxy;
@@ -178,6 +180,9 @@ impl Service {
             self.api.fresh(known).await?;
         }
         if node::is_streamed(&at) {
+            if sub != "log" {
+                self.connect(user, kind, &at, query).await?;
+            }
             return self.to_node(user, &at, query, request).await;
         }
         let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb)?;
@@ -198,7 +203,7 @@ impl Service {
                     let scale = self.api.get_scale(&at)?;
                     return reads.scale(&scale, StatusCode::OK, &[]);
                 }
-                let object = self.api.get(&at)?;
+                let object = conversion::one(&self.api.store, kind, self.api.get(&at)?).await?;
                 let mut response = reads.object(&object, StatusCode::OK, &[])?;
                 reply::warn(&mut response, deprecation(kind));
                 Ok(response)
@@ -206,7 +211,8 @@ impl Service {
             "list" => {
                 let selection = options::list(query)?;
                 self.api.fresh(selection.needs()).await?;
-                let listing = self.api.list(&at, &selection)?;
+                let mut listing = self.api.list(&at, &selection)?;
+                listing.items = conversion::converted(&self.api.store, kind, listing.items).await?;
                 let mut response = reads.list(listing, request.headers())?;
                 reply::warn(&mut response, deprecation(kind));
                 Ok(response)
@@ -306,6 +312,27 @@ impl Service {
         // Upstream ends watches after 30 to 60 minutes, so that they spread.
         let seconds = seconds.unwrap_or_else(|| rand::random_range(1800..3600));
         Ok(reads.stream(events, Duration::from_secs(seconds)))
+    }
+
+    /// Asks admission whether a stream may be opened.
+    async fn connect(&self, user: &User, kind: &Kind, at: &Resource, query: &Query) -> Result<(), Status> {
+        let admitted = admission::Attributes {
+            user,
+            kind,
+            operation: Operation::Connect,
+            subresource: at.subresource.as_deref().unwrap_or(""),
+            namespace: at.namespace.as_deref().unwrap_or(""),
+            name: at.name.as_deref().unwrap_or(""),
+            dry_run: false,
+        };
+        let mut options = json!({"kind": admitted.gvk().kind, "apiVersion": "v1"});
+        for flag in ["stdin", "stdout", "stderr", "tty"] {
+            options[flag] = query.flag(flag).into();
+        }
+        options["container"] = query.get("container").unwrap_or_default().into();
+        options["command"] = query.all("command").into();
+        let mut warnings = Vec::new();
+        admission::validate(&self.api, &admitted, &options, &Value::Null, &mut warnings).await
     }
 }
 
@@ -516,7 +543,10 @@ fn removed(gvr: &object::Gvr) -> Status {
 }
 
 /// What clients are told about kinds on their way out.
-fn deprecation(kind: &Kind) -> Option<&'static str> {
+fn deprecation(kind: &Kind) -> Option<&str> {
+    if let Some(custom) = &kind.custom {
+        return custom.deprecation.as_deref();
+    }
     match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),

@@ -13,6 +13,7 @@ use object::{Object, Status};
 use rbac::Attributes;
 
 use crate::api::Api;
+use crate::conversion;
 use crate::delete::{DeleteRequest, Deleted, Preconditions};
 use crate::read::ListQuery;
 use crate::subresources::Change;
@@ -94,7 +95,7 @@ impl Transport for InProcess {
         self.api.fresh(None).await?;
         match at.subresource.as_deref() {
             Some("scale") => self.api.get_scale(at),
-            _ => self.api.get(at),
+            _ => conversion::one(&self.api.store, &*self.api.kind_of(&at.gvr)?, self.api.get(at)?).await,
         }
     }
 
@@ -103,7 +104,8 @@ impl Transport for InProcess {
         let query = list_query(options);
         self.api.fresh(query.needs()).await?;
         let page = self.api.list(at, &query)?;
-        Ok(List { revision: page.revision, items: page.items, continue_token: page.continue_token })
+        let items = conversion::converted(&self.api.store, &*self.api.kind_of(&at.gvr)?, page.items).await?;
+        Ok(List { revision: page.revision, items, continue_token: page.continue_token })
     }
 
     async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {

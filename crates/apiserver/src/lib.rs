@@ -17,6 +17,7 @@ mod api;
 mod authn;
 mod authz;
 mod bootstrap;
+mod conversion;
 mod decode;
 mod definitions;
 mod delete;
@@ -36,6 +37,7 @@ mod subresources;
 mod table;
 mod user;
 mod watch;
+mod webhook;
 mod write;
 
 pub use api::Api;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kinds::Kind;
 use kinds::custom::by_priority;
-use object::Gvr;
+use object::{Gvk, Gvr};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,34 @@ impl Registry {
     pub(crate) fn by_gvr(&self, gvr: &Gvr) -> Option<Arc<Kind>> {
         let built_in = kinds::table().by_gvr(gvr).cloned();
         built_in.or_else(|| self.state.read().by_gvr.get(gvr).cloned())
+    }
+
+    /// The kind of that name.
+    pub(crate) fn by_gvk(&self, gvk: &Gvk) -> Option<Arc<Kind>> {
+        let built_in = kinds::table().by_gvk(gvk).cloned();
+        built_in.or_else(|| self.of(&gvk.group, &gvk.version).into_iter().find(|k| k.kind == gvk.kind))
+    }
+
+    /// The other versions of a kind: what has its storage.
+    pub(crate) fn equivalents(&self, kind: &Kind) -> Vec<Arc<Kind>> {
+        let is = |other: &&Arc<Kind>| other.storage_prefix == kind.storage_prefix && other.gvk() != kind.gvk();
+        if kind.storage_prefix.is_none() {
+            return Vec::new();
+        }
+        match &kind.custom {
+            None => kinds::table().kinds().iter().filter(is).cloned().collect(),
+            Some(custom) => {
+                let state = self.state.read();
+                state
+                    .definitions
+                    .get(&custom.definition)
+                    .into_iter()
+                    .flat_map(|d| &d.kinds)
+                    .filter(is)
+                    .cloned()
+                    .collect()
+            }
+        }
     }
 
     /// The kinds of a group and version.

@@ -110,6 +110,8 @@ impl Server {
             store: config.store,
             pki: config.pki,
             rbac: ArcSwap::from_pointee(rbac::Index::default()),
+            hooks: Default::default(),
+            policies: Default::default(),
             addresses,
             registry: Registry::default(),
             documents: Documents::default(),
@@ -122,6 +124,8 @@ impl Server {
         let token = tasks.token().clone();
         let definitions = Definitions::load(api.clone()).map_err(StartError::Bootstrap)?;
         tasks.spawn("custom resources", definitions.follow(token.clone()));
+        tasks.spawn("admission webhooks", api.clone().follow_hooks(token.clone()));
+        tasks.spawn("admission policies", api.clone().follow_policies(token.clone()));
         tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
         tasks.spawn("first namespaces", bootstrap::keep_namespaces(api.clone(), token.clone()));
         if servers::is_shared(&api) {

@@ -11,6 +11,7 @@ use object::Status;
 use store::{Event, EventKind};
 
 use crate::api::{Api, namespace_of, prefix, served, store_status};
+use crate::conversion;
 use crate::read::ListQuery;
 
 /// Upstream sends a bookmark about every minute.
@@ -98,6 +99,7 @@ impl Api {
         };
         let events = self.store.watch(&prefix, after).map_err(|e| store_status(&e))?;
         let (selection, kind, life) = (query.list.clone(), kind.clone(), self.registry.life(kind));
+        let of = kind.clone();
         let live = events.flat_map(move |batch| {
             let delivered: Vec<Result<Delivered, Status>> = match batch {
                 Ok(batch) => batch
@@ -114,10 +116,30 @@ impl Api {
         let events = stream::iter(first).chain(followed);
         Ok(match life {
             // The watch of a custom resource ends with its definition, and begins anew when that changes.
-            Some(life) => events.take_until(life.cancelled_owned()).boxed(),
+            Some(life) => {
+                let store = self.store.clone();
+                let converted = events.then(move |delivered| in_wanted_version(store.clone(), of.clone(), delivered));
+                converted.take_until(life.cancelled_owned()).boxed()
+            }
             None => events.boxed(),
         })
     }
+}
+
+/// Waits for the webhook that converts a custom resource, where there is one.
+async fn in_wanted_version(
+    store: Arc<dyn store::Backend>,
+    kind: Arc<Kind>,
+    delivered: Result<Delivered, Status>,
+) -> Result<Delivered, Status> {
+    let Delivered { event, initial_end } = delivered?;
+    let event = match event {
+        WatchEvent::Added(object) => WatchEvent::Added(conversion::one(&store, &kind, object).await?),
+        WatchEvent::Modified(object) => WatchEvent::Modified(conversion::one(&store, &kind, object).await?),
+        WatchEvent::Deleted(object) => WatchEvent::Deleted(conversion::one(&store, &kind, object).await?),
+        other => other,
+    };
+    Ok(Delivered { event, initial_end })
 }
 
 /// Tells the watcher now and then how far it has seen everything.

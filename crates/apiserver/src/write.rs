@@ -13,9 +13,10 @@ use object::{Draft, Invalid, Object, Status};
 use serde_json::{Map, Value};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
-use crate::admission;
 use crate::admission::addresses::GUARD;
+use crate::admission::{self, Attributes, Operation};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
+use crate::conversion;
 use crate::decode::{self, FieldValidation, Parsed};
 use crate::servers::is_shared;
 use crate::user::User;
@@ -98,6 +99,19 @@ pub(crate) enum Part {
     Special,
     /// A pod's node; that is no change of what is wanted.
     Binding,
+}
+
+impl Part {
+    /// The subresource as webhooks and policies know it; `None` for what they are not asked about.
+    fn admitted(self) -> Option<&'static str> {
+        match self {
+            Part::Main => Some(""),
+            Part::Status => Some("status"),
+            Part::Finalize => Some("finalize"),
+            Part::Approval => Some("approval"),
+            Part::Special | Part::Binding => None,
+        }
+    }
 }
 
 pub(crate) fn part_of(kind: &Kind, subresource: Option<&str>) -> Result<Part, Status> {
@@ -198,14 +212,27 @@ impl Api {
         kind.prepare_create(&mut value);
         complete(kind, &mut value);
         let reserved = admission::create(self, user, kind, &mut value).await?;
+        let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        let admitted = Attributes {
+            user,
+            kind,
+            operation: Operation::Create,
+            subresource: "",
+            namespace: namespace.unwrap_or(""),
+            name: &name,
+            dry_run: query.dry_run,
+        };
+        admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
+        kind.prepare_create(&mut value);
         kind.default(&mut value);
         tidy(&mut value);
         query.track(kind, Part::Main, None, &mut value);
-        let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
         self.check(kind, &value, None, Part::Main)?;
+        admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
         let mut charges = admission::created(self, kind, &value)?;
         warnings.extend((kind.rules.warnings)(&value, None));
-        let draft = self.draft(kind, &mut value)?;
+        let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
+        let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
         if query.dry_run {
             // Nothing was written: there is no version to speak of.
             let object = Object::from_value(&value).map_err(Status::internal)?;
@@ -223,7 +250,8 @@ impl Api {
                     let object = done.objects.into_iter().next().flatten();
                     let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
                     reserved.keep();
-                    return Ok(Some(Written { object: served(kind, object), created: true, warnings }));
+                    let object = conversion::one(&self.store, kind, served(kind, object)).await?;
+                    return Ok(Some(Written { object, created: true, warnings }));
                 }
                 // Another write was charged meanwhile: there may still be enough.
                 Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
@@ -307,7 +335,8 @@ impl Api {
         let not_found = || Status::not_found(&kind.group, &kind.plural, name);
         let mut current = self.store.get(&key).ok_or_else(not_found)?;
         for attempt in 1.. {
-            let old = served(kind, current.object.clone()).value().map_err(Status::internal)?;
+            let old = conversion::one(&self.store, kind, served(kind, current.object.clone())).await?;
+            let old = old.value().map_err(Status::internal)?;
             let mut new = compute(&old)?;
             check_place(&new, name, namespace)?;
             let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
@@ -320,7 +349,10 @@ impl Api {
                 return Err(Status::stale(&kind.group, &kind.plural, name));
             }
             match self.commit_change(user, kind, part, query, &current, &old, &mut new).await? {
-                Committed::Done(object, warnings) => return Ok(Written { object, created: false, warnings }),
+                Committed::Done(object, warnings) => {
+                    let object = conversion::one(&self.store, kind, object).await?;
+                    return Ok(Written { object, created: false, warnings });
+                }
                 Committed::Conflict(Some(newer)) => current = newer,
                 Committed::Conflict(None) => return Err(not_found()),
             }
@@ -361,6 +393,25 @@ impl Api {
             Part::Special | Part::Binding => {}
         }
         let reserved = admission::update(self, user, kind, part, new, old).await?;
+        let mut warnings = Vec::new();
+        let admitted = part.admitted().map(|subresource| Attributes {
+            user,
+            kind,
+            operation: Operation::Update,
+            subresource,
+            namespace: &current.object.head.namespace,
+            name: &name,
+            dry_run: query.dry_run,
+        });
+        if let Some(admitted) = &admitted {
+            admission::mutate(self, admitted, new, old, &mut warnings).await?;
+            restore_metadata(new, old);
+            match part {
+                Part::Main => kind.prepare_update(new, old),
+                Part::Status => kind.prepare_status(new, old),
+                _ => {}
+            }
+        }
         tidy(new);
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
@@ -369,13 +420,17 @@ impl Api {
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         self.check(kind, new, Some(old), part)?;
+        if let Some(admitted) = &admitted {
+            admission::validate(self, admitted, new, old, &mut warnings).await?;
+        }
         query.track(kind, part, Some(old), new);
         patch::keep_times(old, new);
-        let warnings = (kind.rules.warnings)(new, Some(old));
+        warnings.extend((kind.rules.warnings)(new, Some(old)));
         if patch::same_but(new, old, &["resourceVersion"]) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }
-        let draft = self.draft(kind, new)?;
+        let mut stored = conversion::to_storage(&self.store, kind, new).await?;
+        let draft = self.draft(kind, stored.as_mut().unwrap_or(new))?;
         if query.dry_run {
             return Ok(Committed::Done(served(kind, Arc::new(draft.seal(current.mod_revision))), warnings));
         }

@@ -1,5 +1,7 @@
 //! Webhooks and policies of admission (`admissionregistration.k8s.io/v1`).
 
+mod expressions;
+
 use object::Invalid;
 use serde_json::{Value, json};
 
@@ -8,7 +10,8 @@ use crate::tree::{child, each, list, made, set, text};
 use crate::{age, cells, checks};
 
 pub(crate) const WEBHOOK_RULES: Rules = Rules { default: default_webhooks, validate: validate_webhooks, ..NO_RULES };
-pub(crate) const POLICY_RULES: Rules = Rules { default: default_policy, row: policy_row, ..NO_RULES };
+pub(crate) const POLICY_RULES: Rules =
+    Rules { default: default_policy, validate: validate_policy, row: policy_row, ..NO_RULES };
 pub(crate) const BINDING_RULES: Rules =
     Rules { default: default_binding, validate: validate_binding, row: binding_row, ..NO_RULES };
 
@@ -65,6 +68,7 @@ fn validate_webhooks(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) 
         for selector in ["namespaceSelector", "objectSelector"] {
             checks::selector(&webhook[selector], &format!("{path}.{selector}"), errors);
         }
+        expressions::conditions(&webhook["matchConditions"], &format!("{path}.matchConditions"), errors);
         let client = &webhook["clientConfig"];
         if client["url"].is_string() == client["service"].is_object() {
             let detail = "exactly one of url or service is required";
@@ -78,6 +82,13 @@ fn validate_webhooks(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) 
             let detail = "must include at least one of v1, v1beta1";
             errors.push(Invalid::invalid(&at, &webhook["admissionReviewVersions"], detail));
         }
+    }
+}
+
+fn validate_policy(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    // What was accepted once is not looked at again.
+    if old.is_none_or(|old| old["spec"] != new["spec"]) {
+        expressions::policy(new, errors);
     }
 }
 

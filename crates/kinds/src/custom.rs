@@ -6,14 +6,16 @@
 //! ```
 
 mod embedded;
+mod field_path;
 pub mod naming;
+pub(crate) mod rules;
 mod scale;
 mod versions;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use object::{Gvk, Invalid, JsonPath};
+use object::{Gvk, Invalid, InvalidKind, JsonPath};
 use schema::structural::{self, Node};
 use schema::{DecodeError, Problem};
 use serde_json::{Map, Value};
@@ -49,6 +51,8 @@ pub struct Custom {
     /// Objects of earlier revisions may lack defaults and have fields that are unknown by now.
     pub since: u64,
     columns: Vec<(String, JsonPath)>,
+    /// Compiled at the first write.
+    rules: OnceLock<Option<rules::Rules>>,
     selectable: Vec<(String, JsonPath)>,
 }
 
@@ -141,6 +145,7 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
         }),
         since,
         columns: cells,
+        rules: OnceLock::new(),
         selectable,
     };
     Kind {
@@ -245,6 +250,17 @@ impl Custom {
         embedded::validate(new, &self.root, "", errors);
         if old.is_none_or(|old| has_conflict(old).is_empty()) {
             errors.extend(has_conflict(new));
+        }
+        let Some(rules) = self.rules.get_or_init(|| rules::Rules::of(&self.root)) else { return };
+        let blocks = |error: &Invalid| {
+            use InvalidKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+            matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+        };
+        if errors.iter().any(blocks) {
+            let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(Invalid::invalid("<nil>", &Value::Null, detail));
+        } else {
+            rules::validate(new, old, &self.root, rules, errors);
         }
     }
 

@@ -354,7 +354,12 @@ impl Invalid {
     }
     /// `spec.x: Too many: n: must have at most m items`.
     pub fn too_many(field: &str, actual: usize, max: usize) -> Self {
-        Self::of(InvalidKind::TooMany, field, Some(&actual.into()), format!("must have at most {max} items"))
+        Self::of(
+            InvalidKind::TooMany,
+            field,
+            Some(&actual.into()),
+            format!("must have at most {max} {}", if max == 1 { "item" } else { "items" }),
+        )
     }
 
     fn words(&self) -> (&'static str, &'static str) {

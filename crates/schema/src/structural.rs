@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 pub use check::{Checked, check};
 pub use defaults::{default, drop_nulls};
 pub use equal::equal;
-pub use lists::duplicates;
+pub use lists::{duplicates, same_keys};
 pub use pruning::{Unknown, prune, prune_value};
 pub use reading::decode_custom;
 

@@ -19,7 +19,7 @@ impl Layer {
     fn of(name: &str) -> Option<Self> {
         Some(match name {
             "base" | "protos" => Self::Ground,
-            "object" | "schema" | "kinds" | "rbac" => Self::Language,
+            "object" | "schema" | "cel" | "kinds" | "rbac" => Self::Language,
             "store" | "pki" | "client" | "streaming" | "linux" | "netfilter" => Self::Mechanism,
             "apiserver" | "scheduler" | "controllers" | "kubelet" | "runtime" | "images" | "proxy" | "dns" | "cni"
             | "cluster" => Self::Component,

@@ -50,7 +50,7 @@ pub async fn eventually<T>(what: impl AsyncFn() -> Option<T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), found).await.expect("it happens")
 }
 
-fn tab(name: &str, spec: Value) -> Value {
+pub fn tab(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": name}, "spec": spec})
 }
 
@@ -137,5 +137,39 @@ async fn a_custom_resource_from_its_definition_to_its_removal() {
         (code == 404).then_some(())
     })
     .await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn rules_in_cel_hold_for_custom_resources() {
+    let world = World::new().await;
+    let mut with_rules = definition();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let rules = |rules: Value| json!({"x-kubernetes-validations": rules});
+    let set = |definition: &mut Value, value: Value| {
+        let target = definition.pointer_mut(spec).unwrap().as_object_mut().unwrap();
+        target.extend(value.as_object().unwrap().clone());
+    };
+    set(&mut with_rules, rules(json!([{"rule": "self.nope > 1"}, {"rule": "self.replicas"}])));
+    let refused = world.create(with_rules.clone()).await.unwrap_err();
+    assert!(refused.message.contains("compilation failed: ERROR: <input>:1:5: undefined field 'nope'"), "{refused}");
+    assert!(refused.message.contains("cel expression must evaluate to a bool"), "{refused}");
+    set(
+        &mut with_rules,
+        rules(json!([
+        {"rule": "!has(self.replicas) || self.replicas != 7", "message": "not seven"},
+        {"rule": "!has(self.replicas) || !has(oldSelf.replicas) || self.replicas >= oldSelf.replicas", "messageExpression": "'from %d'.format([oldSelf.replicas])", "fieldPath": ".replicas"}])),
+    );
+    world.create(with_rules).await.unwrap();
+    established(&world).await;
+    let collection = Resource::collection(&tabs(), Some("default"));
+    let refused =
+        world.client.create(&collection, &tab("a", json!({"cronSpec": "* * * * *", "replicas": 7}))).await.unwrap_err();
+    assert!(refused.message.ends_with("spec: Invalid value: not seven"), "{refused}");
+    world.client.create(&collection, &tab("a", json!({"cronSpec": "* * * * *", "replicas": 5}))).await.unwrap();
+    let one = Resource::object(&tabs(), Some("default"), "a");
+    let refused = world.client.patch(&one, &Patch::Merge(json!({"spec": {"replicas": 4}}))).await.unwrap_err();
+    assert!(refused.message.ends_with("spec.replicas: Invalid value: from 5"), "{refused}");
+    world.client.patch(&one, &Patch::Merge(json!({"spec": {"replicas": 6}}))).await.unwrap();
     world.stop().await;
 }

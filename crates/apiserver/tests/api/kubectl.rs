@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::custom::definition;
 use crate::world::{World, map_of};
 
 async fn run(home: &Path, arguments: &[&str], input: &str) -> Option<(bool, String)> {
@@ -26,9 +27,8 @@ async fn run(home: &Path, arguments: &[&str], input: &str) -> Option<(bool, Stri
     Some((done.status.success(), text))
 }
 
-#[tokio::test]
-async fn kubectl_applies_gets_and_deletes() {
-    let world = World::new().await;
+/// A home with a kubeconfig of the administrator.
+fn home_of(world: &World) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     let pair = world.pki.client("admin", "kubernetes-admin", "system:masters").unwrap();
     for (file, content) in
@@ -41,6 +41,13 @@ async fn kubectl_applies_gets_and_deletes() {
         "users": [{"name": "a", "user": {"client-certificate": "crt", "client-key": "key"}}],
         "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}]});
     std::fs::write(home.path().join("config"), config.to_string()).unwrap();
+    home
+}
+
+#[tokio::test]
+async fn kubectl_applies_gets_and_deletes() {
+    let world = World::new().await;
+    let home = home_of(&world);
     for (arguments, input, wanted) in [
         (&["apply", "-f", "-"][..], map_of("a", "1").to_string(), "configmap/a created"),
         (&["apply", "-f", "-"], map_of("a", "1").to_string(), "configmap/a unchanged"),
@@ -59,6 +66,49 @@ async fn kubectl_applies_gets_and_deletes() {
             break;
         };
         assert!(success && text.contains(wanted), "{arguments:?}: {text}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn kubectl_knows_custom_resources() {
+    let world = World::new().await;
+    let home = home_of(&world);
+    let tab = |replicas: i32| {
+        json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": "a", "namespace": "default"},
+            "spec": {"cronSpec": "* * * * */5", "replicas": replicas}})
+        .to_string()
+    };
+    let unknown = tab(1).replace("\"replicas\"", "\"nope\":1,\"replicas\"");
+    for (arguments, input, good, wanted) in [
+        (&["apply", "-f", "-"][..], definition().to_string(), true, "crontabs.stable.example.com created"),
+        (
+            &["wait", "--for", "condition=Established", "crd/crontabs.stable.example.com", "--timeout", "30s"],
+            String::new(),
+            true,
+            "condition met",
+        ),
+        (&["apply", "-f", "-"], tab(1), true, "crontab.stable.example.com/a created"),
+        (&["apply", "-f", "-"], tab(1), true, "crontab.stable.example.com/a unchanged"),
+        (&["diff", "-f", "-"], tab(2), false, "+  replicas: 2"),
+        (&["apply", "-f", "-"], tab(2), true, "crontab.stable.example.com/a configured"),
+        (&["apply", "--server-side", "--force-conflicts", "-f", "-"], tab(3), true, "serverside-applied"),
+        (&["apply", "-f", "-"], unknown, false, "unknown field \"spec.nope\""),
+        (&["apply", "-f", "-"], tab(11), false, "spec.replicas in body should be less than or equal to 10"),
+        (&["get", "ct", "a"], String::new(), true, "NAME   SPEC\na      * * * * */5"),
+        (&["get", "all"], String::new(), true, "crontab.stable.example.com/a"),
+        (&["scale", "ct/a", "--replicas", "5"], String::new(), true, "scaled"),
+        (&["get", "ct", "a", "-o", "jsonpath={.spec.replicas}{.spec.image}"], String::new(), true, "5none"),
+        (&["describe", "ct", "a"], String::new(), true, "Cron Spec:  * * * * */5"),
+        (&["explain", "ct.spec"], String::new(), true, "cronSpec\t<string>"),
+        (&["explain", "ct.metadata.labels"], String::new(), true, "FIELD: labels"),
+        (&["delete", "crd", "crontabs.stable.example.com"], String::new(), true, "deleted"),
+    ] {
+        let Some((success, text)) = run(home.path(), arguments, &input).await else {
+            tracing::warn!("there is no kubectl here");
+            break;
+        };
+        assert!(success == good && text.contains(wanted), "{arguments:?}: {text}");
     }
     world.stop().await;
 }

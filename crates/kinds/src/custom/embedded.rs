@@ -35,14 +35,14 @@ pub(super) fn validate(value: &Value, node: &Node, path: &str, errors: &mut Vec<
 fn resource(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
     let version = text(&value["apiVersion"]);
     if version.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.apiVersion"), "must not be empty"));
+        errors.push(Invalid::required(&format!("{path}.apiVersion"), ""));
     } else if version.matches('/').count() > 1 {
         let detail = format!("unexpected GroupVersion string: {version}");
         errors.push(Invalid::invalid(&format!("{path}.apiVersion"), &version.into(), detail));
     }
     let kind = text(&value["kind"]);
     if kind.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.kind"), "must not be empty"));
+        errors.push(Invalid::required(&format!("{path}.kind"), ""));
     } else if let Some(why) = names::label_1035(&kind.to_lowercase()) {
         let detail = format!("may have mixed case, but should otherwise match: {why}");
         errors.push(Invalid::invalid(&format!("{path}.kind"), &kind.into(), detail));

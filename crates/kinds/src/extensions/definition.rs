@@ -107,14 +107,31 @@ fn validate_versions(versions: &[Value], olds: &[Value], errors: &mut Vec<Invali
         match schema.is_object() {
             false => errors.push(Invalid::required(&format!("{path}.schema.openAPIV3Schema"), "schemas are required")),
             true if known => {}
-            true => structure::validate(schema, &format!("{path}.schema.openAPIV3Schema"), errors),
+            true => match common(versions, "schema") {
+                // As upstream: what all versions say is said once, of all of them.
+                true if index > 0 => {}
+                true => structure::validate(schema, "spec.validation.openAPIV3Schema", errors),
+                false => structure::validate(schema, &format!("{path}.schema.openAPIV3Schema"), errors),
+            },
         }
-        parts::validate(version, &path, errors);
+        for part in ["additionalPrinterColumns", "subresources", "selectableFields"] {
+            match common(versions, part) {
+                true if index > 0 => {}
+                true => parts::validate(version, part, "spec", errors),
+                false => parts::validate(version, part, &path, errors),
+            }
+        }
+        parts::deprecation(version, &path, errors);
     }
     if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
         errors.push(Invalid::invalid("spec.versions", &versions.into(), detail));
     }
+}
+
+/// True when all versions have the same of this.
+fn common(versions: &[Value], part: &str) -> bool {
+    versions.iter().all(|version| version[part] == versions[0][part])
 }
 
 fn validate_names(own: &Value, errors: &mut Vec<Invalid>) {

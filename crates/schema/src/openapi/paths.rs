@@ -10,6 +10,9 @@ const PATCHES: [&str; 4] = [
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
+/// Custom resources have no merge keys. By this clients know which patch to send.
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 const OBJECTS: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const WRITE: &[(&str, &str)] = &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
 const PATCH: &[(&str, &str)] =
@@ -170,7 +173,13 @@ fn operation(resource: &Served, path: &str, verb: &Verb, dialect: Dialect) -> Va
         "delete" | "deletecollection" => Some((dialect.reference(&format!("{META}.DeleteOptions")), false)),
         _ => None,
     };
-    let consumed: &[&str] = if verb.name == "patch" { &PATCHES } else { &["*/*"] };
+    let consumed: &[&str] = match (verb.name, resource.custom.is_some()) {
+        ("patch", false) => &PATCHES,
+        ("patch", true) => &CUSTOM_PATCHES,
+        (_, false) => &["*/*"],
+        (_, true) => &["application/json", "application/yaml"],
+    };
+    let produced = if resource.custom.is_some() { &OBJECTS[..2] } else { &OBJECTS[..] };
     match dialect {
         Dialect::V2 => {
             if let Some((schema, required)) = body {
@@ -178,7 +187,7 @@ fn operation(resource: &Served, path: &str, verb: &Verb, dialect: Dialect) -> Va
             }
             operation["schemes"] = json!(["https"]);
             operation["consumes"] = json!(consumed);
-            operation["produces"] = json!(OBJECTS);
+            operation["produces"] = json!(produced);
             operation["responses"] = json!({
                 "200": {"description": "OK", "schema": dialect.reference(&answer)},
                 "401": {"description": "Unauthorized"},
@@ -190,7 +199,7 @@ fn operation(resource: &Served, path: &str, verb: &Verb, dialect: Dialect) -> Va
                     consumed.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
                 operation["requestBody"] = json!({"required": required, "content": content});
             }
-            let content: Map<String, Value> = OBJECTS
+            let content: Map<String, Value> = produced
                 .iter()
                 .map(|media| ((*media).to_owned(), json!({"schema": dialect.reference(&answer)})))
                 .collect();

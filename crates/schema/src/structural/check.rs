@@ -112,7 +112,11 @@ impl Checker<'_> {
             (false, Some(kind)) if fits(kind) => return,
             (false, Some(kind)) => kind.name(),
         };
-        self.mistyped(path, wanted, found);
+        // Of a number with a format, Go's types are told.
+        match node.limits.format.as_deref() {
+            Some(format @ ("int32" | "int64")) if value.is_f64() => self.mistyped(path, format, "float64"),
+            _ => self.mistyped(path, wanted, found),
+        }
     }
 
     fn mistyped(&mut self, path: &str, wanted: &str, shown: &str) {
@@ -171,13 +175,12 @@ impl Checker<'_> {
     fn string(&mut self, text: &str, value: &Value, node: &Node, path: &str) {
         let limits = &node.limits;
         let length = || text.chars().count() as u64;
+        // As upstream: the first complaint is the only one.
         if let Some(most) = limits.max_length.filter(|most| length() > *most) {
             self.add(Invalid::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
-        }
-        if let Some(least) = limits.min_length.filter(|least| length() < *least) {
+        } else if let Some(least) = limits.min_length.filter(|least| length() < *least) {
             self.invalid(path, value, &format!("should be at least {least} chars long"));
-        }
-        if let Some(pattern) = limits.pattern.as_ref().filter(|p| !p.matches(text)) {
+        } else if let Some(pattern) = limits.pattern.as_ref().filter(|p| !p.matches(text)) {
             self.invalid(path, value, &format!("should match '{}'", pattern.text));
         }
         if let Some(format) = limits.format.as_deref().filter(|f| !formats::fits(f, text)) {
@@ -188,6 +191,7 @@ impl Checker<'_> {
     fn number(&mut self, value: &Value, node: &Node, path: &str) {
         let Some(n) = value.as_f64() else { return };
         let limits = &node.limits;
+        self.range(n, value, limits.format.as_deref(), path);
         if let Some(factor) = limits.multiple_of {
             let quotient = n / factor;
             if (quotient - quotient.round()).abs() > 1e-9 * quotient.abs().max(1.0) {
@@ -212,14 +216,19 @@ impl Checker<'_> {
                 _ => {}
             }
         }
-        let range = match limits.format.as_deref() {
-            Some("int32") => (f64::from(i32::MIN), f64::from(i32::MAX)),
-            Some("float") => (f64::from(f32::MIN), f64::from(f32::MAX)),
+    }
+
+    /// Whether a number fits into its format.
+    fn range(&mut self, n: f64, value: &Value, format: Option<&str>, path: &str) {
+        let (format, fits) = match format {
+            Some(format @ "int32") => (format, n == n.trunc() && n >= f64::from(i32::MIN) && n <= f64::from(i32::MAX)),
+            Some(format @ "int64") => (format, value.is_i64() || (n == n.trunc() && n.abs() < 9.3e18)),
+            Some(format @ "float") => (format, n.abs() <= f64::from(f32::MAX)),
             _ => return,
         };
-        if n < range.0 || n > range.1 {
-            let (kind, format) = (kind_of(value), limits.format.as_deref().unwrap_or_default());
-            let detail = format!("Checked value must be of type {kind} with format {format}");
+        if !fits {
+            let kind = if format == "float" { "number" } else { "integer" };
+            let detail = format!("Checked value must be of type {kind} with format {format} in {path}");
             self.add(Invalid::invalid("<nil>", &"".into(), detail));
         }
     }
@@ -261,7 +270,7 @@ impl Checker<'_> {
             self.invalid(path, &size.into(), &format!("should have at least {least} properties"));
         }
         if let Some(most) = limits.max_properties.filter(|most| size > *most) {
-            self.invalid(path, &size.into(), &format!("should have at most {most} properties"));
+            self.add(Invalid::too_many(path, entries.len(), usize::try_from(most).unwrap_or(usize::MAX)));
         }
         for name in limits.required.iter().filter(|name| !entries.contains_key(*name)) {
             self.add(Invalid::required(&below(path, name), ""));

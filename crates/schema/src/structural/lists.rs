@@ -45,6 +45,11 @@ fn twice(items: &[Value], node: &Node, path: &str, errors: &mut Vec<Invalid>) {
     }
 }
 
+/// True when two items of a list map have the same keys.
+pub fn same_keys(one: &Value, other: &Value, node: &Node) -> bool {
+    keys_of(one, node) == keys_of(other, node)
+}
+
 /// The key fields of a list map's item, with their defaults.
 pub(super) fn keys_of(item: &Value, node: &Node) -> Map<String, Value> {
     let default = |key: &str| node.items.as_ref().and_then(|i| i.properties.get(key)).and_then(|p| p.default.clone());

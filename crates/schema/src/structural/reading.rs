@@ -27,12 +27,7 @@ pub fn decode_custom(
 fn metadata(table: &Table, value: &mut Value, path: &str, problems: &mut Vec<Problem>) -> Result<(), DecodeError> {
     let Some(own) = value.get_mut("metadata") else { return Ok(()) };
     let mut found = Vec::new();
-    let decoded = decode(table, OBJECT_META, own.take(), &mut found).map_err(|error| match error {
-        DecodeError::Type(words) => {
-            DecodeError::Type(words.replace("Go struct field ObjectMeta.", "Go struct field ObjectMeta.metadata."))
-        }
-        other => other,
-    })?;
+    let decoded = decode(table, OBJECT_META, own.take(), &mut found)?;
     *own = decoded;
     let prefix = if path.is_empty() { "metadata".to_owned() } else { format!("{path}.metadata") };
     problems.extend(found.into_iter().map(|problem| match problem {

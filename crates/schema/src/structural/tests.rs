@@ -29,7 +29,6 @@ fn values_are_checked_in_upstreams_words() {
         of(json!({"a": "y", "e": "C"})),
         &[
             "spec.a: Invalid value: \"y\": spec.a in body should be at least 3 chars long",
-            "spec.a: Invalid value: \"y\": spec.a in body should match '^x'",
             "spec.e: Unsupported value: \"C\": supported values: \"A\", \"B\"",
         ],
     );
@@ -136,7 +135,7 @@ fn any_schema() -> impl Strategy<Value = Value> {
                 }
             ),
             inner.clone().prop_map(|items| json!({"type": "array", "items": items})),
-            inner.prop_map(|entry| json!({"type": "object", "additionalProperties": entry, "default": {"a": null}})),
+            inner.prop_map(|entry| json!({"type": "object", "additionalProperties": entry, "default": {}})),
         ]
     })
 }

@@ -12,13 +12,21 @@ const COLUMN_FORMATS: [&str; 9] =
 /// Columns that are too many for a definition.
 const MOST_SELECTABLE: usize = 8;
 
-/// Adds what is wrong with a version at `path`.
-pub(super) fn validate(version: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    for (index, column) in list(&version["additionalPrinterColumns"]).iter().enumerate() {
-        printed(column, &format!("{path}.additionalPrinterColumns[{index}]"), errors);
+/// Adds what is wrong with a part of a version at `path`.
+pub(super) fn validate(version: &Value, part: &str, path: &str, errors: &mut Vec<Invalid>) {
+    match part {
+        "additionalPrinterColumns" => {
+            for (index, column) in list(&version[part]).iter().enumerate() {
+                printed(column, &format!("{path}.{part}[{index}]"), errors);
+            }
+        }
+        "subresources" => scale(&version[part]["scale"], &format!("{path}.{part}.scale"), errors),
+        _ => selectable(version, path, errors),
     }
-    scale(&version["subresources"]["scale"], &format!("{path}.subresources.scale"), errors);
-    selectable(version, path, errors);
+}
+
+/// Adds what is wrong with the deprecation of a version at `path`.
+pub(super) fn deprecation(version: &Value, path: &str, errors: &mut Vec<Invalid>) {
     let warning = &version["deprecationWarning"];
     if warning.is_string() && version["deprecated"] != true {
         let why = "can only be set for deprecated versions";
@@ -32,10 +40,8 @@ pub(super) fn validate(version: &Value, path: &str, errors: &mut Vec<Invalid>) {
 }
 
 fn printed(column: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    for field in ["name", "jsonPath"] {
-        if text(&column[field]).is_empty() {
-            errors.push(Invalid::required(&format!("{path}.{field}"), ""));
-        }
+    if text(&column["name"]).is_empty() {
+        errors.push(Invalid::required(&format!("{path}.name"), ""));
     }
     match text(&column["type"]) {
         "" => {
@@ -53,9 +59,10 @@ fn printed(column: &Value, path: &str, errors: &mut Vec<Invalid>) {
         let why = format!("must be one of {}", COLUMN_FORMATS.join(","));
         errors.push(Invalid::invalid(&format!("{path}.format"), &format.into(), why));
     }
-    let given = text(&column["jsonPath"]);
-    if !given.is_empty() {
-        simple_path(given, &format!("{path}.jsonPath"), errors);
+    // The field's name is upstream's internal one.
+    match text(&column["jsonPath"]) {
+        "" => errors.push(Invalid::required(&format!("{path}.JSONPath"), "")),
+        given => simple_path(given, &format!("{path}.JSONPath"), errors),
     }
 }
 
@@ -109,20 +116,14 @@ fn selectable(version: &Value, path: &str, errors: &mut Vec<Invalid>) {
             errors.push(Invalid::invalid(&at, &given.into(), "must be a simple json path starting with ."));
             continue;
         };
-        if keys.first().is_some_and(|k| k == "metadata") {
-            errors.push(Invalid::invalid(&at, &given.into(), "must not point to fields in metadata"));
-        } else {
-            let root = &version["schema"]["openAPIV3Schema"];
-            let target = keys.iter().fold(root, |schema, key| &schema["properties"][key.as_str()]);
-            if target.is_null() {
-                errors.push(Invalid::invalid(&at, &given.into(), "does not refer to a valid field"));
-            } else if !matches!(text(&target["type"]), "string" | "integer" | "boolean") {
-                errors.push(Invalid::invalid(
-                    &at,
-                    &given.into(),
-                    "must point to a field of type string, boolean or integer",
-                ));
-            }
+        let root = &version["schema"]["openAPIV3Schema"];
+        let target = keys.iter().fold(root, |schema, key| &schema["properties"][key.as_str()]);
+        if target.is_null() || keys.first().is_some_and(|k| k == "metadata") {
+            let why = "is an invalid path: does not refer to a valid field";
+            errors.push(Invalid::invalid(&at, &given.into(), why));
+        } else if !matches!(text(&target["type"]), "string" | "integer" | "boolean") {
+            let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+            errors.push(Invalid::invalid(&at, &given.into(), why));
         }
         if seen.contains(&given) {
             errors.push(Invalid::duplicate(&at, &given.into()));
@@ -150,15 +151,11 @@ pub(super) fn conversion(spec: &Value, errors: &mut Vec<Invalid>) {
     let client = &webhook["clientConfig"];
     if !client.is_object() {
         let why = "required when strategy is set to Webhook";
-        errors.push(Invalid::required("spec.conversion.webhook.clientConfig", why));
+        errors.push(Invalid::required("spec.conversion.webhookClientConfig", why));
     } else {
-        client_config(client, "spec.conversion.webhook.clientConfig", errors);
+        client_config(client, "spec.conversion.webhookClientConfig", errors);
     }
-    review_versions(
-        list(&webhook["conversionReviewVersions"]),
-        "spec.conversion.webhook.conversionReviewVersions",
-        errors,
-    );
+    review_versions(list(&webhook["conversionReviewVersions"]), "spec.conversion.conversionReviewVersions", errors);
 }
 
 fn client_config(client: &Value, path: &str, errors: &mut Vec<Invalid>) {

@@ -4,6 +4,7 @@ use object::Invalid;
 use schema::structural::{self, Node, Pattern};
 use serde_json::{Map, Value};
 
+use crate::custom::rules;
 use crate::tree::{entries, list, text};
 
 /// Schemas nest no deeper than this.
@@ -43,6 +44,7 @@ pub(super) fn validate(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
     node(schema, path, Level::Root, 0, errors);
     if errors.is_empty() {
         defaults(schema, path, errors);
+        expressions(schema, path, true, true, errors);
     }
 }
 
@@ -117,20 +119,10 @@ fn plain(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
         let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         errors.push(Invalid::forbidden(&format!("{path}.uniqueItems"), why));
     }
-    let additional = &schema["additionalProperties"];
-    if *additional == false {
-        errors.push(Invalid::forbidden(
-            &format!("{path}.additionalProperties"),
-            "additionalProperties cannot be set to false",
-        ));
-    } else if !additional.is_null() && entries(&schema["properties"]).next().is_some() {
-        let why = "additionalProperties and properties are mutual exclusive";
-        errors.push(Invalid::forbidden(&format!("{path}.additionalProperties"), why));
-    }
     if let Some(pattern) = schema["pattern"].as_str()
         && let Err(why) = Pattern::check(pattern)
     {
-        let detail = format!("must be a valid regular expression, but isn't: {why}");
+        let detail = format!("must be a valid regular expression, but isn't: error parsing regexp: {why}: `{pattern}`");
         errors.push(Invalid::invalid(&format!("{path}.pattern"), &pattern.into(), detail));
     }
     if schema["items"].is_array() {
@@ -155,10 +147,6 @@ fn extensions(schema: &Value, path: &str, level: Level, errors: &mut Vec<Invalid
         }
         if embedded {
             errors.push(Invalid::invalid(&at("embedded-resource"), &true.into(), why));
-        }
-        if !kind.is_empty() {
-            let why = "must be empty if x-kubernetes-int-or-string is true";
-            errors.push(Invalid::invalid(&format!("{path}.type"), &kind.into(), why));
         }
     }
     if embedded {
@@ -361,6 +349,30 @@ fn plain_nested(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
     plain(&Value::Object(bare), path, errors);
 }
 
+/// Rules in CEL. `correlated`: of a value here it is known what it was before.
+fn expressions(schema: &Value, path: &str, root: bool, correlated: bool, errors: &mut Vec<Invalid>) {
+    let declared = list(&schema["x-kubernetes-validations"]);
+    if !declared.is_empty() {
+        rules::check(declared, &Node::parse(schema), root, correlated, path, errors);
+    }
+    for (name, below) in entries(&schema["properties"]) {
+        expressions(below, &format!("{path}.properties[{name}]"), false, correlated, errors);
+    }
+    if schema["additionalProperties"].is_object() {
+        expressions(
+            &schema["additionalProperties"],
+            &format!("{path}.additionalProperties"),
+            false,
+            correlated,
+            errors,
+        );
+    }
+    if schema["items"].is_object() {
+        let keyed = correlated && schema["x-kubernetes-list-type"] == "map";
+        expressions(&schema["items"], &format!("{path}.items"), false, keyed, errors);
+    }
+}
+
 /// Defaults are values of their schema.
 fn defaults(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
     let default = &schema["default"];
@@ -370,8 +382,7 @@ fn defaults(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
         let mut whole = default.clone();
         let unknown = structural::prune_value(&mut whole, &node);
         if !unknown.is_empty() {
-            let detail = format!("must be pruned, unknown fields: {}", unknown.join(", "));
-            errors.push(Invalid::invalid(&at, default, detail));
+            errors.push(Invalid::invalid(&at, default, "must not have unknown fields"));
         }
         structural::default(&mut whole, &node);
         let joined = |field: &str| match field {
@@ -380,11 +391,6 @@ fn defaults(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
             field => format!("{at}.{field}"),
         };
         errors.extend(structural::check(&whole, &node, None).into_iter().map(|mut error| {
-            error.detail = error.detail.replacen(
-                &format!("{} in body", error.field),
-                &format!("{} in body", joined(&error.field)),
-                1,
-            );
             error.field = joined(&error.field);
             error
         }));

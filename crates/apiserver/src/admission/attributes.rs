@@ -1,0 +1,84 @@
+//! What is admitted: one operation on one object.
+
+use kinds::Kind;
+use object::{Gvk, Gvr};
+use serde_json::{Value, json};
+
+use crate::user::User;
+
+/// `CREATE`, `UPDATE`, `DELETE`, `CONNECT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+impl Operation {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// A request as admission sees it.
+pub(crate) struct Attributes<'a> {
+    pub(crate) user: &'a User,
+    /// The kind of the resource that the request is about.
+    pub(crate) kind: &'a Kind,
+    pub(crate) operation: Operation,
+    pub(crate) subresource: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) dry_run: bool,
+}
+
+impl Attributes<'_> {
+    /// The resource, without its subresource.
+    pub(crate) fn gvr(&self) -> Gvr {
+        self.kind.gvr()
+    }
+
+    /// The kind of the object that goes with the request: of a subresource it may be another one.
+    pub(crate) fn gvk(&self) -> Gvk {
+        match (self.operation, self.subresource) {
+            (Operation::Connect, "exec") => Gvk::new("", "v1", "PodExecOptions"),
+            (Operation::Connect, "attach") => Gvk::new("", "v1", "PodAttachOptions"),
+            (Operation::Connect, "portforward") => Gvk::new("", "v1", "PodPortForwardOptions"),
+            _ => self.kind.gvk(),
+        }
+    }
+
+    /// The options of the request, as webhooks see them.
+    pub(crate) fn options(&self) -> Value {
+        let kind = match self.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+            Operation::Connect => return Value::Null,
+        };
+        let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
+
+    /// Who asks, as `authentication.k8s.io/v1 UserInfo`.
+    pub(crate) fn user_info(&self) -> Value {
+        let mut info = json!({"username": self.user.name, "groups": self.user.groups});
+        if !self.user.uid.is_empty() {
+            info["uid"] = self.user.uid.as_str().into();
+        }
+        if !self.user.extra.is_empty() {
+            info["extra"] = json!(self.user.extra);
+        }
+        info
+    }
+}

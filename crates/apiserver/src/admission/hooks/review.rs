@@ -1,0 +1,104 @@
+//! `admission.k8s.io/v1 AdmissionReview`: the question and the answer.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kinds::Kind;
+use object::{Gvk, Gvr, Status};
+use serde_json::{Value, json};
+
+use crate::admission::attributes::{Attributes, Operation};
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}
+
+fn kind_json(gvk: &Gvk) -> Value {
+    json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind})
+}
+
+fn resource_json(gvr: &Gvr) -> Value {
+    json!({"group": gvr.group, "version": gvr.version, "resource": gvr.resource})
+}
+
+/// A review of the request, asked in the version `kind`; and the uid that the answer must have.
+pub(super) fn request(at: &Attributes<'_>, kind: &Kind, object: &Value, old: &Value) -> (Value, String) {
+    let uid = uuid::Uuid::new_v4().to_string();
+    let gvk = if at.operation == Operation::Connect { at.gvk() } else { kind.gvk() };
+    let mut request = json!({
+        "uid": uid, "kind": kind_json(&gvk), "resource": resource_json(&kind.gvr()),
+        "requestKind": kind_json(&at.gvk()), "requestResource": resource_json(&at.gvr()),
+        "operation": at.operation.name(), "userInfo": at.user_info(), "object": object, "oldObject": old,
+        "dryRun": at.dry_run, "options": at.options(),
+    });
+    for (key, value) in [
+        ("subResource", at.subresource),
+        ("requestSubResource", at.subresource),
+        ("name", at.name),
+        ("namespace", at.namespace),
+    ] {
+        if !value.is_empty() {
+            request[key] = value.into();
+        }
+    }
+    (json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}), uid)
+}
+
+/// An answer.
+pub(super) struct Response {
+    /// The `status` of a refusal.
+    pub(super) denied: Option<Value>,
+    pub(super) patch: Option<json_patch::Patch>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads an answer; what is wrong with it is said as upstream does.
+pub(super) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Response, String> {
+    let version = text(&answer["apiVersion"]);
+    let known = declared["admissionReviewVersions"].as_array().is_none_or(|versions| {
+        versions.is_empty() || versions.iter().any(|v| format!("admission.k8s.io/{}", text(v)) == version)
+    });
+    if text(&answer["kind"]) != "AdmissionReview" || !known {
+        return Err(format!(
+            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {version}, Kind={}",
+            text(&answer["kind"])
+        ));
+    }
+    let response = &answer["response"];
+    if !response.is_object() {
+        return Err("webhook response was absent".into());
+    }
+    if text(&response["uid"]) != uid {
+        return Err(format!("expected response.uid={uid:?}, got {:?}", text(&response["uid"])));
+    }
+    let warnings = response["warnings"].as_array().into_iter().flatten().map(|w| text(w).to_owned()).collect();
+    if response["allowed"] != true {
+        let denied = if response["status"].is_object() { response["status"].clone() } else { json!({}) };
+        return Ok(Response { denied: Some(denied), patch: None, warnings });
+    }
+    let patch = match text(&response["patch"]) {
+        "" => None,
+        packed => {
+            if text(&response["patchType"]) != "JSONPatch" {
+                return Err(format!("unsupported patch type {:?}", text(&response["patchType"])));
+            }
+            let bytes = STANDARD.decode(packed).map_err(|e| e.to_string())?;
+            Some(serde_json::from_slice(&bytes).map_err(|e| e.to_string())?)
+        }
+    };
+    Ok(Response { denied: None, patch, warnings })
+}
+
+/// The refusal of a webhook.
+pub(super) fn denial(name: &str, result: &Value) -> Status {
+    let by = format!("admission webhook {name:?} denied the request");
+    let message = match (text(&result["message"]), text(&result["reason"])) {
+        ("", "") => format!("{by} without explanation"),
+        ("", reason) => format!("{by}: {reason}"),
+        (message, _) => format!("{by}: {message}"),
+    };
+    let mut status = Status::bad_request(message);
+    status.code = result["code"].as_u64().and_then(|c| u16::try_from(c).ok()).unwrap_or(400).max(400);
+    status.reason = serde_json::from_value(result["reason"].clone()).ok();
+    status.causes = serde_json::from_value(result["details"]["causes"].clone()).unwrap_or_default();
+    status
+}

@@ -1,0 +1,106 @@
+//! A policy's expressions over a request.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use cel::{Budget, Expr, Failure, Value as Cel, evaluate, from_json};
+use serde_json::Value;
+
+use super::Policy;
+use crate::admission::attributes::Attributes;
+use crate::admission::expressions::{Layered, variables};
+use crate::api::Api;
+
+/// What all expressions of a policy may cost for one request.
+const MOST_COST: u64 = 10_000_000;
+/// Messages are no longer than this.
+const MOST_MESSAGE: usize = 5 * 1024;
+
+/// The variables of a policy for one request. `variables.x` is computed when it is asked for, and once.
+pub(super) struct Evaluation<'p> {
+    policy: &'p Policy,
+    base: HashMap<String, Cel>,
+    computed: RefCell<HashMap<String, Result<Cel, Failure>>>,
+    budget: RefCell<u64>,
+}
+
+impl<'p> Evaluation<'p> {
+    pub(super) fn new(
+        api: &Api,
+        policy: &'p Policy,
+        at: &Attributes<'_>,
+        object: &Value,
+        old: &Value,
+        params: &Value,
+    ) -> Self {
+        let mut base = variables(api, at, object, old);
+        base.insert("params".into(), from_json(params));
+        let namespace =
+            api.store.get(&format!("/registry/namespaces/{}", at.namespace)).filter(|_| !at.namespace.is_empty());
+        let namespace = namespace.and_then(|n| n.object.value().ok()).unwrap_or(Value::Null);
+        base.insert("namespaceObject".into(), from_json(&namespace));
+        Self { policy, base, computed: RefCell::default(), budget: RefCell::new(MOST_COST) }
+    }
+
+    pub(super) fn value(&self, expr: &Expr) -> Result<Cel, Failure> {
+        let computed = |name: &str| self.computed(name);
+        let layered = Layered { base: &self.base, computed: &computed };
+        let mut budget = Budget::new(*self.budget.borrow());
+        let value = evaluate(expr, &layered, &mut budget);
+        let left = budget.left();
+        let mut total = self.budget.borrow_mut();
+        *total = (*total).min(left);
+        value
+    }
+
+    fn computed(&self, name: &str) -> Option<Result<Cel, Failure>> {
+        let name = name.strip_prefix("variables.")?;
+        if let Some(known) = self.computed.borrow().get(name) {
+            return Some(known.clone());
+        }
+        let (_, expr) = self.policy.variables.iter().find(|(n, _)| n == name)?;
+        // One that asks for itself finds this.
+        let circle = Failure::Failed(format!("variable {name:?} refers to itself"));
+        self.computed.borrow_mut().insert(name.into(), Err(circle));
+        let value = match expr {
+            Ok(expr) => self.value(expr),
+            Err(why) => Err(Failure::Failed(why.clone())),
+        };
+        self.computed.borrow_mut().insert(name.into(), value.clone());
+        Some(value)
+    }
+
+    /// What the validations find: messages with their reasons.
+    pub(super) fn failures(&self, policy: &Policy) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for rule in &policy.rules {
+            let value = match &rule.expr {
+                Ok(expr) => self.value(expr).map_err(|e| e.to_string()),
+                Err(why) => Err(why.clone()),
+            };
+            let reason = rule.declared["reason"].as_str().unwrap_or("").to_owned();
+            match value {
+                Ok(Cel::Bool(true)) => {}
+                Ok(_) => {
+                    let made = rule.message.as_ref().and_then(|expr| self.message(expr));
+                    let given = rule.declared["message"].as_str().map(str::trim).filter(|m| !m.is_empty());
+                    let message = made.or(given.map(Into::into));
+                    found.push((message.unwrap_or_else(|| format!("failed expression: {}", rule.text)), reason));
+                }
+                Err(_) if policy.ignores_failures() => {}
+                Err(why) => found.push((format!("expression '{}' resulted in error: {why}", rule.text), reason)),
+            }
+        }
+        found
+    }
+
+    fn message(&self, expr: &Expr) -> Option<String> {
+        match self.value(expr) {
+            Ok(Cel::String(made)) => {
+                let made = made.trim();
+                (!made.is_empty() && made.len() <= MOST_MESSAGE && !made.contains('\n')).then(|| made.to_owned())
+            }
+            _ => None,
+        }
+    }
+}

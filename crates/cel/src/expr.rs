@@ -1,0 +1,114 @@
+//! Expressions.
+
+use crate::value::Value;
+
+/// An expression, and where it stands (the offset, in characters, of what cel-go would point at).
+#[derive(Clone, Debug)]
+pub struct Expr {
+    pub(crate) at: usize,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Literal(Value),
+    Name(String),
+    /// `a.b`; `a.?b` when optional.
+    Select {
+        of: Box<Expr>,
+        field: String,
+        optional: bool,
+    },
+    /// `has(a.b)`.
+    Has {
+        of: Box<Expr>,
+        field: String,
+    },
+    /// `a[b]`; `a[?b]` when optional.
+    Index {
+        of: Box<Expr>,
+        index: Box<Expr>,
+        optional: bool,
+    },
+    /// Operators are calls of `_+_` and the like.
+    Call {
+        target: Option<Box<Expr>>,
+        function: String,
+        args: Vec<Expr>,
+    },
+    And(Box<Expr>, Box<Expr>),
+    Or(Box<Expr>, Box<Expr>),
+    Choice(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// Items, those with `?` optional.
+    List(Vec<(Expr, bool)>),
+    Map(Vec<(Expr, Expr, bool)>),
+    /// `Name{field: value}`.
+    Struct {
+        name: String,
+        fields: Vec<(String, Expr, bool)>,
+    },
+    Macro(Box<Macro>),
+}
+
+/// A macro over a list or map, or a binding.
+#[derive(Clone, Debug)]
+pub(crate) struct Macro {
+    pub(crate) what: What,
+    pub(crate) range: Expr,
+    /// One or two.
+    pub(crate) variables: Vec<String>,
+    /// A condition before the body (`map` with three arguments, `transformList` with four).
+    pub(crate) filter: Option<Expr>,
+    pub(crate) body: Expr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    All,
+    Exists,
+    ExistsOne,
+    Filter,
+    Map,
+    TransformMap,
+    TransformMapEntry,
+    Bind,
+    OptMap,
+    OptFlatMap,
+    SortBy,
+}
+
+impl Expr {
+    pub(crate) fn new(at: usize, kind: Kind) -> Self {
+        Self { at, kind }
+    }
+
+    /// True when a variable occurs, unless something in between has the name.
+    pub fn uses(&self, name: &str) -> bool {
+        let mut found = false;
+        self.visit(&mut |expr| found |= matches!(&expr.kind, Kind::Name(n) if n == name));
+        found
+    }
+
+    fn visit(&self, seen: &mut impl FnMut(&Expr)) {
+        seen(self);
+        match &self.kind {
+            Kind::Literal(_) | Kind::Name(_) => {}
+            Kind::Select { of, .. } | Kind::Has { of, .. } => of.visit(seen),
+            Kind::Index { of, index, .. } => [of, index].iter().for_each(|e| e.visit(seen)),
+            Kind::Call { target, args, .. } => {
+                target.iter().for_each(|e| e.visit(seen));
+                args.iter().for_each(|e| e.visit(seen));
+            }
+            Kind::And(a, b) | Kind::Or(a, b) => [a, b].iter().for_each(|e| e.visit(seen)),
+            Kind::Choice(a, b, c) => [a, b, c].iter().for_each(|e| e.visit(seen)),
+            Kind::List(items) => items.iter().for_each(|(e, _)| e.visit(seen)),
+            Kind::Map(entries) => entries.iter().for_each(|(k, v, _)| [k, v].iter().for_each(|e| e.visit(seen))),
+            Kind::Struct { fields, .. } => fields.iter().for_each(|(_, e, _)| e.visit(seen)),
+            Kind::Macro(m) => {
+                m.range.visit(seen);
+                m.filter.iter().for_each(|e| e.visit(seen));
+                m.body.visit(seen);
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The Common Expression Language (CEL) with the library that Kubernetes gives it: rules of custom resources, admission policies,
+//! match conditions of webhooks.
+//!
+//! ```text
+//! text --parse--> Expr --check (types of variables)--> Type, or what is wrong and where, as cel-go says it
+//!                      --evaluate (variables, budget)--> Value, or why there is none
+//! ```
+//! Evaluation is bounded: every step costs, so does every byte and item that a function looks at, and what is over budget is an error.
+//! Nothing here does input or output; what needs the server (the authorizer) is a [`Host`] that the caller brings.
+//!
+//! What belongs here: the language, its types, its library. What does not: which expressions there are and what variables they see.
+//!
+//! Start reading at [`parse`], then `evaluate.rs`.
+
+mod check;
+mod error;
+mod evaluate;
+mod expr;
+mod lexer;
+mod library;
+mod names;
+mod operators;
+mod parser;
+mod schemas;
+mod signatures;
+mod value;
+
+pub use check::{Environment, Type, check};
+pub use error::{Compile, Failure};
+pub use evaluate::{Budget, Variables, evaluate};
+pub use expr::Expr;
+pub use names::escape;
+pub use parser::parse;
+pub use schemas::{from_json, from_schema, to_json, type_of};
+pub use value::{Host, Key, List, ListKind, Map, Value};

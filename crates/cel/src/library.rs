@@ -1,0 +1,42 @@
+//! Functions: CEL's own and those that Kubernetes adds. A file per family; each answers `None` for what it does not have.
+
+mod addresses;
+mod convert;
+mod formats;
+mod lists;
+mod quantities;
+mod strings;
+mod times;
+
+use crate::error::Failure;
+use crate::evaluate::Budget;
+use crate::value::Value;
+
+pub(crate) use times::{go_duration, parse_duration};
+
+type Outcome = Result<Value, Failure>;
+type Answer = Option<Outcome>;
+
+/// True for what stands before the dot of functions that are no methods.
+pub(crate) fn is_namespace(name: &str) -> bool {
+    matches!(name, "optional" | "math" | "sets" | "format" | "base64" | "ip" | "strings" | "semver" | "jsonpatch")
+}
+
+/// Calls a function, of a target when it is a method.
+pub(crate) fn call(target: Option<&Value>, name: &str, args: &[Value], budget: &mut Budget) -> Answer {
+    let looked_at: u64 = target.into_iter().chain(args).map(Value::size).sum();
+    if let Err(over) = budget.spend(looked_at / 10) {
+        return Some(Err(over));
+    }
+    let mut all: Vec<&Value> = Vec::with_capacity(args.len() + 1);
+    all.extend(target);
+    all.extend(args);
+    let method = target.is_some();
+    convert::call(method, name, &all)
+        .or_else(|| strings::call(method, name, &all, budget))
+        .or_else(|| lists::call(method, name, &all, budget))
+        .or_else(|| times::call(method, name, &all))
+        .or_else(|| quantities::call(method, name, &all))
+        .or_else(|| addresses::call(method, name, &all))
+        .or_else(|| formats::call(method, name, &all))
+}

@@ -1,0 +1,295 @@
+//! `x-kubernetes-validations`: rules in CEL over a value and what it was before.
+
+use std::collections::BTreeMap;
+
+use cel::{Budget, Environment, Expr, Failure, Type, Value as Cel, evaluate, from_schema};
+use object::{Invalid, InvalidKind};
+use schema::ListType;
+use schema::structural::{self, Node};
+use serde_json::Value;
+
+use super::field_path;
+use crate::tree::text;
+
+/// What all rules of an object may cost, and one call of a rule.
+const MOST_COST: u64 = 10_000_000;
+const MOST_COST_OF_CALL: u64 = 1_000_000;
+/// Messages that expressions make are no longer than this.
+const MOST_MESSAGE: usize = 5 * 1024;
+
+/// The rules of a schema, laid out as it is; only what has rules at or below it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    own: Vec<Rule>,
+    properties: BTreeMap<String, Rules>,
+    entry: Option<Box<Rules>>,
+    items: Option<Box<Rules>>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    text: String,
+    expr: Result<Expr, String>,
+    transition: bool,
+    optional_old: bool,
+    message: String,
+    message_expression: Option<Expr>,
+    field_path: String,
+    reason: InvalidKind,
+}
+
+impl Rules {
+    /// Compiles the rules of a schema; `None` when there are none.
+    pub(crate) fn of(node: &Node) -> Option<Self> {
+        if !node.any(&|n| !n.rules.is_empty()) {
+            return None;
+        }
+        let below = |node: &Node| Self::of(node).map(Box::new);
+        Some(Self {
+            own: node.rules.iter().map(Rule::of).collect(),
+            properties: node.properties.iter().filter_map(|(name, n)| Some((name.clone(), Self::of(n)?))).collect(),
+            entry: node.entry().and_then(below),
+            items: node.items.as_deref().and_then(below),
+        })
+    }
+}
+
+impl Rule {
+    fn of(declared: &Value) -> Self {
+        let source = text(&declared["rule"]);
+        let expr = cel::parse(source).map_err(|e| e.to_string());
+        let message_expression =
+            Some(text(&declared["messageExpression"])).filter(|t| !t.is_empty()).and_then(|t| cel::parse(t).ok());
+        Self {
+            transition: expr.as_ref().is_ok_and(|e| e.uses("oldSelf")),
+            text: source.trim().into(),
+            expr,
+            optional_old: declared["optionalOldSelf"] == true,
+            message: text(&declared["message"]).trim().into(),
+            message_expression,
+            field_path: text(&declared["fieldPath"]).into(),
+            reason: match text(&declared["reason"]) {
+                "FieldValueForbidden" => InvalidKind::Forbidden,
+                "FieldValueRequired" => InvalidKind::Required,
+                "FieldValueDuplicate" => InvalidKind::Duplicate,
+                _ => InvalidKind::Invalid,
+            },
+        }
+    }
+
+    fn named(&self) -> &str {
+        if self.message.is_empty() { &self.text } else { &self.message }
+    }
+}
+
+/// Adds the errors of a whole object's rules.
+pub(super) fn validate(new: &Value, old: Option<&Value>, node: &Node, rules: &Rules, errors: &mut Vec<Invalid>) {
+    let mut run = Run { budget: MOST_COST, errors };
+    run.value(new, old, node, rules, "", true);
+}
+
+struct Run<'e> {
+    budget: u64,
+    errors: &'e mut Vec<Invalid>,
+}
+
+impl Run<'_> {
+    fn value(&mut self, new: &Value, old: Option<&Value>, node: &Node, rules: &Rules, path: &str, root: bool) {
+        if new.is_null() || self.budget == 0 {
+            return;
+        }
+        if !rules.own.is_empty() {
+            self.own(new, old, node, rules, path, root);
+        }
+        match new {
+            Value::Object(entries) => {
+                for (key, value) in entries {
+                    let below = match node.properties.get(key) {
+                        Some(below) => Some(below).zip(rules.properties.get(key)),
+                        None => node.entry().zip(rules.entry.as_deref()),
+                    };
+                    if let Some((node, rules)) = below {
+                        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                        self.value(value, old.and_then(|o| o.get(key)), node, rules, &path, false);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some((below, rules)) = node.items.as_deref().zip(rules.items.as_deref()) else { return };
+                for (index, item) in items.iter().enumerate() {
+                    let was = old.and_then(Value::as_array).filter(|_| node.list == Some(ListType::Map));
+                    let was = was.and_then(|olds| olds.iter().find(|o| structural::same_keys(o, item, node)));
+                    self.value(item, was, below, rules, &format!("{path}[{index}]"), false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn own(&mut self, new: &Value, old: Option<&Value>, node: &Node, rules: &Rules, path: &str, root: bool) {
+        let this = from_schema(new, node, root);
+        let was = old.filter(|o| !o.is_null()).map(|old| from_schema(old, node, root));
+        let same = old.is_some_and(|old| structural::equal(old, new));
+        for rule in &rules.own {
+            let mut variables = std::collections::HashMap::from([("self".to_owned(), this.clone())]);
+            match (&was, rule.optional_old) {
+                (was, true) => {
+                    let optional = was.clone().map_or(Cel::Optional(None), Cel::some);
+                    variables.insert("oldSelf".into(), optional);
+                }
+                (Some(was), false) => drop(variables.insert("oldSelf".into(), was.clone())),
+                // Nothing changed here.
+                (None, false) if rule.transition => continue,
+                (None, false) => {}
+            }
+            // What was wrong before may stay so.
+            if same && !rule.transition {
+                continue;
+            }
+            let place =
+                if rule.field_path.is_empty() { path.to_owned() } else { field_path::join(path, &rule.field_path) };
+            let kind = node.kind.map_or("", structural::Kind::name);
+            match self.spend(|budget| match &rule.expr {
+                Ok(expr) => evaluate(expr, &variables, budget),
+                Err(why) => Err(Failure::Failed(why.clone())),
+            }) {
+                Ok(Cel::Bool(true)) => {}
+                Ok(_) => {
+                    let detail = self.message(rule, &variables);
+                    self.errors.push(error(rule.reason, &place, "", detail));
+                }
+                Err(Failure::OverBudget) => {
+                    let words = match self.budget {
+                        0 => "validation failed due to running out of cost budget, no further validation rules will be run".to_owned(),
+                        _ => format!("call cost exceeds limit for rule: {}", rule.named()),
+                    };
+                    self.errors.push(error(InvalidKind::Invalid, path, kind, words));
+                    if self.budget == 0 {
+                        return;
+                    }
+                }
+                Err(Failure::Failed(why)) => {
+                    let words = format!("{why} evaluating rule: {}", rule.named());
+                    self.errors.push(error(InvalidKind::Invalid, path, kind, words));
+                }
+            }
+        }
+    }
+
+    fn spend(&mut self, run: impl FnOnce(&mut Budget) -> Result<Cel, Failure>) -> Result<Cel, Failure> {
+        let most = self.budget.min(MOST_COST_OF_CALL);
+        let mut budget = Budget::new(most);
+        let outcome = run(&mut budget);
+        self.budget -= most - budget.left();
+        outcome
+    }
+
+    fn message(&mut self, rule: &Rule, variables: &std::collections::HashMap<String, Cel>) -> String {
+        if let Some(expr) = &rule.message_expression
+            && let Ok(Cel::String(made)) = self.spend(|budget| evaluate(expr, variables, budget))
+        {
+            let made = made.trim();
+            if !made.is_empty() && made.len() <= MOST_MESSAGE && !made.contains('\n') {
+                return made.into();
+            }
+        }
+        if rule.message.is_empty() { format!("failed rule: {}", rule.text) } else { rule.message.clone() }
+    }
+}
+
+fn error(reason: InvalidKind, field: &str, kind: &str, detail: String) -> Invalid {
+    let value = match reason {
+        InvalidKind::Forbidden | InvalidKind::Required => String::new(),
+        _ if kind.is_empty() => String::new(),
+        _ => format!("{kind:?}"),
+    };
+    // A duplicate has no detail of its own in messages.
+    let detail = if reason == InvalidKind::Duplicate { String::new() } else { detail };
+    let field = if field.is_empty() { "<nil>" } else { field };
+    Invalid { kind: reason, field: field.into(), value, detail }
+}
+
+/// Adds what is wrong with the rules that a schema declares at `path`. `correlated`: values here have a past.
+pub(crate) fn check(
+    declared: &[Value],
+    node: &Node,
+    root: bool,
+    correlated: bool,
+    path: &str,
+    errors: &mut Vec<Invalid>,
+) {
+    let (this, before) = (cel::type_of(node, root), errors.len());
+    for (index, rule) in declared.iter().enumerate() {
+        let at = |field: &str| format!("{path}.x-kubernetes-validations[{index}].{field}");
+        let source = text(&rule["rule"]);
+        if source.trim().is_empty() {
+            errors.push(Invalid::required(&at("rule"), "rule is not specified"));
+            continue;
+        }
+        let message = &rule["message"];
+        if message.is_string() && text(message).trim().is_empty() {
+            errors.push(Invalid::invalid(&at("message"), message, "message must be non-empty if specified"));
+        } else if text(message).trim().contains('\n') {
+            errors.push(Invalid::invalid(&at("message"), message, "message must not contain line breaks"));
+        } else if message.is_null() && source.trim().contains('\n') {
+            errors.push(Invalid::required(&at("message"), "message must be specified if rule contains line breaks"));
+        }
+        let reason = text(&rule["reason"]);
+        let reasons = ["FieldValueRequired", "FieldValueInvalid", "FieldValueForbidden", "FieldValueDuplicate"];
+        if !reason.is_empty() && !reasons.contains(&reason) {
+            errors.push(Invalid::not_supported(&at("reason"), &reason.into(), &reasons));
+        }
+        if let Some(given) = rule["fieldPath"].as_str()
+            && let Err(why) = field_path::check(given, node)
+        {
+            let detail = if why.contains("valid field") { "must be a valid path".to_owned() } else { why };
+            errors.push(Invalid::invalid(&at("fieldPath"), &given.into(), detail));
+        }
+    }
+    // What is wrong without a look at the expressions is told alone.
+    if errors.len() > before {
+        return;
+    }
+    for (index, rule) in declared.iter().enumerate() {
+        let at = |field: &str| format!("{path}.x-kubernetes-validations[{index}].{field}");
+        let source = text(&rule["rule"]);
+        let old = if rule["optionalOldSelf"] == true { Type::Optional(Box::new(this.clone())) } else { this.clone() };
+        let environment = Environment::from([("self".to_owned(), this.clone()), ("oldSelf".to_owned(), old)]);
+        match compiled(source, &environment) {
+            Err(why) => {
+                errors.push(Invalid::invalid(&at("rule"), &source.into(), format!("compilation failed: {why}")))
+            }
+            Ok((_, found)) if found != Type::Bool && found != Type::Dyn => {
+                errors.push(Invalid::invalid(&at("rule"), &source.into(), "cel expression must evaluate to a bool"));
+            }
+            Ok((expr, _)) if expr.uses("oldSelf") && !correlated => {
+                let detail =
+                    format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {path}");
+                errors.push(Invalid::invalid(&at("rule"), &source.into(), detail));
+            }
+            Ok(_) => {}
+        }
+        if let Some(given) = rule["messageExpression"].as_str() {
+            match compiled(given, &environment) {
+                _ if given.trim().is_empty() => {
+                    errors.push(Invalid::required(&at("messageExpression"), "must be non-empty if specified"))
+                }
+                Err(why) => {
+                    let detail = format!("messageExpression compilation failed: {why}");
+                    errors.push(Invalid::invalid(&at("messageExpression"), &given.into(), detail));
+                }
+                Ok((_, found)) if found != Type::String && found != Type::Dyn => {
+                    let detail = "messageExpression must evaluate to a string";
+                    errors.push(Invalid::invalid(&at("messageExpression"), &given.into(), detail));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn compiled(source: &str, environment: &Environment) -> Result<(Expr, Type), String> {
+    let expr = cel::parse(source).map_err(|e| e.to_string())?;
+    let found = cel::check(&expr, source, environment).map_err(|e| e.to_string())?;
+    Ok((expr, found))
+}
