@@ -144,8 +144,20 @@ impl Drop for Rig {
     }
 }
 
-/// A cgroup's files go with it; only those below must go before.
+/// Ends what still runs in a cgroup (containers outlive their shim) and removes it. Its files go with it; only cgroups below must go before.
 fn remove_cgroups(group: &Path) {
+    let inside = || std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for _ in 0..100 {
+        let processes = inside();
+        if processes.is_empty() {
+            break;
+        }
+        for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        // The kernel takes them out of the cgroup a moment later.
+        std::thread::sleep(Duration::from_millis(10));
+    }
     for below in std::fs::read_dir(group).into_iter().flatten().flatten().map(|b| b.path()).filter(|b| b.is_dir()) {
         remove_cgroups(&below);
     }
