@@ -3,11 +3,13 @@
 pub(crate) mod addresses;
 pub(crate) mod attributes;
 mod certificates;
+mod escalation;
 mod expressions;
 mod hooks;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
+pub(crate) mod node_restriction;
 mod pod_defaults;
 mod policies;
 mod resource_quota;
@@ -21,6 +23,7 @@ use serde_json::Value;
 use crate::api::Api;
 use crate::user::User;
 use crate::write::Part;
+use node_restriction::Write;
 
 pub(crate) use addresses::Reserved;
 pub(crate) use attributes::{Attributes, Operation};
@@ -50,18 +53,56 @@ pub(crate) async fn create(api: &Api, user: &User, kind: &Kind, object: &mut Val
     Ok(Reserved::default())
 }
 
-/// Has the last word on a new object: what quotas are charged for it.
-pub(crate) fn created(api: &Api, kind: &Kind, object: &Value) -> Result<Charges, Status> {
+/// Has the last word on a new object: whether the user may make such a one, and what quotas are charged for it.
+pub(crate) fn created(api: &Api, user: &User, kind: &Kind, object: &Value) -> Result<Charges, Status> {
+    node_restriction::check(api, user, &about(kind, "", Some(object), None))?;
+    escalation::check(api, user, kind, object, None)?;
+    if is(kind, "certificates.k8s.io", "CertificateSigningRequest") {
+        certificates::created(object)?;
+    }
     limit_ranger::check(api, kind, object)?;
     resource_quota::charge(api, kind, object, None)
 }
 
-/// Has the last word on a changed object.
-pub(crate) fn updated(api: &Api, kind: &Kind, new: &Value, old: &Value) -> Result<Charges, Status> {
+/// What quotas are charged for a changed object.
+pub(crate) fn charged(api: &Api, kind: &Kind, new: &Value, old: &Value) -> Result<Charges, Status> {
     if new["metadata"]["deletionTimestamp"].is_string() {
         return Ok(Charges::default());
     }
     resource_quota::charge(api, kind, new, Some(old))
+}
+
+/// Has the last word on an update.
+pub(crate) fn updated(api: &Api, user: &User, kind: &Kind, part: Part, new: &Value, old: &Value) -> Result<(), Status> {
+    let subresource = match part {
+        Part::Main => "",
+        Part::Status => "status",
+        Part::Approval => "approval",
+        Part::Finalize => "finalize",
+        Part::Binding => "binding",
+        // Not a node's to change.
+        Part::Special => "resize",
+    };
+    node_restriction::check(api, user, &about(kind, subresource, Some(new), Some(old)))?;
+    escalation::check(api, user, kind, new, Some(old))
+}
+
+/// Has the last word on a delete.
+pub(crate) fn deleted(api: &Api, user: &User, kind: &Kind, old: &Value) -> Result<(), Status> {
+    node_restriction::check(api, user, &about(kind, "", None, Some(old)))
+}
+
+fn about<'a>(kind: &'a Kind, subresource: &'a str, new: Option<&'a Value>, old: Option<&'a Value>) -> Write<'a> {
+    let metadata = new.or(old).map_or(&Value::Null, |object| &object["metadata"]);
+    Write {
+        group: &kind.group,
+        resource: &kind.plural,
+        subresource,
+        name: metadata["name"].as_str().unwrap_or(""),
+        namespace: metadata["namespace"].as_str().unwrap_or(""),
+        new,
+        old,
+    }
 }
 
 /// Changes an object that is updated.

@@ -11,7 +11,12 @@ use store::{Backend, StoreError};
 
 use crate::admission::addresses::Addresses;
 use crate::admission::{Hooks, Policies};
+use crate::aggregation::Aggregation;
+use crate::audit::Audit;
+use crate::authn::Authenticators;
 use crate::discovery::Documents;
+use crate::egress::Egress;
+use crate::flow::Flow;
 use crate::registry::Registry;
 
 /// The API, whatever transport a request came by. Methods are spread over the files named after what they do.
@@ -29,6 +34,11 @@ pub struct Api {
     pub(crate) registry: Registry,
     /// What discovery and OpenAPI say.
     pub(crate) documents: Documents,
+    pub(crate) authn: Authenticators,
+    pub(crate) egress: Egress,
+    pub(crate) aggregation: Aggregation,
+    pub(crate) audit: Option<Audit>,
+    pub(crate) flow: Flow,
     /// `https://kubernetes.default.svc.<cluster domain>`: issuer and default audience of tokens.
     pub(crate) issuer: String,
     pub(crate) advertise: Ipv4Addr,

@@ -1,152 +1,116 @@
-//! Who a request is from: client certificate, service account token, or nobody.
+//! Who a request is from: a client certificate, a proxy that has checked for itself, a token of one of five kinds, or nobody.
+//! In that order, as upstream's union of authenticators: the first that knows the credential decides.
 
-use std::collections::BTreeMap;
+pub(crate) mod bootstrap_token;
+mod front_proxy;
+pub(crate) mod oidc;
+mod service_account;
+pub(crate) mod static_tokens;
+mod token_request;
 
+use http::{HeaderMap, header};
 use object::{Reason, Status};
-use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::user::User;
+use oidc::Oidc;
+use static_tokens::StaticTokens;
 
-/// Tells one credential of a user from another (KEP-4193).
+/// Extra attribute that names the credential.
 const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
-/// Service account tokens are good for an hour unless asked otherwise; at least ten minutes.
-const DEFAULT_SECONDS: i64 = 3600;
-pub(crate) const LEAST_SECONDS: i64 = 600;
+/// What tokens are checked against besides the cluster's own objects.
+#[derive(Default)]
+pub(crate) struct Authenticators {
+    pub(crate) static_tokens: StaticTokens,
+    pub(crate) oidc: Option<Oidc>,
+}
+
+/// A good token.
+#[derive(Debug)]
+pub(crate) struct Authenticated {
+    pub(crate) user: User,
+    /// Which of the wanted audiences it is for.
+    pub(crate) audiences: Vec<String>,
+}
 
 pub(crate) fn unauthorized() -> Status {
     Status::new(Reason::Unauthorized, "Unauthorized")
 }
 
+/// What both have, in the order of the first.
+fn common(wanted: &[String], has: &[String]) -> Vec<String> {
+    wanted.iter().filter(|a| has.contains(a)).cloned().collect()
+}
+
 impl Api {
-    /// The user of a verified client certificate.
-    pub(crate) fn certificate_user(identity: pki::Identity) -> User {
-        let groups: Vec<&str> = identity.groups.iter().map(String::as_str).collect();
-        let mut user = User::new(&identity.user, &groups);
-        user.extra.insert(CREDENTIAL.to_owned(), vec![format!("X509SHA256={}", identity.fingerprint)]);
-        user
-    }
-
-    /// The user of a bearer token; 401 when it is not one of ours, too old, or its account or pod is gone.
-    pub(crate) fn token_user(&self, token: &str, audiences: &[String]) -> Result<User, Status> {
-        let claims = self.pki.tokens.verify(token).map_err(|error| {
-            tracing::debug!(%error, "a bearer token was refused");
-            unauthorized()
-        })?;
-        let now = base::time::now_seconds();
-        let fits = claims["iss"] == self.issuer.as_str()
-            && claims["exp"].as_i64().is_some_and(|exp| now < exp)
-            && claims["nbf"].as_i64().is_none_or(|nbf| nbf <= now + 60);
-        let audience =
-            claims["aud"].as_array().into_iter().flatten().any(|a| audiences.iter().any(|w| a == w.as_str()));
-        let bound = &claims["kubernetes.io"];
-        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let (namespace, name) = (text(&bound["namespace"]), text(&bound["serviceaccount"]["name"]));
-        if !fits || !audience || !self.lives("serviceaccounts", &namespace, &bound["serviceaccount"]) {
-            return Err(unauthorized());
-        }
-        let mut user = User::service_account(&namespace, &name);
-        user.uid = text(&bound["serviceaccount"]["uid"]);
-        let mut extra = BTreeMap::new();
-        if let Some(id) = claims["jti"].as_str() {
-            extra.insert(CREDENTIAL.to_owned(), vec![format!("JTI={id}")]);
-        }
-        if bound["node"].is_object() {
-            extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec![text(&bound["node"]["name"])]);
-            extra.insert("authentication.kubernetes.io/node-uid".to_owned(), vec![text(&bound["node"]["uid"])]);
-        }
-        if bound["pod"].is_object() {
-            if !self.lives("pods", &namespace, &bound["pod"]) {
-                return Err(unauthorized());
+    /// Who sent a request; 401 when a credential does not hold.
+    pub(crate) async fn authenticate(
+        &self,
+        identity: Option<pki::Identity>,
+        headers: &HeaderMap,
+    ) -> Result<User, Status> {
+        if let Some(identity) = identity {
+            if identity.issuer == self.pki.front_proxy_ca.name() {
+                return front_proxy::user(&identity, headers).ok_or_else(unauthorized);
             }
-            extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![text(&bound["pod"]["name"])]);
-            extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![text(&bound["pod"]["uid"])]);
+            return Ok(certificate_user(identity));
         }
-        if bound["secret"].is_object() && !self.lives("secrets", &namespace, &bound["secret"]) {
-            return Err(unauthorized());
+        let Some(given) = headers.get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };
+        let token = match given.to_str().unwrap_or("").split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            // Another scheme is another authenticator's, and there is none: nobody in particular, as upstream has it.
+            _ => return Ok(User::anonymous()),
+        };
+        let known = self.token_user(token, &self.audiences()).await;
+        match (known, self.store.sync()) {
+            // Its account may have been made through another server a moment ago.
+            (Err(_), Some(sync)) if self.pki.tokens.verify(token).is_ok() => {
+                sync.await.map_err(|e| crate::api::store_status(&e))?;
+                Ok(self.token_user(token, &self.audiences()).await?.user)
+            }
+            (known, _) => Ok(known?.user),
         }
-        user.extra = extra;
-        Ok(user)
     }
 
-    /// True when the object that a claim names exists with the claimed uid.
-    fn lives(&self, resource: &str, namespace: &str, claim: &Value) -> bool {
-        let key = format!("/registry/{resource}/{namespace}/{}", claim["name"].as_str().unwrap_or(""));
-        self.store.get(&key).is_some_and(|v| claim["uid"] == v.object.head.uid.as_str())
+    /// The user of a bearer token that is for one of the audiences; 401 when nothing vouches for it.
+    pub(crate) async fn token_user(&self, token: &str, audiences: &[String]) -> Result<Authenticated, Status> {
+        // Tokens that know nothing of audiences are for this server.
+        let agnostic = |user: User| {
+            let audiences = common(audiences, &self.audiences());
+            (!audiences.is_empty()).then_some(Authenticated { user, audiences }).ok_or_else(unauthorized)
+        };
+        if let Some(user) = self.authn.static_tokens.user(token) {
+            return agnostic(user);
+        }
+        if let Some(outcome) = self.service_account_token(token, audiences).await {
+            return outcome;
+        }
+        if let Some(user) = self.bootstrap_user(token) {
+            return agnostic(user);
+        }
+        if let Some(oidc) = self.authn.oidc.as_ref().filter(|oidc| oidc.issued(token)) {
+            return match oidc.user(&self.egress, token).await {
+                Ok(user) => agnostic(user),
+                Err(error) => {
+                    tracing::debug!(error = %base::Chain(&error), "an OpenID token was refused");
+                    Err(unauthorized())
+                }
+            };
+        }
+        Err(unauthorized())
     }
 
     /// Audiences that this server itself accepts.
     pub(crate) fn audiences(&self) -> Vec<String> {
         vec![self.issuer.clone()]
     }
+}
 
-    /// `POST serviceaccounts/<name>/token`: signs a token for the account (KEP-1205).
-    pub(crate) fn issue_token(&self, namespace: &str, name: &str, request: &Value) -> Result<Value, Status> {
-        let key = format!("/registry/serviceaccounts/{namespace}/{name}");
-        let account = self.store.get(&key).ok_or_else(|| Status::not_found("", "serviceaccounts", name))?;
-        let spec = &request["spec"];
-        let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
-        if seconds < LEAST_SECONDS {
-            let error = object::Invalid::invalid(
-                "spec.expirationSeconds",
-                &seconds.into(),
-                "may not specify a duration less than 10 minutes",
-            );
-            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &[error]));
-        }
-        let audiences = match spec["audiences"].as_array() {
-            Some(given) if !given.is_empty() => Value::Array(given.clone()),
-            _ => json!(self.audiences()),
-        };
-        let mut bound =
-            json!({"namespace": namespace, "serviceaccount": {"name": name, "uid": account.object.head.uid}});
-        let reference = &spec["boundObjectRef"];
-        if reference.is_object() {
-            let (kind, of) = (reference["kind"].as_str().unwrap_or(""), reference["name"].as_str().unwrap_or(""));
-            let (field, resource) = match kind {
-                "Pod" => ("pod", "pods"),
-                "Secret" => ("secret", "secrets"),
-                other => {
-                    let gvk = object::Gvk::from_api_version(reference["apiVersion"].as_str().unwrap_or(""), other);
-                    return Err(Status::bad_request(format!(
-                        "cannot bind token to object of type {}/{}, Kind={}",
-                        gvk.group, gvk.version, gvk.kind
-                    )));
-                }
-            };
-            let found = self.store.get(&format!("/registry/{resource}/{namespace}/{of}"));
-            let found = found.ok_or_else(|| Status::not_found("", resource, of))?;
-            if reference["uid"].as_str().is_some_and(|uid| uid != found.object.head.uid) {
-                let why = format!(
-                    "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
-                    reference["uid"].as_str().unwrap_or("")
-                );
-                return Err(Status::conflict("", resource, of, &why));
-            }
-            bound[field] = json!({"name": of, "uid": found.object.head.uid});
-            let node = found.object.value().map_err(Status::internal)?["spec"]["nodeName"].take();
-            if let Some(node) = node.as_str().filter(|n| !n.is_empty() && kind == "Pod") {
-                bound["node"] = json!({"name": node});
-                if let Some(node) = self.store.get(&format!("/registry/minions/{node}")) {
-                    bound["node"]["uid"] = node.object.head.uid.as_str().into();
-                }
-            }
-        }
-        let now = base::time::now_seconds();
-        let claims = json!({
-            "iss": self.issuer, "sub": format!("system:serviceaccount:{namespace}:{name}"), "aud": audiences,
-            "iat": now, "nbf": now, "exp": now + seconds, "jti": uuid::Uuid::new_v4().to_string(), "kubernetes.io": bound,
-        });
-        let token = self.pki.tokens.sign(&claims).ok_or_else(|| Status::internal("the system has no randomness"))?;
-        let mut reply = request.clone();
-        reply["apiVersion"] = "authentication.k8s.io/v1".into();
-        reply["kind"] = "TokenRequest".into();
-        reply["metadata"] = json!({"name": name, "namespace": namespace, "uid": account.object.head.uid,
-            "creationTimestamp": base::time::now()});
-        reply["spec"]["audiences"] = audiences;
-        reply["spec"]["expirationSeconds"] = seconds.into();
-        reply["status"] = json!({"token": token, "expirationTimestamp": base::time::format_seconds(now + seconds)});
-        Ok(reply)
-    }
+/// The user of a verified client certificate.
+fn certificate_user(identity: pki::Identity) -> User {
+    let groups: Vec<&str> = identity.groups.iter().map(String::as_str).collect();
+    let mut user = User::new(&identity.user, &groups);
+    user.extra.insert(CREDENTIAL.into(), vec![format!("X509SHA256={}", identity.fingerprint)]);
+    user
 }

@@ -1,4 +1,6 @@
-//! Who may do what: RBAC, and what a node may do to its own.
+//! Who may do what: RBAC, and what a node may read of what its pods refer to.
+
+mod node;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,65 +13,38 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Api;
 use crate::user::User;
 
+pub(crate) use node::node_of;
+
 /// Resources whose objects are the policy.
 const POLICY: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
 
 /// The pause before the policy is read again after its watch has ended.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a node agent may do besides what RBAC gives to `system:nodes` (the Node authorizer's static part).
-fn node_may(user: &User, wanted: &Attributes<'_>) -> bool {
-    let Some(node) = user.name.strip_prefix("system:node:").filter(|_| user.groups.iter().any(|g| g == "system:nodes"))
-    else {
-        return false;
-    };
-    let read = matches!(wanted.verb, "get" | "list" | "watch");
-    match (wanted.group, wanted.resource, wanted.subresource) {
-        ("", "nodes", "" | "status") => {
-            read || matches!(wanted.verb, "create" | "update" | "patch")
-                && (wanted.name == node || wanted.verb == "create")
-        }
-        ("coordination.k8s.io", "leases", "") => {
-            wanted.namespace == "kube-node-lease" && (wanted.name == node || wanted.name.is_empty())
-        }
-        ("", "pods", "" | "status") => read || matches!(wanted.verb, "update" | "patch" | "delete" | "create"),
-        (
-            "",
-            "secrets"
-            | "configmaps"
-            | "services"
-            | "endpoints"
-            | "persistentvolumeclaims"
-            | "persistentvolumes"
-            | "serviceaccounts",
-            "",
-        ) => read,
-        ("discovery.k8s.io", "endpointslices", "") | ("node.k8s.io", "runtimeclasses", "") => read,
-        ("storage.k8s.io", "csinodes", "") => true,
-        ("storage.k8s.io", "volumeattachments" | "csidrivers", "") => read,
-        ("", "serviceaccounts", "token") => wanted.verb == "create",
-        ("", "events", "") | ("events.k8s.io", "events", "") => matches!(wanted.verb, "create" | "patch" | "update"),
-        ("authentication.k8s.io", "tokenreviews", "") | ("authorization.k8s.io", "subjectaccessreviews", "") => {
-            wanted.verb == "create"
-        }
-        _ => false,
-    }
-}
-
 impl Api {
     /// True when the user may.
     pub(crate) fn may(&self, user: &User, wanted: &Attributes<'_>) -> bool {
+        self.decide(user, wanted).is_ok()
+    }
+
+    /// Whether the user may; why not, where there is more to say than that no rule allows it.
+    pub(crate) fn decide(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), String> {
         let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
-        self.rbac.load().allows(&wanted) || node_may(user, &wanted)
+        if self.rbac.load().allows(&wanted) {
+            return Ok(());
+        }
+        node_of(user).map_or_else(|| Err(String::new()), |node| self.node_may(node, &wanted))
     }
 
     /// 403 in upstream's words unless the user may.
     pub(crate) fn authorize(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
-        if self.may(user, wanted) {
-            return Ok(());
-        }
+        let Err(reason) = self.decide(user, wanted) else { return Ok(()) };
         let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
-        Err(Status::forbidden(wanted.group, wanted.resource, wanted.name, &rbac::denial(&wanted)))
+        let mut why = rbac::denial(&wanted);
+        if !reason.is_empty() {
+            why = format!("{why}: {reason}");
+        }
+        Err(Status::forbidden(wanted.group, wanted.resource, wanted.name, &why))
     }
 
     /// Reads the policy anew.

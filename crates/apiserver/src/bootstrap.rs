@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
 use bytes::Bytes;
 use client::Resource;
 use futures::StreamExt;
@@ -28,6 +29,7 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
     futures::future::try_join_all(objects.map(|object| ensure(api, object))).await?;
     aggregate(api).await?;
     api.reload_policy();
+    trust(api).await?;
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     ensure(api, json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {"clusterIP": api.addresses.first().to_string(), "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": api.port}]}}))
@@ -60,6 +62,32 @@ pub(crate) async fn keep_namespaces(api: Arc<Api>, token: CancellationToken) {
             change = changes.next() => if change.is_none() { return },
         }
     }
+}
+
+/// What extension API servers and joining nodes must know to believe this one.
+async fn trust(api: &Api) -> Result<(), Status> {
+    let (client_ca, proxy_ca) = (api.pki.client_ca.certificate_pem(), api.pki.front_proxy_ca.certificate_pem());
+    let list = |name: &str| json!([name]).to_string();
+    replace(
+        api,
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {
+            "client-ca-file": client_ca, "requestheader-client-ca-file": proxy_ca,
+            "requestheader-allowed-names": list(pki::FRONT_PROXY),
+            "requestheader-username-headers": list("X-Remote-User"), "requestheader-uid-headers": list("X-Remote-Uid"),
+            "requestheader-group-headers": list("X-Remote-Group"),
+            "requestheader-extra-headers-prefix": list("X-Remote-Extra-"),
+        }}),
+    )
+    .await?;
+    let ca = base64::engine::general_purpose::STANDARD.encode(api.pki.server_ca.certificate_pem());
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": {
+        "certificate-authority-data": ca, "server": format!("https://{}:{}", api.advertise, api.port)}}],
+        "contexts": null, "current-context": "", "preferences": {}, "users": null});
+    let metadata = json!({"name": "cluster-info", "namespace": "kube-public"});
+    let data = json!({"kubeconfig": kubeconfig.to_string()});
+    ensure(api, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})).await
 }
 
 fn place(object: &Value) -> Result<Resource, Status> {

@@ -134,6 +134,7 @@ impl Api {
                 name,
                 dry_run: request.is_dry_run(),
             };
+            admission::deleted(self, user, kind, &old)?;
             let mut warnings = Vec::new();
             admission::mutate(self, &admitted, &mut Value::Null, &old, &mut warnings).await?;
             admission::validate(self, &admitted, &Value::Null, &old, &mut warnings).await?;

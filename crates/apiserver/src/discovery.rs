@@ -29,7 +29,7 @@ impl Document {
         Self::of(serde_json::to_vec(value).unwrap_or_default().into(), content_type)
     }
 
-    fn of(body: Bytes, content_type: &'static str) -> Self {
+    pub(crate) fn of(body: Bytes, content_type: &'static str) -> Self {
         let hash = Sha256::digest(&body);
         let etag = hash.iter().map(|b| format!("{b:02X}")).collect();
         Self { body, etag, content_type }

@@ -1,6 +1,7 @@
 //! HTTP: from a request to an [`Api`] call and back.
 
 mod accept;
+mod audited;
 mod node;
 mod options;
 mod proxy;
@@ -18,15 +19,16 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::Frame;
 use kinds::Kind;
-use object::{Reason, Status};
+use object::{FieldSelector, Reason, Status};
 use rbac::Attributes;
 use serde_json::{Value, json};
 
 use crate::admission::{self, Operation};
+use crate::aggregation::Remote;
 use crate::api::{Api, not_allowed};
 use crate::conversion;
 use crate::health;
-use crate::inprocess::attributes;
+use crate::inprocess::selective;
 use crate::node_proxy::NodeProxy;
 use crate::read::Listing;
 use crate::subresources::Change;
@@ -36,6 +38,7 @@ use crate::watch::Events;
 use crate::write::{Body as WriteBody, Written};
 
 use accept::{Accepted, Encoding, encoded, negotiate};
+pub(crate) use audited::Peer;
 pub use reply::Body;
 pub(crate) use reply::failure;
 use reply::ok_json;
@@ -53,6 +56,8 @@ pub(crate) struct Service {
 
 /// Ties a reply to the request's line in an audit log.
 const AUDIT_ID: &str = "audit-id";
+/// Longer ones are replaced.
+const MOST_ID_BYTES: usize = 64;
 
 type Handled = Result<Response<Body>, Status>;
 
@@ -61,51 +66,58 @@ impl Service {
     pub(crate) async fn handle(&self, identity: Option<pki::Identity>, request: Request<Body>) -> Response<Body> {
         let pretty = Query::of(request.uri().query()).get("pretty").is_some_and(|p| p == "true" || p == "1");
         let accept = header_text(request.headers(), header::ACCEPT);
-        let audit = request.headers().get(AUDIT_ID).cloned();
-        let mut response = match self.dispatch(identity, request).await {
+        let given =
+            request.headers().get(AUDIT_ID).and_then(|id| id.to_str().ok()).filter(|id| id.len() <= MOST_ID_BYTES);
+        let id = given.map_or_else(|| uuid::Uuid::new_v4().to_string(), Into::into);
+        let mut response = match self.dispatch(identity, &id, request).await {
             Ok(response) => response,
             Err(status) => reply::failure_as(&status, pretty, &accept),
         };
         let headers = response.headers_mut();
         headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-cache, private"));
-        let audit = audit.or_else(|| uuid::Uuid::new_v4().to_string().parse().ok());
-        if let Some(id) = audit {
+        if let Ok(id) = id.parse() {
             headers.insert(AUDIT_ID, id);
         }
         response
     }
 
-    async fn user(&self, identity: Option<pki::Identity>, headers: &HeaderMap) -> Result<User, Status> {
-        if let Some(identity) = identity {
-            return Ok(Api::certificate_user(identity));
+    async fn dispatch(&self, identity: Option<pki::Identity>, id: &str, request: Request<Body>) -> Handled {
+        let sender = self.api.authenticate(identity, request.headers()).await?;
+        let user = self.api.impersonated(sender.clone(), request.headers())?;
+        self.surrounded(&sender, &user, id, request).await
+    }
+
+    /// Finds out what a request is about.
+    async fn route(&self, user: &User, request: Request<Body>) -> Handled {
+        let path = request.uri().path().to_owned();
+        let query = Query::of(request.uri().query());
+        if let Some(remote) = self.api.aggregation.of(&path) {
+            return self.elsewhere(user, &remote, &query, request).await;
         }
-        let given = header_text(headers, header::AUTHORIZATION);
-        match given.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                let known = self.api.token_user(token.trim(), &self.api.audiences());
-                match (known, self.api.store.sync()) {
-                    // Its account may have been made through another server a moment ago.
-                    (Err(_), Some(sync)) if self.api.pki.tokens.verify(token.trim()).is_ok() => {
-                        sync.await.map_err(|e| crate::api::store_status(&e))?;
-                        self.api.token_user(token.trim(), &self.api.audiences())
-                    }
-                    (known, _) => known,
-                }
-            }
-            // Other schemes are nobody's business, as upstream has it.
-            _ => Ok(User::anonymous()),
+        match route::parse(&path) {
+            Some(target) => self.resource(user, target, &query, request).await,
+            None => self.path(user, &path, &query, request.method(), request.headers()).await,
         }
     }
 
-    async fn dispatch(&self, identity: Option<pki::Identity>, request: Request<Body>) -> Handled {
-        let user = self.user(identity, request.headers()).await?;
-        let user = self.api.impersonated(user, request.headers())?;
-        let path = request.uri().path().to_owned();
-        let query = Query::of(request.uri().query());
-        match route::parse(&path) {
-            Some(target) => self.resource(&user, target, &query, request).await,
-            None => self.path(&user, &path, &query, request.method(), request.headers()).await,
+    /// Requests that another server answers.
+    async fn elsewhere(&self, user: &User, remote: &Remote, query: &Query, request: Request<Body>) -> Handled {
+        let path = request.uri().path();
+        match route::parse(path) {
+            Some(target) => {
+                let at = target.resource;
+                let verb = verb(request.method(), &at, query.flag("watch") || target.watch);
+                let fields = query.get("fieldSelector").and_then(|s| FieldSelector::parse(&s).ok()).unwrap_or_default();
+                self.api.authorize(user, &selective(verb, &at, &fields))?;
+            }
+            // Only whole documents are no resources: what else does not parse could mean something else to the other server.
+            None if path.trim_end_matches('/').split('/').count() == if path.starts_with("/apis/") { 4 } else { 6 } => {
+                let verb = request.method().as_str().to_ascii_lowercase();
+                self.api.authorize(user, &Attributes { verb: &verb, path, ..Attributes::default() })?;
+            }
+            None => return Ok(reply::page_not_found()),
         }
+        self.api.forward(remote, user, request).await
     }
 
     /// Requests that are not about a resource.
@@ -139,6 +151,9 @@ impl Service {
             _ => {}
         }
         let document = self.api.document(path, &header_text(headers, header::ACCEPT));
+        if let Some(merged) = self.api.aggregation.merge(path, document.as_deref()) {
+            return Ok(reply::document(&merged, headers));
+        }
         if let Some(document) = document {
             return Ok(reply::document(&document, headers));
         }
@@ -157,12 +172,8 @@ impl Service {
         let watching = query.flag("watch") || target.watch;
         let verb = verb(&method, &at, watching);
         let sub = at.subresource.as_deref().unwrap_or("");
-        let by_field = query.get("fieldSelector").and_then(|s| route::name_selected(&s));
-        let mut wanted = attributes(verb, &at);
-        if let Some(name) = by_field.as_deref().filter(|_| at.name.is_none()) {
-            wanted.name = name;
-        }
-        self.api.authorize(user, &wanted)?;
+        let fields = query.get("fieldSelector").and_then(|s| FieldSelector::parse(&s).ok()).unwrap_or_default();
+        self.api.authorize(user, &selective(verb, &at, &fields))?;
         if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
             return self.proxy(&at, request).await;
         }
@@ -251,7 +262,7 @@ impl Service {
         write.agent = header_text(headers, header::USER_AGENT);
         match verb {
             "create" if reads.kind.storage_prefix.is_none() && reads.kind.kind != "Binding" => {
-                let review = self.api.review(user, reads.kind, at.namespace.as_deref(), &content)?;
+                let review = self.api.review(user, reads.kind, at.namespace.as_deref(), &content).await?;
                 reads.reply(&review, StatusCode::CREATED)
             }
             "create" if reads.kind.kind == "Binding" => {
@@ -600,6 +611,11 @@ fn component_statuses(reads: Reads<'_>, at: &Resource, headers: &HeaderMap) -> H
     };
     reply::warn(&mut response, deprecation(reads.kind));
     Ok(response)
+}
+
+/// No body.
+pub(crate) fn empty() -> Body {
+    reply::full(Bytes::new())
 }
 
 /// The body of a request as it came from a connection, in our type.

@@ -9,7 +9,7 @@ use client::{
     WriteOptions,
 };
 use futures::StreamExt;
-use object::{Object, Status};
+use object::{FieldSelector, Object, Status};
 use rbac::Attributes;
 
 use crate::api::Api;
@@ -56,6 +56,18 @@ pub(crate) fn attributes<'a>(verb: &'a str, at: &'a Resource) -> Attributes<'a> 
     }
 }
 
+/// What a request on a collection wants, when a selector limits it: rules with resourceNames, and nodes' rights, look at that.
+pub(crate) fn selective<'a>(verb: &'a str, at: &'a Resource, fields: &'a FieldSelector) -> Attributes<'a> {
+    let mut wanted = Attributes { fields: &fields.terms, ..attributes(verb, at) };
+    let named = fields.terms.iter().find(|(field, equals, _)| *equals && field == "metadata.name");
+    if let Some((_, _, name)) =
+        named.filter(|_| at.name.is_none() && matches!(verb, "list" | "watch" | "deletecollection"))
+    {
+        wanted.name = name;
+    }
+    wanted
+}
+
 fn list_query(options: &ListOptions) -> ListQuery {
     ListQuery {
         labels: options.labels.clone(),
@@ -100,7 +112,7 @@ impl Transport for InProcess {
     }
 
     async fn list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
-        self.authorize("list", at)?;
+        self.api.authorize(&self.user, &selective("list", at, &options.fields))?;
         let query = list_query(options);
         self.api.fresh(query.needs()).await?;
         let page = self.api.list(at, &query)?;
@@ -109,7 +121,7 @@ impl Transport for InProcess {
     }
 
     async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
-        self.authorize("watch", at)?;
+        self.api.authorize(&self.user, &selective("watch", at, &options.fields))?;
         let query = WatchQuery { list: list_query(options), bookmarks: true, initial: None };
         self.api.fresh(query.needs()).await?;
         let events = self.api.watch(at, &query)?;
@@ -124,7 +136,7 @@ impl Transport for InProcess {
         let value = if at.subresource.is_some() {
             self.api.create_sub(&self.user, at, body, &write_query(options)).await?.0
         } else if kind.storage_prefix.is_none() {
-            self.api.review(&self.user, kind, at.namespace.as_deref(), &body)?
+            self.api.review(&self.user, kind, at.namespace.as_deref(), &body).await?
         } else {
             return Ok(self.api.create(&self.user, at, body, &write_query(options)).await?.object);
         };

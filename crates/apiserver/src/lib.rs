@@ -13,7 +13,9 @@
 //! Start reading at `api.rs`, then `write.rs`.
 
 mod admission;
+mod aggregation;
 mod api;
+mod audit;
 mod authn;
 mod authz;
 mod bootstrap;
@@ -22,7 +24,9 @@ mod decode;
 mod definitions;
 mod delete;
 mod discovery;
+mod egress;
 mod expiry;
+mod flow;
 mod health;
 mod http;
 mod impersonate;
@@ -31,6 +35,7 @@ mod node_proxy;
 mod read;
 mod registry;
 mod reviews;
+mod security;
 mod server;
 mod servers;
 mod subresources;
@@ -41,9 +46,11 @@ mod webhook;
 mod write;
 
 pub use api::Api;
+pub use audit::AuditOptions;
 pub use http::Body;
 pub use inprocess::InProcess;
 pub use node_proxy::NodeProxy;
+pub use security::{OidcOptions, Security, SecurityError};
 pub use server::{Config, Server, StartError};
 pub use servers::SERVER_RECORDS;
 pub use user::User;

@@ -63,7 +63,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 
 impl Api {
     /// POST of a review: the review with its status.
-    pub(crate) fn review(
+    pub(crate) async fn review(
         &self,
         user: &User,
         kind: &Kind,
@@ -83,7 +83,7 @@ impl Api {
         }
         let status = match kind.kind.as_str() {
             "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
-            "TokenReview" => self.token_review(&spec),
+            "TokenReview" => self.token_review(&spec).await,
             "SelfSubjectAccessReview" => self.access(user, &spec, None),
             "SubjectAccessReview" => self.access(&subject(&spec), &spec, None),
             "LocalSubjectAccessReview" => self.access(&subject(&spec), &spec, namespace),
@@ -99,13 +99,13 @@ impl Api {
         Ok(review)
     }
 
-    fn token_review(&self, spec: &Value) -> Value {
+    async fn token_review(&self, spec: &Value) -> Value {
         let audiences: Vec<String> = match spec["audiences"].as_array() {
             Some(given) if !given.is_empty() => given.iter().filter_map(Value::as_str).map(Into::into).collect(),
             _ => self.audiences(),
         };
-        match self.token_user(text(spec, "token"), &audiences) {
-            Ok(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+        match self.token_user(text(spec, "token"), &audiences).await {
+            Ok(known) => json!({"authenticated": true, "user": user_info(&known.user), "audiences": known.audiences}),
             Err(_) => json!({"user": {}, "error": "invalid bearer token"}),
         }
     }
@@ -113,6 +113,7 @@ impl Api {
     fn access(&self, user: &User, spec: &Value, namespace: Option<&str>) -> Value {
         let resource = &spec["resourceAttributes"];
         let path = &spec["nonResourceAttributes"];
+        let fields = selected(&resource["fieldSelector"]);
         let wanted = if resource.is_object() {
             Attributes {
                 verb: text(resource, "verb"),
@@ -121,18 +122,42 @@ impl Api {
                 subresource: text(resource, "subresource"),
                 namespace: namespace.unwrap_or_else(|| text(resource, "namespace")),
                 name: text(resource, "name"),
+                fields: &fields,
                 ..Attributes::default()
             }
         } else {
             Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
         };
-        if self.may(user, &wanted) { json!({"allowed": true}) } else { json!({"allowed": false}) }
+        match self.decide(user, &wanted) {
+            Ok(()) => json!({"allowed": true}),
+            Err(reason) if reason.is_empty() => json!({"allowed": false}),
+            Err(reason) => json!({"allowed": false, "reason": reason}),
+        }
     }
 
     fn rules(&self, user: &User, namespace: &str) -> Value {
         let all = self.rbac.load().rules_for(&user.name, &user.groups, namespace);
         let (paths, resources): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| !r.non_resource_urls.is_empty());
-        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+        let mut rules = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+        if crate::authz::node_of(user).is_some() {
+            rules["incomplete"] = true.into();
+            rules["evaluationError"] = "node authorizer does not support user rule resolution".into();
+        }
+        rules
+    }
+}
+
+/// What a review's field selector demands of single fields.
+fn selected(selector: &Value) -> Vec<(String, bool, String)> {
+    let requirements = selector["requirements"].as_array().cloned().unwrap_or_default();
+    let one = |r: &Value| match (r["values"].as_array()?.as_slice(), text(r, "operator")) {
+        ([value], "In") => Some((text(r, "key").to_owned(), true, value.as_str()?.to_owned())),
+        ([value], "NotIn") => Some((text(r, "key").to_owned(), false, value.as_str()?.to_owned())),
+        _ => None,
+    };
+    match text(selector, "rawSelector") {
+        "" => requirements.iter().filter_map(one).collect(),
+        raw => object::FieldSelector::parse(raw).unwrap_or_default().terms,
     }
 }
 

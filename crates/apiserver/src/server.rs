@@ -12,7 +12,7 @@ use futures::FutureExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, header};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use object::Status;
@@ -24,13 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::addresses::Addresses;
+use crate::aggregation::Aggregation;
 use crate::api::Api;
 use crate::definitions::Definitions;
 use crate::discovery::Documents;
-use crate::http::{Body, Service, failure, incoming};
+use crate::egress::Egress;
+use crate::flow::Flow;
+use crate::http::{Body, Peer, Service, failure, incoming};
 use crate::inprocess::InProcess;
 use crate::node_proxy::NodeProxy;
 use crate::registry::Registry;
+use crate::security::{Security, SecurityError};
 use crate::servers;
 use crate::user::User;
 use crate::{bootstrap, expiry};
@@ -53,6 +57,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The way to the kubelets.
     pub nodes: Option<Arc<dyn NodeProxy>>,
+    /// Whom to believe besides certificates and service accounts, and what to write down.
+    pub security: Security,
 }
 
 /// Why the server cannot start.
@@ -73,6 +79,9 @@ pub enum StartError {
     /// The service network is no network.
     #[error("not an IPv4 network for services: {0:?}")]
     ServiceCidr(String),
+    /// A file or flag of authentication or audit.
+    #[error("cannot use the security settings")]
+    Security(#[from] SecurityError),
     /// The first objects could not be written.
     #[error("cannot write the cluster's first objects")]
     Bootstrap(#[source] Status),
@@ -86,6 +95,13 @@ pub struct Server {
 
 /// How long a connection may take to finish its requests at shutdown, and a client to say hello.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be without a whole request head: upstream's idle timeout.
+const IDLE: Duration = Duration::from_secs(90);
+/// Heads are not larger than this.
+const MOST_HEADER_BYTES: u32 = 256 << 10;
+/// Requests at a time on one connection: a kubelet watches each secret of its pods.
+const MOST_STREAMS: u32 = 1000;
 
 impl Server {
     /// Binds, writes what every cluster begins with, and serves in a task of `tasks` until its token is cancelled.
@@ -105,7 +121,9 @@ impl Server {
         names.sort();
         names.dedup();
         let serving = config.pki.server("apiserver", "kube-apiserver", &names)?;
-        let tls = pki::server_config(&serving, config.pki.client_ca.certificate_pem())?;
+        let pki = &config.pki;
+        let trusted = format!("{}\n{}", pki.client_ca.certificate_pem(), pki.front_proxy_ca.certificate_pem());
+        let tls = pki::server_config(&serving, &trusted)?;
         let api = Arc::new(Api {
             store: config.store,
             pki: config.pki,
@@ -115,6 +133,11 @@ impl Server {
             addresses,
             registry: Registry::default(),
             documents: Documents::default(),
+            authn: config.security.authenticators()?,
+            egress: Egress::default(),
+            aggregation: Aggregation::default(),
+            audit: config.security.audit(tasks)?,
+            flow: Flow::default(),
             issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
             advertise: config.advertise,
             port: address.port(),
@@ -126,6 +149,9 @@ impl Server {
         tasks.spawn("custom resources", definitions.follow(token.clone()));
         tasks.spawn("admission webhooks", api.clone().follow_hooks(token.clone()));
         tasks.spawn("admission policies", api.clone().follow_policies(token.clone()));
+        api.reload_flows();
+        tasks.spawn("priority and fairness", api.clone().follow_flows(token.clone()));
+        tasks.spawn("apiservices", api.clone().follow_apiservices(token.clone()));
         tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
         tasks.spawn("first namespaces", bootstrap::keep_namespaces(api.clone(), token.clone()));
         if servers::is_shared(&api) {
@@ -169,7 +195,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, 
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let serving = serve(stream, tls.clone(), service.clone(), requests.clone(), token.clone());
+                    let serving = serve(stream, peer, tls.clone(), service.clone(), requests.clone(), token.clone());
                     connections.spawn(async move {
                         if let Err(error) = serving.await {
                             tracing::debug!(%peer, %error, "a connection ended");
@@ -196,6 +222,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, 
 
 async fn serve(
     stream: TcpStream,
+    peer: SocketAddr,
     tls: TlsAcceptor,
     service: Arc<Service>,
     requests: TaskTracker,
@@ -205,11 +232,16 @@ async fn serve(
     let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let (_, session) = stream.get_ref();
     let identity = session.peer_certificates().and_then(|c| c.first()).and_then(pki::identity);
-    let answer = service_fn(move |request: Request<Incoming>| {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
         let (service, requests, identity) = (service.clone(), requests.clone(), identity.clone());
         async move { Ok::<_, std::convert::Infallible>(answer(service, &requests, identity, request).await) }
     });
-    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Who dribbles, or says nothing, is let go.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE).keep_alive_timeout(PATIENCE);
+    builder.http2().max_header_list_size(MOST_HEADER_BYTES).max_concurrent_streams(MOST_STREAMS);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     let graceful = GracefulShutdown::new();
     let watched = graceful.watch(connection);

@@ -8,6 +8,7 @@ use object::patch;
 use object::{Gvr, Object, Reason, Status};
 use serde_json::{Value, json};
 
+use crate::admission::node_restriction::{self, Write};
 use crate::api::{Api, not_allowed};
 use crate::decode;
 use crate::delete::{DeleteRequest, Deleted};
@@ -266,6 +267,16 @@ impl Api {
     ) -> Result<(Value, u16), Status> {
         let value = decode::parse(body.bytes, body.content_type)?.value;
         let name = at.name.as_deref().unwrap_or("");
+        let write = Write {
+            group: &at.gvr.group,
+            resource: &at.gvr.resource,
+            subresource: at.subresource.as_deref().unwrap_or(""),
+            name,
+            namespace: at.namespace.as_deref().unwrap_or(""),
+            new: Some(&value),
+            old: None,
+        };
+        node_restriction::check(self, user, &write)?;
         match (at.gvr.resource.as_str(), at.subresource.as_deref()) {
             ("pods", Some("binding")) => self.bind(user, at, name, &value, query).await,
             ("pods", Some("eviction")) => self.evict(user, at, &value).await,

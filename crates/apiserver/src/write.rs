@@ -229,7 +229,7 @@ impl Api {
         query.track(kind, Part::Main, None, &mut value);
         self.check(kind, &value, None, Part::Main)?;
         admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
-        let mut charges = admission::created(self, kind, &value)?;
+        let mut charges = admission::created(self, user, kind, &value)?;
         warnings.extend((kind.rules.warnings)(&value, None));
         let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
         let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
@@ -256,7 +256,7 @@ impl Api {
                 // Another write was charged meanwhile: there may still be enough.
                 Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
                     self.fresh(None).await?;
-                    charges = admission::created(self, kind, &value)?;
+                    charges = admission::created(self, user, kind, &value)?;
                 }
                 Err(StoreError::Conflict { key, .. }) if &*key == GUARD => return Ok(None),
                 Err(StoreError::Conflict { .. }) => {
@@ -420,6 +420,7 @@ impl Api {
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         self.check(kind, new, Some(old), part)?;
+        admission::updated(self, user, kind, part, new, old)?;
         if let Some(admitted) = &admitted {
             admission::validate(self, admitted, new, old, &mut warnings).await?;
         }
@@ -435,7 +436,7 @@ impl Api {
             return Ok(Committed::Done(served(kind, Arc::new(draft.seal(current.mod_revision))), warnings));
         }
         let mut charges = match part {
-            Part::Main | Part::Special => admission::updated(self, kind, new, old)?,
+            Part::Main | Part::Special => admission::charged(self, kind, new, old)?,
             Part::Status | Part::Finalize | Part::Approval | Part::Binding => admission::Charges::default(),
         };
         // The last finalizer of an object that waits for its deletion went away.

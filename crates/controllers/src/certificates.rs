@@ -1,98 +1,172 @@
-//! Certificate signing requests that were approved are signed, for upstream's own signers.
+//! CertificateSigningRequests: kubelets' are approved when an access review says so, approved ones of Kubernetes' own signers are
+//! signed, old ones are removed.
 
-use std::sync::Arc;
+pub mod approving;
+pub mod cleaning;
+pub mod signing;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use object::Object;
+use pki::csr::Request;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
-use crate::kinds::CERTIFICATE_SIGNING_REQUESTS;
-use crate::plan::Op;
-use crate::world::World;
-use crate::{Controller, Plan, Signing};
+/// The service account of all three.
+const NAME: &str = "certificate-controller";
 
-/// The controller.
-pub static CONTROLLER: Controller = Controller {
-    name: "certificate-controller",
-    of: &CERTIFICATE_SIGNING_REQUESTS,
-    owns: &[],
-    watches: &[],
-    reads: &[],
-    workers: 1,
-    reconcile,
-    gone: crate::controller::nothing,
-};
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
-/// A year, unless the request asks for less.
-const SECONDS: u64 = 365 * 86_400;
-
-#[derive(Deserialize, Default)]
+/// What these controllers read of a request.
+#[derive(Deserialize, Default, Clone)]
 #[serde(default)]
 struct View {
     spec: Spec,
-    status: Status,
+    status: State,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, Clone)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
     request: String,
     signer_name: String,
     usages: Vec<String>,
     expiration_seconds: Option<u64>,
+    username: String,
+    uid: String,
+    groups: Vec<String>,
+    extra: Option<serde_json::Value>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, Clone)]
 #[serde(default)]
-struct Status {
+struct State {
     certificate: String,
-    conditions: Vec<Value>,
+    conditions: Vec<Condition>,
 }
 
-/// The usages that a signer allows, and the one that it insists on; none for signers that are not ours.
-fn allowed(signer: &str) -> Option<(&'static [&'static str], &'static str)> {
-    const CLIENT: &[&str] = &["digital signature", "key encipherment", "client auth"];
-    const SERVER: &[&str] = &["digital signature", "key encipherment", "server auth"];
+#[derive(Deserialize, Default, Clone)]
+#[serde(rename_all = "camelCase", default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    last_update_time: Option<String>,
+}
+
+impl View {
+    fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.status.conditions.iter().find(|c| c.kind == kind)
+    }
+
+    fn is_issued(&self) -> bool {
+        !self.status.certificate.is_empty()
+    }
+}
+
+/// What a signer demands of a request, in upstream's words when it is not met. `None` for signers that are not Kubernetes' own.
+fn check(signer: &str, request: &Request, usages: &[String]) -> Option<Result<(), String>> {
     match signer {
-        "kubernetes.io/kube-apiserver-client" | "kubernetes.io/kube-apiserver-client-kubelet" => {
-            Some((CLIENT, "client auth"))
-        }
-        "kubernetes.io/kubelet-serving" => Some((SERVER, "server auth")),
+        CLIENT => Some(client(usages)),
+        KUBELET_CLIENT => Some(kubelet_client(request, usages)),
+        KUBELET_SERVING => Some(kubelet_serving(request, usages)),
         _ => None,
     }
 }
 
-fn reconcile(object: &Arc<Object>, world: &World) -> Plan {
-    let mut plan = Plan::none();
-    let Ok(view) = object.view::<View>() else { return plan };
-    let has = |kind: &str| view.status.conditions.iter().any(|c| c["type"] == kind);
-    let waits = has("Approved") && !has("Denied") && !has("Failed") && view.status.certificate.is_empty();
-    let Some((usages, needed)) = allowed(&view.spec.signer_name).filter(|_| waits) else { return plan };
-    let Some(sign) = &world.options().sign else { return plan };
-    let asked = &view.spec.usages;
-    let outcome = if !asked.iter().all(|u| usages.contains(&u.as_str())) || !asked.iter().any(|u| u == needed) {
-        Err("the usages do not fit the signer".to_owned())
-    } else {
-        let pem = STANDARD.decode(&view.spec.request).unwrap_or_default();
-        sign(&Signing {
-            signer: &view.spec.signer_name,
-            request: &String::from_utf8_lossy(&pem),
-            usages: asked,
-            seconds: view.spec.expiration_seconds.unwrap_or(SECONDS).min(SECONDS),
-        })
-    };
-    let status = match outcome {
-        Ok(certificate) => json!({"certificate": STANDARD.encode(certificate)}),
-        Err(why) => {
-            let mut conditions = view.status.conditions.clone();
-            conditions
-                .push(json!({"type": "Failed", "status": "True", "reason": "SignerValidationFailure", "message": why,
-                "lastUpdateTime": world.stamp(), "lastTransitionTime": world.stamp()}));
-            json!({"conditions": conditions})
-        }
-    };
-    plan.push(Op::status(&CERTIFICATE_SIGNING_REQUESTS, object, json!({"status": status})));
-    plan
+fn client(usages: &[String]) -> Result<(), String> {
+    if let Some(other) =
+        usages.iter().find(|u| !matches!(u.as_str(), "digital signature" | "key encipherment" | "client auth"))
+    {
+        return Err(format!("invalid usage for client certificate: {other}"));
+    }
+    if usages.iter().any(|u| u == "client auth") {
+        return Ok(());
+    }
+    Err("missing required usage for client certificate: client auth".into())
+}
+
+fn of_node(request: &Request, usages: &[String], purpose: &str) -> Result<(), String> {
+    let has = |usage: &str| usages.iter().any(|u| u == usage);
+    let count = 2 + usize::from(has("key encipherment"));
+    if !(has("digital signature") && has(purpose) && usages.len() == count) {
+        let mut all = ["digital signature", "key encipherment", purpose];
+        all.sort_unstable();
+        return Err(format!("usages did not match [{}]", all.join(" ")));
+    }
+    if !request.common_name.starts_with("system:node:") {
+        return Err("subject common name does not begin with \"system:node:\"".into());
+    }
+    Ok(())
+}
+
+fn organization(request: &Request) -> Result<(), String> {
+    if request.organizations == ["system:nodes"] {
+        return Ok(());
+    }
+    Err("subject organization is not system:nodes".into())
+}
+
+fn kubelet_client(request: &Request, usages: &[String]) -> Result<(), String> {
+    organization(request)?;
+    let sans = [
+        (request.dns_names, "DNS subjectAltNames are not allowed"),
+        (request.emails, "Email subjectAltNames are not allowed"),
+        (request.addresses, "IP subjectAltNames are not allowed"),
+        (request.uris, "URI subjectAltNames are not allowed"),
+    ];
+    if let Some((_, why)) = sans.iter().find(|(count, _)| *count > 0) {
+        return Err((*why).into());
+    }
+    of_node(request, usages, "client auth")
+}
+
+fn kubelet_serving(request: &Request, usages: &[String]) -> Result<(), String> {
+    organization(request)?;
+    if request.dns_names == 0 && request.addresses == 0 {
+        return Err("DNS or IP subjectAltName is required".into());
+    }
+    if request.emails > 0 {
+        return Err("Email subjectAltNames are not allowed".into());
+    }
+    if request.uris > 0 {
+        return Err("URI subjectAltNames are not allowed".into());
+    }
+    of_node(request, usages, "server auth")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_signers_demand() {
+        let node = Request {
+            common_name: "system:node:n1".into(),
+            organizations: vec!["system:nodes".into()],
+            ..Request::default()
+        };
+        let check = |signer: &str, request: &Request, usages: &[&str], wanted: Result<(), &str>| {
+            let usages: Vec<String> = usages.iter().map(|u| (*u).to_owned()).collect();
+            let found = super::check(signer, request, &usages).unwrap();
+            assert_eq!(found, wanted.map_err(str::to_owned), "{signer} {usages:?}");
+        };
+        check(CLIENT, &node, &["client auth", "digital signature"], Ok(()));
+        check(CLIENT, &node, &["server auth"], Err("invalid usage for client certificate: server auth"));
+        check(CLIENT, &node, &[], Err("missing required usage for client certificate: client auth"));
+        check(KUBELET_CLIENT, &node, &["client auth", "digital signature"], Ok(()));
+        check(KUBELET_CLIENT, &node, &["client auth", "digital signature", "key encipherment"], Ok(()));
+        let named = Request { dns_names: 1, ..node.clone() };
+        check(KUBELET_CLIENT, &named, &["client auth"], Err("DNS subjectAltNames are not allowed"));
+        check(KUBELET_SERVING, &named, &["server auth", "digital signature"], Ok(()));
+        check(KUBELET_SERVING, &node, &["server auth"], Err("DNS or IP subjectAltName is required"));
+        let bob = Request { common_name: "bob".into(), ..named };
+        check(
+            KUBELET_SERVING,
+            &bob,
+            &["server auth", "digital signature"],
+            Err("subject common name does not begin with \"system:node:\""),
+        );
+        let masters = Request { organizations: vec!["system:nodes".into(), "system:masters".into()], ..node };
+        check(KUBELET_CLIENT, &masters, &["client auth"], Err("subject organization is not system:nodes"));
+        assert!(super::check("example.org/x", &bob, &[]).is_none());
+    }
 }

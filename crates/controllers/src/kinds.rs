@@ -30,7 +30,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    CERTIFICATE_SIGNING_REQUESTS = "certificates.k8s.io" / "v1" "certificatesigningrequests" "CertificateSigningRequest";
+    CERTIFICATE_REQUESTS = "certificates.k8s.io" / "v1" "certificatesigningrequests" "CertificateSigningRequest";
     CLUSTER_ROLES = "rbac.authorization.k8s.io" / "v1" "clusterroles" "ClusterRole";
     CONFIG_MAPS = "" / "v1" "configmaps" "ConfigMap";
     CONTROLLER_REVISIONS = "apps" / "v1" "controllerrevisions" "ControllerRevision";

@@ -15,7 +15,7 @@
 //! written) and the key comes again with back-off; the next reconciliation is told what failed ([`World::failure`]).
 //! A panic in one reconciliation is logged and that key comes again; nothing else stops.
 //!
-//! Two controllers are loops of their own, since they follow discovery: [`garbage`] and [`namespace`]. Their decisions are
+//! Three controllers are loops of their own, since they ask the API: [`garbage`], [`namespace`] and [`certificates::approving`]. Their decisions are
 //! pure too.
 //!
 //! Never: a write outside the runner's `execute` and those two loops; a decision that depends on what changed rather than
@@ -23,6 +23,7 @@
 //!
 //! Start reading at [`plan`], then `replicaset.rs`.
 
+pub mod bootstrap_signer;
 pub mod certificates;
 mod clusterrole;
 pub mod controller;
@@ -52,10 +53,13 @@ pub mod resourcequota;
 mod revisions;
 mod root_ca;
 pub mod runner;
+mod secrets;
 pub mod service_account;
 pub mod statefulset;
 #[cfg(test)]
 mod testing;
+pub mod token_cleaner;
+pub mod tokens;
 pub mod ttl_after_finished;
 pub mod views;
 pub mod world;
@@ -65,21 +69,7 @@ pub use plan::{Event, Op, Plan, Verb};
 pub use runner::{Identities, run};
 pub use world::World;
 
-/// A request for a certificate, as its signer gets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signing<'a> {
-    /// `kubernetes.io/kube-apiserver-client`.
-    pub signer: &'a str,
-    /// PEM.
-    pub request: &'a str,
-    /// `client auth` ...
-    pub usages: &'a [String],
-    /// For how long at most.
-    pub seconds: u64,
-}
-
-/// Signs: the certificate (PEM), or why not.
-pub type Sign = std::sync::Arc<dyn Fn(&Signing<'_>) -> Result<String, String> + Send + Sync>;
+use std::sync::Arc;
 
 /// How the controllers are set up.
 #[derive(Clone)]
@@ -88,21 +78,27 @@ pub struct Options {
     pub ca_pem: String,
     /// How long a node may be silent before it counts as unknown: 50 s (`--node-monitor-grace-period`).
     pub node_grace_seconds: i64,
-    /// Signs a certificate signing request; without it nobody does.
-    pub sign: Option<Sign>,
     /// Finished pods beyond this number are removed, oldest first: 12,500 (`--terminated-pod-gc-threshold`).
     pub terminated_pods: usize,
+    /// What tokens and certificates are signed with; without it none are.
+    pub keys: Option<Keys>,
 }
+
+/// The cluster's keys.
+#[derive(Clone)]
+pub struct Keys(pub Arc<pki::Pki>);
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ca_pem: String::new(), sign: None, node_grace_seconds: 50, terminated_pods: 12_500 }
+        Self { ca_pem: String::new(), node_grace_seconds: 50, terminated_pods: 12_500, keys: None }
     }
 }
 
 /// All controllers that the runner runs.
 pub static CONTROLLERS: &[&Controller] = &[
-    &certificates::CONTROLLER,
+    &bootstrap_signer::CONTROLLER,
+    &certificates::cleaning::CONTROLLER,
+    &certificates::signing::CONTROLLER,
     &clusterrole::CONTROLLER,
     &cronjob::CONTROLLER,
     &daemonset::CONTROLLER,
@@ -121,5 +117,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &root_ca::CONTROLLER,
     &service_account::CONTROLLER,
     &statefulset::CONTROLLER,
+    &token_cleaner::CONTROLLER,
+    &tokens::CONTROLLER,
     &ttl_after_finished::CONTROLLER,
 ];

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kinds::Kind;
 use crate::world::{Caches, World};
-use crate::{CONTROLLERS, Controller, Options, garbage, namespace, owner};
+use crate::{CONTROLLERS, Controller, Options, certificates, garbage, namespace, owner};
 
 mod execute;
 mod room;
@@ -36,6 +36,11 @@ pub async fn run(client: Client, identities: Identities, options: Options, token
     let collector = move || garbage::run(follow.clone(), writer.clone(), stop.clone()).boxed();
     let stop = tasks.token().clone();
     tasks.spawn("garbage-collector", restarted("garbage-collector", stop, collector));
+    let (follow, writer) = (client.clone(), identities("certificate-controller"));
+    let stop = tasks.token().clone();
+    let approver = move || certificates::approving::run(follow.clone(), writer.clone(), stop.clone()).boxed();
+    let stop = tasks.token().clone();
+    tasks.spawn("certificate-approver", restarted("certificate-approver", stop, approver));
     let (follow, writer) = (client, identities("namespace-controller"));
     let stop = tasks.token().clone();
     let emptier = move || namespace::run(follow.clone(), writer.clone(), stop.clone()).boxed();

@@ -85,6 +85,8 @@ pub(crate) struct Flags {
     /// Run no service proxy on this node.
     #[arg(long, env = "NAVARCH_DISABLE_KUBE_PROXY", action = ArgAction::SetTrue)]
     pub(crate) disable_kube_proxy: bool,
+    #[command(flatten)]
+    pub(crate) security: crate::security::Flags,
 }
 
 impl Flags {

@@ -6,6 +6,7 @@ mod flags;
 mod kubeconfig;
 mod local;
 mod node;
+mod security;
 mod server;
 mod snapshot;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -208,7 +209,9 @@ pub(crate) async fn start(
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         sockets: config.outside.clone().map(|o| Arc::new(o) as Arc<dyn dns::Sockets>),
     };
-    let (dns_client, stop) = (node_client("dns"), token.clone());
+    // What the service proxy may read is what names are made of; a node itself may not read all that.
+    let dns_client = server.client(apiserver::User::new("system:kube-proxy", &[]), "dns");
+    let stop = token.clone();
     if config.has_dns {
         tasks.spawn("dns", async move { report("dns", dns::run(dns_client, dns, stop).await) });
     }
@@ -224,6 +227,9 @@ pub(crate) async fn start(
     let serving = pki.server("kubelet", &format!("system:node:{}", config.node_name), &names)?;
     let tls = pki::server_config(&serving, pki.client_ca.certificate_pem())?;
     let root_dir = config.data_dir.join("agent/kubelet");
+    let marking = mark(server.client(apiserver::User::superuser(), "navarch"), config.node_name.clone(), config.labels);
+    let stop = token.clone();
+    tasks.spawn("node role", async move { stop.run_until_cancelled(marking).await.unwrap_or_default() });
     let kubelet = kubelet::Kubelet::new(kubelet::Config {
         node_name: config.node_name.clone(),
         client: node_client("kubelet"),
@@ -239,7 +245,7 @@ pub(crate) async fn start(
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: "/etc/resolv.conf".into(),
         max_pods: MAX_PODS,
-        labels: config.labels.clone(),
+        labels: BTreeMap::new(),
         taints: config.taints.clone(),
         cgroup_root: format!("/navarch-{}", config.node_name),
         pod_cidr: Some(pod_cidr.to_string()),
@@ -253,6 +259,17 @@ pub(crate) async fn start(
     let _ = local.kubelet.set(kubelet.server());
     tasks.spawn("kubelet", kubelet.start(token));
     Ok(())
+}
+
+/// Gives the node its labels once it is there: it may not say of itself that it is one of the control plane.
+async fn mark(client: client::Client, node: String, labels: BTreeMap<String, String>) {
+    let at = client::Resource::object(&object::Gvr::new("", "v1", "nodes"), None, &node);
+    let labels = serde_json::json!({"metadata": {"labels": labels}});
+    let mut backoff = base::Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    while let Err(error) = client.patch(&at, &client::Patch::Merge(labels.clone())).await {
+        tracing::debug!(node, %error, "the node is not there yet");
+        tokio::time::sleep(backoff.next_wait()).await;
+    }
 }
 
 /// A part that could not begin says so; the others go on.

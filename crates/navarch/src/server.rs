@@ -82,6 +82,7 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
         service_cidr: flags.service_cidr.clone(),
         cluster_domain: flags.cluster_domain.clone(),
         nodes: Some(local.clone()),
+        security: flags.security.settings()?,
     };
     let server = Arc::new(apiserver::Server::start(config, &mut tasks).await?);
     let admin = pki.client("admin", "system:admin", "system:masters")?;
@@ -174,11 +175,10 @@ fn start_control_plane(
     let user = apiserver::User::new("system:kube-controller-manager", &[]);
     let client = server.client(user, "kube-controller-manager");
     let for_identities = server.clone();
-    let identities: controllers::Identities =
-        Arc::new(move |name| for_identities.client(apiserver::User::service_account("kube-system", name), name));
+    let identities: controllers::Identities = Arc::new(move |name| for_identities.client(identity(name), name));
     let options = controllers::Options {
         ca_pem: pki.server_ca.certificate_pem().into(),
-        sign: Some(signer(pki)),
+        keys: Some(controllers::Keys(pki.clone())),
         ..Default::default()
     };
     let of = client.clone();
@@ -200,15 +200,12 @@ async fn lead<F: Future<Output = ()>>(
     }
 }
 
-/// Signs certificate requests with the authority that the signer stands for.
-fn signer(pki: &Arc<pki::Pki>) -> controllers::Sign {
-    let pki = pki.clone();
-    Arc::new(move |wanted| {
-        let serves = wanted.signer == "kubernetes.io/kubelet-serving";
-        let authority = if serves { &pki.server_ca } else { &pki.client_ca };
-        let signed = authority.sign_request(wanted.request, wanted.usages, wanted.seconds);
-        signed.map_err(|error| base::Chain(&error).to_string())
-    })
+/// Whose rights a controller has: its own account's, but for the one that makes accounts' tokens (as upstream).
+fn identity(controller: &str) -> apiserver::User {
+    match controller {
+        "tokens-controller" => apiserver::User::new("system:kube-controller-manager", &[]),
+        name => apiserver::User::service_account("kube-system", name),
+    }
 }
 
 /// What the store cannot know: which fields of an object can be selected on.

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
-use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::{PkiError, files};
@@ -54,21 +53,6 @@ pub struct Leaf {
     pub server: bool,
 }
 
-/// Whom a signing request (PEM) is for: its common name and organizations; `None` when it is no request, or one with several common
-/// names, which nobody could tell apart.
-pub fn requested_subject(request: &str) -> Option<(String, Vec<String>)> {
-    let (_, pem) = x509_parser::pem::parse_x509_pem(request.as_bytes()).ok()?;
-    let (_, request) = X509CertificationRequest::from_der(&pem.contents).ok()?;
-    let subject = &request.certification_request_info.subject;
-    let mut names = subject.iter_common_name();
-    let name = names.next().and_then(|n| n.as_str().ok()).unwrap_or("").to_owned();
-    if names.next().is_some() || pem.label != "CERTIFICATE REQUEST" {
-        return None;
-    }
-    let organizations = subject.iter_organization().map(|o| o.as_str().map(Into::into)).collect::<Result<_, _>>();
-    Some((name, organizations.ok()?))
-}
-
 /// Signs certificates.
 pub struct Authority {
     certificate: String,
@@ -110,9 +94,20 @@ impl Authority {
         Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     /// The authority's certificate, PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate
+    }
+
+    /// The authority's name as its certificates carry it, DER.
+    pub fn name(&self) -> Vec<u8> {
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        let parsed = der.ok().and_then(|der| Some(X509Certificate::from_der(&der).ok()?.1.subject().as_raw().to_vec()));
+        parsed.unwrap_or_default()
     }
 
     /// A fresh certificate.
@@ -132,36 +127,6 @@ impl Authority {
         valid_for(&mut params, LEAF_DAYS);
         let certificate = params.signed_by(&key, &self.issuer).map_err(operation())?;
         Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
-    }
-
-    /// Signs a request (PEM) for these usages (`client auth`), for `seconds`. The subject and names are the request's.
-    pub fn sign_request(&self, request: &str, usages: &[String], seconds: u64) -> Result<String, PkiError> {
-        // rcgen keeps one value of each part of a name: better no certificate than one that lacks a group.
-        if requested_subject(request).is_none_or(|(_, organizations)| organizations.len() > 1) {
-            let what = "subject that can be signed (one common name, one organization)";
-            return Err(PkiError::Malformed { path: "the signing request".into(), what });
-        }
-        let mut wanted =
-            CertificateSigningRequestParams::from_pem(request).map_err(failed("read the signing request"))?;
-        let params = &mut wanted.params;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages.clear();
-        params.extended_key_usages.clear();
-        for usage in usages {
-            match usage.as_str() {
-                "digital signature" => params.key_usages.push(KeyUsagePurpose::DigitalSignature),
-                "key encipherment" => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
-                "key agreement" => params.key_usages.push(KeyUsagePurpose::KeyAgreement),
-                "client auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth),
-                "server auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth),
-                _ => {}
-            }
-        }
-        params.use_authority_key_identifier_extension = true;
-        let now = OffsetDateTime::now_utc();
-        params.not_before = now - CLOCK_SKEW;
-        params.not_after = now + Duration::from_secs(seconds).min(DAY * LEAF_DAYS);
-        Ok(wanted.signed_by(&self.issuer).map_err(failed("sign the request"))?.pem())
     }
 
     /// The certificate in `<dir>/<name>.crt` and `.key` if it is ours, fits its key, still says this and has a third of its

@@ -1,22 +1,25 @@
 //! Certificates, keys and tokens of a cluster.
 //!
-//! One directory holds two authorities (one signs servers, one signs clients, so that no server certificate is ever taken
-//! for a user), the key that signs service account tokens, and leaf certificates, which are renewed when two thirds of
+//! One directory holds three authorities (one signs servers, one signs clients, one the proxies that speak for others, so that
+//! no certificate is ever taken for what it is not), the key that signs service account tokens, and leaf certificates, which are renewed when two thirds of
 //! their life are over. ECDSA P-256 everywhere.
 //!
 //! What belongs here: making, keeping and checking key material; rustls configurations; identities of peers. What does not:
 //! who may do what; sockets.
 
 mod authority;
+pub mod csr;
+mod der;
 mod files;
+pub mod jwt;
 mod shared;
 mod tls;
 mod tokens;
 
-pub use authority::{Authority, Leaf, Pair, requested_subject};
+pub use authority::{Authority, Leaf, Pair};
 pub use files::write_private;
 pub use shared::{Material, SealError, random_token};
-pub use tls::{Identity, client_config, identity, server_config};
+pub use tls::{Identity, client_config, credulous_client_config, identity, machine_authorities, server_config};
 pub use tokens::{Signer, TokenError};
 
 use std::io;
@@ -58,6 +61,9 @@ pub enum PkiError {
     Tls(#[from] rustls::Error),
 }
 
+/// The name in the certificates of proxies that may speak for others.
+pub const FRONT_PROXY: &str = "system:auth-proxy";
+
 /// The key material of a cluster's servers.
 pub struct Pki {
     dir: PathBuf,
@@ -65,6 +71,8 @@ pub struct Pki {
     pub server_ca: Authority,
     /// Signs client certificates: users, nodes, components.
     pub client_ca: Authority,
+    /// Signs the certificates of proxies that have checked their user themselves (`--requestheader-client-ca-file`).
+    pub front_proxy_ca: Authority,
     /// Signs and checks service account tokens.
     pub tokens: Signer,
 }
@@ -77,6 +85,7 @@ impl Pki {
             dir: dir.to_owned(),
             server_ca: Authority::load_or_create(dir, "server-ca", "navarch-server-ca")?,
             client_ca: Authority::load_or_create(dir, "client-ca", "navarch-client-ca")?,
+            front_proxy_ca: Authority::load_or_create(dir, "request-header-ca", "navarch-request-header-ca")?,
             tokens: Signer::load_or_create(&dir.join("service-account.key"))?,
         })
     }
@@ -85,6 +94,12 @@ impl Pki {
     pub fn server(&self, name: &str, subject: &str, names: &[String]) -> Result<Pair, PkiError> {
         let leaf = Leaf { common_name: subject.into(), names: names.to_vec(), server: true, ..Leaf::default() };
         self.server_ca.keep(&self.dir, name, &leaf)
+    }
+
+    /// The certificate by which this server proves to extension API servers that it may speak for its users.
+    pub fn front_proxy(&self) -> Result<Pair, PkiError> {
+        let leaf = Leaf { common_name: FRONT_PROXY.into(), ..Leaf::default() };
+        self.front_proxy_ca.keep(&self.dir, "auth-proxy", &leaf)
     }
 
     /// The client certificate `name` of this user in this group.
@@ -157,28 +172,8 @@ mod tests {
         let admin = pki.client("admin", "kubernetes-admin", "system:masters").unwrap();
         let der = admin.certificate_der().unwrap();
         let who = identity(&der).unwrap();
-        assert_eq!(
-            (who.user.as_str(), who.groups.as_slice()),
-            ("kubernetes-admin", &["system:masters".to_owned()][..])
-        );
-        assert_eq!(who.fingerprint.len(), 64);
-    }
-    #[test]
-    fn a_request_is_signed() {
-        let dir = tempfile::tempdir().unwrap();
-        let pki = Pki::load_or_create(dir.path()).unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "joe");
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, "devs");
-        let request = params.serialize_request(&key).unwrap().pem().unwrap();
-        assert_eq!(requested_subject(&request), Some(("joe".into(), vec!["devs".into()])));
-        let certificate = pki.client_ca.sign_request(&request, &["client auth".into()], 600).unwrap();
-        let pair = Pair { certificate, key: key.serialize_pem() };
-        let who = identity(&pair.certificate_der().unwrap()).unwrap();
-        assert_eq!((who.user.as_str(), who.groups.as_slice()), ("joe", &["devs".to_owned()][..]));
-        assert!(client_config(pki.server_ca.certificate_pem(), Some(&pair)).is_ok());
-        assert!(pki.client_ca.sign_request("nonsense", &[], 600).is_err());
+        assert_eq!((who.user.as_str(), who.groups), ("kubernetes-admin", vec!["system:masters".to_owned()]));
+        assert_eq!((who.issuer, who.fingerprint.len()), (pki.client_ca.name(), 64));
+        assert_ne!(pki.client_ca.name(), pki.front_proxy_ca.name());
     }
 }

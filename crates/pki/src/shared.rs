@@ -17,7 +17,15 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::{Pki, PkiError, files};
 
 /// What servers share. Leaf certificates are each server's own.
-const FILES: [&str; 5] = ["server-ca.crt", "server-ca.key", "client-ca.crt", "client-ca.key", "service-account.key"];
+const FILES: [&str; 7] = [
+    "server-ca.crt",
+    "server-ca.key",
+    "client-ca.crt",
+    "client-ca.key",
+    "request-header-ca.crt",
+    "request-header-ca.key",
+    "service-account.key",
+];
 const VERSION: u8 = 1;
 const SALT: usize = 16;
 const ROUNDS: NonZeroU32 = NonZeroU32::new(200_000).expect("not zero");

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateDer;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{Pair, PkiError};
@@ -17,8 +19,10 @@ pub struct Identity {
     pub user: String,
     /// The groups.
     pub groups: Vec<String>,
-    /// SHA-256 of the certificate in hexadecimal digits.
+    /// SHA-256 of the certificate, in hexadecimal: which credential it was.
     pub fingerprint: String,
+    /// The name of the authority that signed it, DER.
+    pub issuer: Vec<u8>,
 }
 
 fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
@@ -65,6 +69,65 @@ pub fn client_config(server_ca: &str, pair: Option<&Pair>) -> Result<ClientConfi
     })
 }
 
+/// Believes whoever answers, and shows `pair`: only where an administrator has said so (`insecureSkipTLSVerify`).
+pub fn credulous_client_config(pair: &Pair) -> Result<ClientConfig, PkiError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (chain, key) = material(pair)?;
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)));
+    Ok(builder.with_client_auth_cert(chain, key)?)
+}
+
+/// Believes any certificate; signatures are still checked.
+#[derive(Debug)]
+struct Credulous(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Where Debian, Fedora and Alpine keep the machine's authorities.
+const MACHINE_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// The machine's own authorities, PEM; empty when it has none.
+pub fn machine_authorities() -> String {
+    MACHINE_AUTHORITIES.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+}
+
 /// Who a (verified) certificate speaks for; `None` when it has no CN.
 pub fn identity(der: &CertificateDer<'_>) -> Option<Identity> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -73,5 +136,5 @@ pub fn identity(der: &CertificateDer<'_>) -> Option<Identity> {
     let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(Into::into).collect();
     let digest = ring::digest::digest(&ring::digest::SHA256, der);
     let fingerprint = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(Identity { user, groups, fingerprint })
+    Some(Identity { user, groups, fingerprint, issuer: certificate.issuer().as_raw().to_vec() })
 }

@@ -4,9 +4,11 @@
 //! rules current (the API server watches its own objects), the Node authorizer.
 
 mod bootstrap;
+mod escalation;
 mod index;
 mod rules;
 
 pub use bootstrap::bootstrap_objects;
+pub use escalation::{describe, missing};
 pub use index::{Index, aggregate};
-pub use rules::{Attributes, Rule, covers, denial};
+pub use rules::{Attributes, Rule, denial};

@@ -23,6 +23,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// URL path of a non-resource request.
     pub path: &'a str,
+    /// What the field selector demands: field, equal (or not), value.
+    pub fields: &'a [(String, bool, String)],
 }
 
 fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -50,11 +52,11 @@ pub struct Rule {
     pub non_resource_urls: Vec<String>,
 }
 
-fn has(list: &[String], wanted: &str) -> bool {
+pub(crate) fn has(list: &[String], wanted: &str) -> bool {
     list.iter().any(|l| l == "*" || l == wanted)
 }
 
-fn resource_matches(pattern: &str, resource: &str, subresource: &str) -> bool {
+pub(crate) fn resource_matches(pattern: &str, resource: &str, subresource: &str) -> bool {
     if pattern == "*" {
         return true;
     }
@@ -65,7 +67,7 @@ fn resource_matches(pattern: &str, resource: &str, subresource: &str) -> bool {
     }
 }
 
-fn path_matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn path_matches(pattern: &str, path: &str) -> bool {
     pattern == "*" || pattern == path || pattern.strip_suffix('*').is_some_and(|start| path.starts_with(start))
 }
 
@@ -82,54 +84,6 @@ impl Rule {
             && self.resources.iter().any(|r| resource_matches(r, wanted.resource, wanted.subresource))
             && (self.resource_names.is_empty() || self.resource_names.iter().any(|n| n == wanted.name))
     }
-}
-
-/// The first of `wanted` that `owned` does not cover; `None` when the owner of `owned` may grant all of it (the escalation check).
-pub fn covers(owned: &[Rule], wanted: &[Rule]) -> Option<Rule> {
-    let covered = |verb: &str, group: &str, resource: &str, name: &str, url: &str| {
-        owned.iter().any(|rule| {
-            if !has(&rule.verbs, verb) {
-                return false;
-            }
-            if !url.is_empty() {
-                return rule.non_resource_urls.iter().any(|p| path_matches(p, url));
-            }
-            let (left, right) = resource.split_once('/').unwrap_or((resource, ""));
-            let whole = resource == "*" && rule.resources.iter().any(|r| r == "*");
-            has(&rule.api_groups, group)
-                && (whole
-                    || (resource != "*"
-                        && rule.resources.iter().any(|r| r == resource || resource_matches(r, left, right))))
-                && (rule.resource_names.is_empty()
-                    || (!name.is_empty() && rule.resource_names.iter().any(|n| n == name)))
-        })
-    };
-    for rule in wanted {
-        let names = if rule.resource_names.is_empty() { vec![String::new()] } else { rule.resource_names.clone() };
-        for verb in &rule.verbs {
-            let urls = rule.non_resource_urls.iter().map(|url| (verb.as_str(), "", "", "", url.as_str()));
-            let resources = rule.api_groups.iter().flat_map(|group| {
-                let names = &names;
-                rule.resources.iter().flat_map(move |resource| {
-                    names.iter().map(move |name| (verb.as_str(), group.as_str(), resource.as_str(), name.as_str(), ""))
-                })
-            });
-            for (verb, group, resource, name, url) in urls.chain(resources) {
-                if !covered(verb, group, resource, name, url) {
-                    let list = |text: &str| if text.is_empty() { vec![] } else { vec![text.to_owned()] };
-                    let missing = Rule {
-                        verbs: vec![verb.into()],
-                        api_groups: if url.is_empty() { vec![group.into()] } else { vec![] },
-                        resources: list(resource),
-                        resource_names: list(name),
-                        non_resource_urls: list(url),
-                    };
-                    return Some(missing);
-                }
-            }
-        }
-    }
-    None
 }
 
 /// Upstream's words for a refusal, as they follow `... is forbidden: `.
@@ -190,21 +144,6 @@ mod tests {
         let urls = Rule { verbs: vec!["get".into()], non_resource_urls: vec!["/healthz/*".into()], ..Rule::default() };
         assert!(urls.allows(&Attributes { verb: "get", path: "/healthz/ping", ..Attributes::default() }));
         assert!(!urls.allows(&Attributes { verb: "get", path: "/metrics", ..Attributes::default() }));
-    }
-
-    #[test]
-    fn nobody_grants_more_than_they_have() {
-        let owned = [rule(&["get", "list"], &[""], &["pods", "configmaps"], &[])];
-        assert_eq!(covers(&owned, &[rule(&["get"], &[""], &["pods"], &["x"])]), None);
-        assert_eq!(
-            covers(&owned, &[rule(&["get"], &[""], &["pods", "secrets"], &[])]),
-            Some(rule(&["get"], &[""], &["secrets"], &[]))
-        );
-        assert!(covers(&owned, &[rule(&["*"], &[""], &["pods"], &[])]).is_some());
-        assert!(covers(&[rule(&["*"], &["*"], &["*"], &[])], &[rule(&["*"], &["*"], &["*"], &[])]).is_none());
-        assert!(
-            covers(&[rule(&["get"], &[""], &["pods"], &["x"])], &[rule(&["get"], &[""], &["pods"], &[])]).is_some()
-        );
     }
 
     #[test]

@@ -160,6 +160,7 @@ impl Host for Authorizer {
             ("serviceAccount", [namespace, name]) => next.user = User::service_account(namespace, name),
             ("check", [verb]) => {
                 let wanted = rbac::Attributes {
+                    fields: &[],
                     user: &self.user.name,
                     groups: &self.user.groups,
                     verb,

@@ -107,12 +107,6 @@ impl Query {
     }
 }
 
-/// The name in a field selector `metadata.name=x`: RBAC rules with resourceNames look at it.
-pub(super) fn name_selected(selector: &str) -> Option<String> {
-    let mut terms = selector.split(',').filter_map(|t| t.strip_prefix("metadata.name="));
-    terms.next().map(|name| name.trim_start_matches('=').to_owned())
-}
-
 /// A client's query in the kubelet's words: booleans of exec and attach are 1.
 pub(super) fn kubelet_query(query: &str) -> String {
     let mut parts: Vec<String> = Vec::new();

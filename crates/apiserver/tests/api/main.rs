@@ -4,10 +4,13 @@
 
 mod access;
 mod admission;
+mod aggregation;
+mod authn;
 mod bad_input;
 mod custom;
 mod deletion;
 mod encodings;
+mod guarded;
 mod kubectl;
 mod limits;
 mod objects;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use apiserver::{Config, Server, User};
+use apiserver::{Config, Security, Server, User};
 use base::Tasks;
 use client::{Client, Resource};
 use object::{Gvr, Object};
@@ -17,6 +17,7 @@ pub struct World {
     pub pki: Arc<pki::Pki>,
     /// As the superuser.
     pub client: Client,
+    pub store: Arc<dyn store::Backend>,
     tasks: Tasks,
     _dir: tempfile::TempDir,
 }
@@ -30,12 +31,18 @@ fn fields(object: &Object) -> BTreeMap<String, String> {
 impl World {
     /// A fresh cluster's server.
     pub async fn new() -> Self {
+        Self::with(Security::default()).await
+    }
+
+    /// A fresh cluster's server with these security settings.
+    pub async fn with(security: Security) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pki = Arc::new(pki::Pki::load_or_create(&dir.path().join("pki")).unwrap());
         let store = store::Embedded::open(&dir.path().join("state"), store::Options { fields }).unwrap();
+        let store: Arc<dyn store::Backend> = Arc::new(store);
         let mut tasks = Tasks::new(&CancellationToken::new());
         let config = Config {
-            store: Arc::new(store),
+            store: store.clone(),
             pki: pki.clone(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             advertise: Ipv4Addr::LOCALHOST,
@@ -43,10 +50,11 @@ impl World {
             service_cidr: "10.43.0.0/16".into(),
             cluster_domain: "cluster.local".into(),
             nodes: None,
+            security,
         };
         let server = Server::start(config, &mut tasks).await.unwrap();
         let client = server.client(User::superuser(), "test");
-        Self { server, pki, client, tasks, _dir: dir }
+        Self { server, pki, client, store, tasks, _dir: dir }
     }
 
     /// In-process requests of `user`.

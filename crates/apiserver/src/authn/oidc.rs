@@ -1,0 +1,239 @@
+//! OpenID Connect (`--oidc-*`): tokens of one configured issuer, checked against the keys that it publishes. Only the issuer's own
+//! documents are fetched, and only for tokens that name it; a token says nothing about where to look.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::CREDENTIAL;
+use crate::egress::{Egress, EgressError, Target};
+use crate::user::User;
+
+/// The issuer, and how its claims are read.
+#[derive(Clone, Debug, Default)]
+pub struct OidcOptions {
+    /// `https://...`: whom tokens must be from (`--oidc-issuer-url`).
+    pub issuer: String,
+    /// Whom tokens must be for (`--oidc-client-id`).
+    pub client_id: String,
+    /// The issuer's authorities, PEM; the machine's own when not given (`--oidc-ca-file`).
+    pub ca_file: Option<PathBuf>,
+    /// The claim that is the user's name; `sub` when empty (`--oidc-username-claim`).
+    pub username_claim: String,
+    /// What is put before the name: `-` is nothing; when empty, the issuer and `#`, unless the claim is `email` (`--oidc-username-prefix`).
+    pub username_prefix: String,
+    /// The claim that lists groups, if any (`--oidc-groups-claim`).
+    pub groups_claim: String,
+    /// What is put before each group (`--oidc-groups-prefix`).
+    pub groups_prefix: String,
+    /// Claims that a token must have (`--oidc-required-claim`).
+    pub required_claims: Vec<(String, String)>,
+    /// Accepted signatures; RS256 when empty (`--oidc-signing-algs`).
+    pub algorithms: Vec<String>,
+}
+
+/// Why a token is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OidcError {
+    #[error("the issuer's keys cannot be had")]
+    Keys(#[source] EgressError),
+    #[error("the issuer's documents are wrong: {0}")]
+    Documents(&'static str),
+    #[error("the token does not hold")]
+    Token(#[from] pki::TokenError),
+    #[error("the token's claims do not fit: {0}")]
+    Claims(String),
+}
+
+/// Documents of an issuer are small.
+const MOST_BYTES: usize = 1 << 20;
+/// Keys are fetched again at most so often, however many tokens come with unknown ones.
+const PAUSE: Duration = Duration::from_secs(10);
+const LEEWAY_SECONDS: i64 = 10;
+
+/// One issuer's tokens.
+pub(crate) struct Oidc {
+    options: OidcOptions,
+    tls: Arc<rustls::ClientConfig>,
+    keys: ArcSwap<Vec<Value>>,
+    /// When keys were last asked for.
+    asked: Mutex<Option<Instant>>,
+}
+
+impl Oidc {
+    /// Checks the options and reads the authorities; the error says what is wrong.
+    pub(crate) fn new(mut options: OidcOptions) -> Result<Self, String> {
+        if !options.issuer.starts_with("https://") {
+            return Err(format!("'oidc-issuer-url' ({:?}) has invalid scheme, require 'https'", options.issuer));
+        }
+        if options.client_id.is_empty() {
+            return Err("oidc-issuer-url and oidc-client-id must be specified together".into());
+        }
+        if options.algorithms.is_empty() {
+            options.algorithms.push("RS256".into());
+        }
+        if options.username_claim.is_empty() {
+            options.username_claim = "sub".into();
+        }
+        options.username_prefix = match options.username_prefix.as_str() {
+            "-" => String::new(),
+            "" if options.username_claim != "email" => format!("{}#", options.issuer),
+            prefix => prefix.to_owned(),
+        };
+        let ca = match &options.ca_file {
+            Some(path) => std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?,
+            None => pki::machine_authorities(),
+        };
+        let mut tls = pki::client_config(&ca, None).map_err(|e| base::Chain(&e).to_string())?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { options, tls: Arc::new(tls), keys: ArcSwap::default(), asked: Mutex::default() })
+    }
+
+    /// True when the token says that it is of this issuer.
+    pub(crate) fn issued(&self, token: &str) -> bool {
+        pki::jwt::peek(token).is_some_and(|claims| claims["iss"] == self.options.issuer.as_str())
+    }
+
+    /// The user of a token.
+    pub(crate) async fn user(&self, egress: &Egress, token: &str) -> Result<User, OidcError> {
+        let claims = match self.verify(token) {
+            // A key that is not known may be a new one.
+            Err(pki::TokenError::OtherKey) => {
+                self.refresh(egress).await?;
+                self.verify(token)?
+            }
+            outcome => outcome?,
+        };
+        self.read(&claims, base::time::now_seconds())
+    }
+
+    fn verify(&self, token: &str) -> Result<Value, pki::TokenError> {
+        pki::jwt::verify(token, &self.keys.load(), &self.options.algorithms)
+    }
+
+    async fn refresh(&self, egress: &Egress) -> Result<(), OidcError> {
+        let mut asked = self.asked.lock().await;
+        if asked.is_some_and(|at| at.elapsed() < PAUSE) {
+            return Ok(());
+        }
+        *asked = Some(Instant::now());
+        let well_known = format!("{}/.well-known/openid-configuration", self.options.issuer.trim_end_matches('/'));
+        let document = self.fetch(egress, &well_known).await?;
+        if document["issuer"] != self.options.issuer.as_str() {
+            return Err(OidcError::Documents("they name another issuer"));
+        }
+        let keys = self.fetch(egress, document["jwks_uri"].as_str().unwrap_or("")).await?;
+        self.keys.store(Arc::new(keys["keys"].as_array().cloned().unwrap_or_default()));
+        Ok(())
+    }
+
+    async fn fetch(&self, egress: &Egress, url: &str) -> Result<Value, OidcError> {
+        let url: http::Uri = url.parse().map_err(|_| OidcError::Documents("an address is malformed"))?;
+        let (Some("https"), Some(host)) = (url.scheme_str(), url.host()) else {
+            return Err(OidcError::Documents("an address is not https"));
+        };
+        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let address = format!("{host}:{}", url.port_u16().unwrap_or(443));
+        let to = Target { address, name, tls: self.tls.clone() };
+        let path = url.path_and_query().map_or("/", |p| p.as_str());
+        let body = egress.get(&to, path, &[], MOST_BYTES).await.map_err(OidcError::Keys)?;
+        serde_json::from_slice(&body).map_err(|_| OidcError::Documents("one is no JSON"))
+    }
+
+    fn read(&self, claims: &Value, now: i64) -> Result<User, OidcError> {
+        let options = &self.options;
+        let bad = |why: String| Err(OidcError::Claims(why));
+        if claims["iss"] != options.issuer.as_str() {
+            return bad("another issuer".into());
+        }
+        let is_for = |audience: &Value| audience == options.client_id.as_str();
+        if !is_for(&claims["aud"]) && !claims["aud"].as_array().is_some_and(|all| all.iter().any(is_for)) {
+            return bad(format!("expected audience {:?} got {}", options.client_id, claims["aud"]));
+        }
+        let seconds = |name: &str| claims[name].as_f64().map(|s| s as i64);
+        if seconds("exp").is_none_or(|exp| now > exp) {
+            return bad("token is expired".into());
+        }
+        if seconds("nbf").is_some_and(|nbf| nbf > now + LEEWAY_SECONDS) {
+            return bad("token is not valid yet".into());
+        }
+        for (claim, wanted) in &options.required_claims {
+            if claims[claim] != wanted.as_str() {
+                return bad(format!("required claim {claim} is not {wanted:?}"));
+            }
+        }
+        let Some(name) = claims[&options.username_claim].as_str().filter(|n| !n.is_empty()) else {
+            return bad(format!("claim {:?} is missing", options.username_claim));
+        };
+        if options.username_claim == "email" && claims.get("email_verified").is_some_and(|v| v != true) {
+            return bad("email not verified".into());
+        }
+        let mut user = User::new(&format!("{}{name}", options.username_prefix), &[]);
+        let groups = match claims.get(&options.groups_claim) {
+            Some(Value::String(one)) => vec![one.as_str()],
+            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+            Some(Value::Null) | None => Vec::new(),
+            Some(_) => return bad(format!("claim {:?} is no list of groups", options.groups_claim)),
+        };
+        for group in groups.into_iter().rev() {
+            user.groups.insert(0, format!("{}{group}", options.groups_prefix));
+        }
+        if let Some(id) = claims["jti"].as_str() {
+            user.extra.insert(CREDENTIAL.into(), vec![format!("JTI={id}")]);
+        }
+        Ok(user)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn oidc(change: impl FnOnce(&mut OidcOptions)) -> Oidc {
+        let mut options = OidcOptions {
+            issuer: "https://idp".into(),
+            client_id: "me".into(),
+            groups_claim: "groups".into(),
+            groups_prefix: "oidc:".into(),
+            ca_file: None,
+            ..OidcOptions::default()
+        };
+        change(&mut options);
+        Oidc::new(options).unwrap()
+    }
+
+    #[test]
+    fn claims_become_a_user() {
+        let claims = json!({"iss": "https://idp", "aud": ["me", "other"], "exp": 100, "sub": "jane", "email": "j@x", "groups": ["a", "b"]});
+        let user = oidc(|_| {}).read(&claims, 50).unwrap();
+        assert_eq!(user.name, "https://idp#jane");
+        assert_eq!(user.groups, ["oidc:a", "oidc:b", "system:authenticated"]);
+        assert_eq!(oidc(|o| o.username_claim = "email".into()).read(&claims, 50).unwrap().name, "j@x");
+        assert_eq!(oidc(|o| o.username_prefix = "-".into()).read(&claims, 50).unwrap().name, "jane");
+        let refused = |key: &str, value: Value| {
+            let mut claims = claims.clone();
+            claims[key] = value;
+            let oidc = oidc(|o| {
+                o.username_claim = "email".into();
+                o.required_claims = vec![("sub".into(), "jane".into())];
+            });
+            assert!(oidc.read(&claims, 50).is_err(), "{claims}");
+        };
+        refused("iss", "https://other".into());
+        refused("aud", "other".into());
+        refused("exp", 49.into());
+        refused("nbf", 100.into());
+        refused("sub", "bob".into());
+        refused("email", Value::Null);
+        refused("email_verified", false.into());
+        refused("groups", json!({"a": 1}));
+        assert!(Oidc::new(OidcOptions { issuer: "http://idp".into(), ..OidcOptions::default() }).is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! Who is who: tokens of every kind, proxies, and what is refused.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use apiserver::{OidcOptions, Security};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use client::Resource;
+use object::Gvr;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+use crate::world::{World, default_account};
+
+/// A connection of its own.
+pub async fn connect(
+    world: &World,
+    pair: Option<&pki::Pair>,
+) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let mut config = pki::client_config(world.pki.server_ca.certificate_pem(), pair).unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(world.server.address()).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    connector.connect(name, stream).await.unwrap()
+}
+
+/// A request over a connection of its own: code and body.
+pub async fn exchange(world: &World, pair: Option<&pki::Pair>, request: &str) -> (u16, String) {
+    let mut stream = connect(world, pair).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut reply = Vec::new();
+    let _ = stream.read_to_end(&mut reply).await;
+    let reply = String::from_utf8_lossy(&reply).into_owned();
+    let code = reply.split(' ').nth(1).and_then(|c| c.parse().ok()).unwrap_or(0);
+    (code, reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// Who the server takes the sender for; the code when it refuses.
+async fn whoami(world: &World, pair: Option<&pki::Pair>, headers: &str) -> Result<Value, u16> {
+    let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).to_string();
+    let request = format!(
+        "POST /apis/authentication.k8s.io/v1/selfsubjectreviews HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    );
+    let (code, body) = exchange(world, pair, &request).await;
+    let review: Value = serde_json::from_str(&body).map_err(|_| code)?;
+    if code == 201 { Ok(review["status"]["userInfo"].clone()) } else { Err(code) }
+}
+
+async fn bearer(world: &World, token: &str) -> Result<Value, u16> {
+    whoami(world, None, &format!("Authorization: Bearer {token}\r\n")).await
+}
+
+fn encoded(data: Value) -> Value {
+    let pairs = data.as_object().unwrap().iter();
+    pairs.map(|(k, v)| (k.clone(), Value::from(STANDARD.encode(v.as_str().unwrap())))).collect()
+}
+
+#[tokio::test]
+async fn tokens_from_a_file_and_of_joining_nodes() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "s3cret,jane,u1,\"dev,ops\"").unwrap();
+    let security = Security { token_auth_file: Some(file.path().into()), ..Security::default() };
+    let world = World::with(security).await;
+    let jane = bearer(&world, "s3cret").await.unwrap();
+    assert_eq!(jane, json!({"username": "jane", "uid": "u1", "groups": ["dev", "ops", "system:authenticated"]}));
+    assert_eq!(bearer(&world, "s3cres").await, Err(401));
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
+        "metadata": {"name": "bootstrap-token-abcdef", "namespace": "kube-system"},
+        "data": encoded(json!({"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"}))});
+    assert_eq!(bearer(&world, "abcdef.0123456789abcdef").await, Err(401), "not there yet");
+    world.create(secret).await.unwrap();
+    let node = bearer(&world, "abcdef.0123456789abcdef").await.unwrap();
+    assert_eq!(node["username"], "system:bootstrap:abcdef");
+    assert_eq!(node["groups"], json!(["system:bootstrappers", "system:authenticated"]));
+    assert_eq!(bearer(&world, "abcdef.0123456789abcdee").await, Err(401));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_in_a_secret_is_good_while_it_lies_there() {
+    let world = World::new().await;
+    default_account(&world).await;
+    let account = Resource::object(&Gvr::new("", "v1", "serviceaccounts"), Some("default"), "default");
+    let uid = world.get(&account).await.unwrap()["metadata"]["uid"].clone();
+    let of = "kubernetes.io/serviceaccount";
+    let claims = json!({"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:default:default", (format!("{of}/namespace")): "default",
+        (format!("{of}/secret.name")): "s", (format!("{of}/service-account.name")): "default", (format!("{of}/service-account.uid")): uid});
+    let token = world.pki.tokens.sign(&claims).unwrap();
+    assert_eq!(bearer(&world, &token).await, Err(401), "there is no such secret");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "s", "annotations": {"kubernetes.io/service-account.name": "default"}},
+        "data": encoded(json!({"token": token}))});
+    world.create(secret).await.unwrap();
+    let user = bearer(&world, &token).await.unwrap();
+    assert_eq!((&user["username"], &user["uid"]), (&json!("system:serviceaccount:default:default"), &uid));
+    let at = Resource::object(&Gvr::new("", "v1", "secrets"), Some("default"), "s");
+    let used = world.get(&at).await.unwrap()["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"].clone();
+    assert_eq!(used, base::time::now()[..10]);
+    world.client.delete(&at, &Default::default()).await.unwrap();
+    assert_eq!(bearer(&world, &token).await, Err(401));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_pods_token_names_its_node_and_goes_with_it() {
+    let world = World::new().await;
+    default_account(&world).await;
+    let nodes = Resource::collection(&Gvr::new("", "v1", "nodes"), None);
+    world
+        .client
+        .create(&nodes, &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}))
+        .await
+        .unwrap();
+    world.create(crate::world::pod_of("web", Some("n1"))).await.unwrap();
+    let account = Resource::object(&Gvr::new("", "v1", "serviceaccounts"), Some("default"), "default").sub("token");
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 3607, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "web"}}});
+    let issued = world.client.create(&account, &request).await.unwrap().value().unwrap();
+    let token = issued["status"]["token"].as_str().unwrap();
+    let user = bearer(&world, token).await.unwrap();
+    let extra = &user["extra"];
+    assert_eq!(extra["authentication.kubernetes.io/pod-name"], json!(["web"]));
+    assert_eq!(extra["authentication.kubernetes.io/node-name"], json!(["n1"]));
+    assert!(extra["authentication.kubernetes.io/credential-id"][0].as_str().unwrap().starts_with("JTI="));
+    let claims = pki::jwt::peek(token).unwrap();
+    let lasts = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+    assert!(lasts > 360 * 86_400 && claims["kubernetes.io"]["warnafter"].is_i64(), "{claims}");
+    let pod = Resource::object(&crate::world::pods(), Some("default"), "web");
+    let now = client::DeleteOptions { grace_period_seconds: Some(0), ..Default::default() };
+    world.client.delete(&pod, &now).await.unwrap();
+    assert_eq!(bearer(&world, token).await, Err(401));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_front_proxy_speaks_for_others() {
+    let world = World::new().await;
+    let claim =
+        "X-Remote-User: jane\r\nX-Remote-Group: dev\r\nX-Remote-Group: ops\r\nX-Remote-Extra-Scopes%2fof: a\r\n";
+    let proxy = world.pki.front_proxy().unwrap();
+    let jane = whoami(&world, Some(&proxy), claim).await.unwrap();
+    assert_eq!(jane["groups"], json!(["dev", "ops", "system:authenticated"]));
+    assert_eq!((&jane["username"], &jane["extra"]["scopes/of"]), (&json!("jane"), &json!(["a"])));
+    assert_eq!(whoami(&world, Some(&proxy), "").await, Err(401), "it names nobody");
+    let bob = world.pki.client("bob", "bob", "dev").unwrap();
+    let user = whoami(&world, Some(&bob), claim).await.unwrap();
+    assert_eq!(user["username"], "bob", "a user's certificate is no proxy's");
+    let leaf = pki::Leaf { common_name: "mallory".into(), ..Default::default() };
+    let other = world.pki.front_proxy_ca.issue(&leaf).unwrap();
+    assert_eq!(whoami(&world, Some(&other), claim).await, Err(401), "the name is not allowed");
+    world.stop().await;
+}
+
+/// An issuer on a loopback port: serves its two documents until it is dropped.
+async fn issuer(keys: Value, pki: &pki::Pki, tasks: &mut JoinSet<()>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let pair = pki.server("issuer", "issuer", &["127.0.0.1".into()]).unwrap();
+    let tls = pki::server_config(&pair, pki.client_ca.certificate_pem()).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let discovery = json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string();
+    tasks.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4096];
+            let count = stream.read(&mut request).await.unwrap_or(0);
+            let keys = keys.to_string();
+            let body = if request[..count].starts_with(b"GET /keys ") { &keys } else { &discovery };
+            let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(reply.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_openid_issuer_vouches_for_its_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let idp = pki::Pki::load_or_create(dir.path()).unwrap();
+    let mut tasks = JoinSet::new();
+    let url = issuer(idp.tokens.jwks(), &idp, &mut tasks).await;
+    let ca_file = dir.path().join("server-ca.crt");
+    let oidc = OidcOptions {
+        issuer: url.clone(),
+        client_id: "cluster".into(),
+        ca_file: Some(ca_file),
+        username_claim: "email".into(),
+        groups_claim: "groups".into(),
+        groups_prefix: "idp:".into(),
+        algorithms: vec!["ES256".into()],
+        ..OidcOptions::default()
+    };
+    let world = World::with(Security { oidc: Some(oidc), ..Security::default() }).await;
+    let ends = base::time::now_seconds() + 600;
+    let claims = |aud: &str, exp: i64| json!({"iss": url, "aud": aud, "exp": exp, "sub": "1", "email": "jane@example.org", "groups": ["dev"]});
+    let token = idp.tokens.sign(&claims("cluster", ends)).unwrap();
+    let user = bearer(&world, &token).await.unwrap();
+    assert_eq!(user, json!({"username": "jane@example.org", "groups": ["idp:dev", "system:authenticated"]}));
+    assert_eq!(bearer(&world, &idp.tokens.sign(&claims("other", ends)).unwrap()).await, Err(401));
+    assert_eq!(bearer(&world, &idp.tokens.sign(&claims("cluster", 1)).unwrap()).await, Err(401));
+    let forged = world.pki.tokens.sign(&claims("cluster", ends)).unwrap();
+    assert_eq!(bearer(&world, &forged).await, Err(401), "this cluster's key is not the issuer's");
+    let none = format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), token.split('.').nth(1).unwrap());
+    assert_eq!(bearer(&world, &none).await, Err(401));
+    world.stop().await;
+}

@@ -1,0 +1,92 @@
+//! Flags of authentication and audit, under the names that upstream's API server gives them.
+
+use std::path::PathBuf;
+
+use apiserver::{AuditOptions, OidcOptions, Security};
+use clap::Args;
+
+/// See each flag.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Security")]
+pub(crate) struct Flags {
+    /// File of static tokens: token,user,uid,"group1,group2" in each line.
+    #[arg(long, env = "NAVARCH_TOKEN_AUTH_FILE")]
+    token_auth_file: Option<PathBuf>,
+    /// OpenID issuer whose tokens are accepted; https only.
+    #[arg(long, env = "NAVARCH_OIDC_ISSUER_URL", requires = "oidc_client_id")]
+    oidc_issuer_url: Option<String>,
+    /// Client that OpenID tokens must be for.
+    #[arg(long, env = "NAVARCH_OIDC_CLIENT_ID", requires = "oidc_issuer_url")]
+    oidc_client_id: Option<String>,
+    /// Authorities of the OpenID issuer, PEM; this machine's own when not given.
+    #[arg(long, env = "NAVARCH_OIDC_CA_FILE")]
+    oidc_ca_file: Option<PathBuf>,
+    /// Claim that is the user's name.
+    #[arg(long, env = "NAVARCH_OIDC_USERNAME_CLAIM", default_value = "sub")]
+    oidc_username_claim: String,
+    /// What is put before the user's name; `-` for nothing. The issuer's URL and `#` when not given, unless the claim is `email`.
+    #[arg(
+        long,
+        env = "NAVARCH_OIDC_USERNAME_PREFIX",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    oidc_username_prefix: String,
+    /// Claim that lists the user's groups.
+    #[arg(long, env = "NAVARCH_OIDC_GROUPS_CLAIM", default_value = "", hide_default_value = true)]
+    oidc_groups_claim: String,
+    /// What is put before each group.
+    #[arg(long, env = "NAVARCH_OIDC_GROUPS_PREFIX", default_value = "", hide_default_value = true)]
+    oidc_groups_prefix: String,
+    /// `claim=value` that a token must have; may be given several times.
+    #[arg(long, env = "NAVARCH_OIDC_REQUIRED_CLAIM")]
+    oidc_required_claim: Vec<String>,
+    /// Accepted signatures.
+    #[arg(long, env = "NAVARCH_OIDC_SIGNING_ALGS", value_delimiter = ',', default_value = "RS256")]
+    oidc_signing_algs: Vec<String>,
+    /// Policy of what is written to the audit log (audit.k8s.io/v1).
+    #[arg(long, env = "NAVARCH_AUDIT_POLICY_FILE", requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// The audit log; `-` is the standard output.
+    #[arg(long, env = "NAVARCH_AUDIT_LOG_PATH")]
+    audit_log_path: Option<PathBuf>,
+    /// Megabytes at which the audit log is rotated.
+    #[arg(long, env = "NAVARCH_AUDIT_LOG_MAXSIZE", default_value_t = 100)]
+    audit_log_maxsize: u64,
+    /// Rotated audit logs that are kept; 0 for all.
+    #[arg(long, env = "NAVARCH_AUDIT_LOG_MAXBACKUP", default_value_t = 0)]
+    audit_log_maxbackup: usize,
+    /// Days for which rotated audit logs are kept; 0 for ever.
+    #[arg(long, env = "NAVARCH_AUDIT_LOG_MAXAGE", default_value_t = 0)]
+    audit_log_maxage: u64,
+}
+
+impl Flags {
+    pub(crate) fn settings(&self) -> anyhow::Result<Security> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((claim, value)) => Ok((claim.to_owned(), value.to_owned())),
+            None => anyhow::bail!("--oidc-required-claim {text:?} is not claim=value"),
+        };
+        let required_claims = self.oidc_required_claim.iter().map(pair).collect::<anyhow::Result<_>>()?;
+        let oidc = self.oidc_issuer_url.as_ref().map(|issuer| OidcOptions {
+            issuer: issuer.clone(),
+            client_id: self.oidc_client_id.clone().unwrap_or_default(),
+            ca_file: self.oidc_ca_file.clone(),
+            username_claim: self.oidc_username_claim.clone(),
+            username_prefix: self.oidc_username_prefix.clone(),
+            groups_claim: self.oidc_groups_claim.clone(),
+            groups_prefix: self.oidc_groups_prefix.clone(),
+            required_claims,
+            algorithms: self.oidc_signing_algs.clone(),
+        });
+        let audit = AuditOptions {
+            policy_file: self.audit_policy_file.clone(),
+            log_path: self.audit_log_path.clone(),
+            max_megabytes: self.audit_log_maxsize,
+            max_backups: self.audit_log_maxbackup,
+            max_days: self.audit_log_maxage,
+        };
+        Ok(Security { token_auth_file: self.token_auth_file.clone(), oidc, audit })
+    }
+}
