@@ -120,7 +120,8 @@ impl View {
 fn gone(key: &str, world: &World) -> Plan {
     let mut plan = Plan::none();
     let Some((namespace, name)) = key.split_once('/') else { return plan };
-    let of_job = |pod: &Arc<Object>| pod.head.controller().is_some_and(|owner| JOBS.is(owner) && owner.name == name);
+    // Also those that were orphaned with it: nobody else would let them go.
+    let of_job = |pod: &Arc<Object>| pod.head.controller().is_none_or(|owner| JOBS.is(owner) && owner.name == name);
     let pods = world.list(&PODS, Some(namespace)).into_iter().filter(of_job);
     plan.step(pods.filter(|pod| is_tracked(pod)).map(|pod| untrack(&pod)).collect());
     plan
@@ -147,6 +148,9 @@ fn reconcile(job: &Arc<Object>, world: &World) -> Plan {
     }
     let claimed = owner::claim(world, &PODS, &JOBS, job, &selector);
     plan.step(claimed.ops);
+    // Who does not belong to the job any more is not held for its counts.
+    let strays = world.owned(&PODS, &job.head.uid).into_iter().filter(|pod| !selector.matches(&pod.head.labels));
+    plan.step(strays.filter(|pod| is_tracked(pod)).map(|pod| untrack(&pod)).collect());
     if view.is_finished() || job.head.is_terminating() {
         plan.step(claimed.objects.iter().filter(|pod| is_tracked(pod)).map(|pod| untrack(pod)).collect());
         return plan;

@@ -209,3 +209,17 @@ fn a_job_that_goes_lets_its_pods_go() {
     play.settle();
     assert!(play.pods[0]["metadata"]["finalizers"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn a_pod_that_is_not_its_own_any_more_is_let_go() {
+    let mut play = Play::new(json!({"completions": 1}));
+    play.settle();
+    play.pods[0]["metadata"]["labels"] = json!({"job": "other"});
+    play.settle();
+    assert!(play.pods[0]["metadata"]["finalizers"].as_array().unwrap().is_empty());
+    assert_eq!(play.pods.len(), 2, "another takes its place");
+    let mut orphan = play.pods[1].clone();
+    orphan["metadata"]["ownerReferences"] = json!([]);
+    let plan = Scene::new(vec![orphan]).plan(&CONTROLLER, "ns/j");
+    assert!(plan.to_string().contains("$deleteFromPrimitiveList/finalizers"), "{plan}");
+}
