@@ -8,6 +8,7 @@ use clap::Args;
 /// See each flag.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Security")]
+#[group(skip)] // a group is named after its struct, and there is another `Flags`
 pub(crate) struct Flags {
     /// File of static tokens: token,user,uid,"group1,group2" in each line.
     #[arg(long, env = "NAVARCH_TOKEN_AUTH_FILE")]
