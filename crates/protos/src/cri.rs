@@ -82,7 +82,8 @@ pub struct TerminalSize {
 /// A live exec or attach. Dropping it closes the client's side: stdin ends, output is discarded, an exec'd process goes
 /// on (as upstream's runtimes do) until it notices.
 pub struct Session {
-    /// Present when stdin was asked for. Shutting it down closes the process's stdin (`StdinOnce` semantics for attach).
+    /// Present when stdin was asked for. Shutting it down closes the process's stdin; an attach to a container whose stdin stays
+    /// open (no `stdinOnce`, or a terminal) ends.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Present when stdout was asked for (or a terminal, which merges both).
     pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,

@@ -19,6 +19,7 @@ use protos::cri::{Code, Duplex, Error, Result, RuntimeService, Session};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::convert;
 use crate::link::Link;
@@ -603,14 +604,23 @@ impl RuntimeService for EmbeddedRuntime {
         let container = self.container(&req.container_id)?;
         let (mut sender, ended) = oneshot::channel();
         let (runtime, id) = (self.clone(), container.id.clone());
+        // As with containerd: who has said all goes, unless that closes the container's input, whose answer is waited for.
+        let said_all = CancellationToken::new();
+        let left = said_all.clone();
         self.inner.waiters.lock().spawn(async move {
             tokio::select! {
                 () = runtime.until_ended(&id) => drop(sender.send(Ok(0))),
+                () = left.cancelled() => drop(sender.send(Ok(0))),
                 // The client is gone.
                 () = sender.closed() => {}
             }
         });
-        streams::attach(&self.link(&container.sandbox), &container.id, container.spec.tty, req.stdin, ended).await
+        let link = self.link(&container.sandbox);
+        let mut session = streams::attach(&link, &container.id, container.spec.tty, req.stdin, ended).await?;
+        if !container.spec.stdin_once || container.spec.tty {
+            session.stdin = session.stdin.map(|stdin| Box::new(streams::Input { inner: stdin, said_all }) as _);
+        }
+        Ok(session)
     }
 
     async fn port_forward(&self, sandbox_id: &str, port: u16) -> Result<Box<dyn Duplex>> {

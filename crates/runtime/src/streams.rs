@@ -1,12 +1,15 @@
 //! Exec, attach, port-forward: descriptors of the shim's as async streams.
 
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use protos::cri::{Duplex, Error, Result, Session, TerminalSize};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::link::{Link, Reply, wait_exit};
 use crate::spec::Ask;
@@ -142,6 +145,26 @@ pub(crate) async fn attach(
         resize,
         exit: ended,
     })
+}
+
+/// A client's way to a container's stdin, which can tell that the client has said all.
+pub(crate) struct Input {
+    pub(crate) inner: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Cancelled when the client ends its input.
+    pub(crate) said_all: CancellationToken,
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.said_all.cancel();
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
 }
 
 /// The shim has one thread for all: it must not wait for who is attached. What it writes has some room, and a writer that would
