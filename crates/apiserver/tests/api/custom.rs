@@ -173,3 +173,28 @@ async fn rules_in_cel_hold_for_custom_resources() {
     world.client.patch(&one, &Patch::Merge(json!({"spec": {"replicas": 6}}))).await.unwrap();
     world.stop().await;
 }
+
+#[tokio::test]
+async fn metadata_is_described_as_upstream_allows() {
+    let world = World::new().await;
+    let with = |field: &str, schema: Value| {
+        let mut definition = definition();
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][field] = schema;
+        definition
+    };
+    let root = with("metadata", json!({"type": "object", "properties": {"labels": {"type": "object"}}}));
+    let refused = world.create(root).await.unwrap_err();
+    assert!(refused.message.contains("must not specify anything other than name and generateName"), "{refused:?}");
+    let embedded = |kind: &str| {
+        let metadata = json!({"type": kind, "properties": {"labels": {"type": "object"}}});
+        with(
+            "template",
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"metadata": metadata}}),
+        )
+    };
+    let refused = world.create(embedded("string")).await.unwrap_err();
+    let field = "spec.validation.openAPIV3Schema.properties[template].properties[metadata].type";
+    assert!(refused.message.contains(&format!("{field}: Invalid value: \"string\": must be object")), "{refused:?}");
+    world.create(embedded("object")).await.unwrap();
+    world.stop().await;
+}

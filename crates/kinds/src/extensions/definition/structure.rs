@@ -62,6 +62,9 @@ fn node(schema: &Value, path: &str, level: Level, depth: usize, errors: &mut Vec
     extensions(schema, path, level, errors);
     lists(schema, path, errors);
     if level == Level::Root || flag(schema, "x-kubernetes-embedded-resource") {
+        identity(schema, path, errors);
+    }
+    if level == Level::Root {
         metadata(&schema["properties"]["metadata"], path, errors);
     }
     for (name, below) in entries(&schema["properties"]) {
@@ -283,7 +286,18 @@ fn set_items(items: &Value, path: &str, errors: &mut Vec<Invalid>) {
     }
 }
 
-/// Only the name may be restricted.
+/// What every object has must have the types that every object's has.
+fn identity(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    for (field, wanted) in [("kind", "string"), ("apiVersion", "string"), ("metadata", "object")] {
+        let Some(given) = schema["properties"].get(field) else { continue };
+        if text(&given["type"]) != wanted {
+            let at = format!("{path}.properties[{field}].type");
+            errors.push(Invalid::invalid(&at, &text(&given["type"]).into(), format!("must be {wanted}")));
+        }
+    }
+}
+
+/// Only the name may be restricted, and that at the root only.
 fn metadata(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
     if schema.is_null() {
         return;
