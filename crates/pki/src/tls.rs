@@ -69,12 +69,14 @@ pub fn client_config(server_ca: &str, pair: Option<&Pair>) -> Result<ClientConfi
     })
 }
 
-/// Believes whoever answers, and shows `pair`: only where an administrator has said so (`insecureSkipTLSVerify`).
-pub fn credulous_client_config(pair: &Pair) -> Result<ClientConfig, PkiError> {
+/// Believes whoever answers, and shows `pair`, if there is one: only where upstream does (probes and proxies of pods, whose
+/// certificates nobody could check) or where an administrator has said so (`insecureSkipTLSVerify`).
+pub fn credulous_client_config(pair: Option<&Pair>) -> Result<ClientConfig, PkiError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let (chain, key) = material(pair)?;
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)));
+    let Some(pair) = pair else { return Ok(builder.with_no_client_auth()) };
+    let (chain, key) = material(pair)?;
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
 

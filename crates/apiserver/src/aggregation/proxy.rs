@@ -35,7 +35,7 @@ pub(super) fn tls(pki: &pki::Pki, spec: &Value) -> Result<Arc<rustls::ClientConf
     let said = |error: pki::PkiError| base::Chain(&error).to_string();
     let pair = pki.front_proxy().map_err(said)?;
     let config = if spec["insecureSkipTLSVerify"] == true {
-        pki::credulous_client_config(&pair)
+        pki::credulous_client_config(Some(&pair))
     } else {
         let bundle = STANDARD.decode(spec["caBundle"].as_str().unwrap_or("")).unwrap_or_default();
         let bundle = String::from_utf8(bundle).unwrap_or_default();
