@@ -11,6 +11,7 @@ use store::{Compare, Op, StoreError, Txn, Versioned};
 
 use crate::admission::{self, Attributes, Operation};
 use crate::api::{Api, key, namespace_of, served, store_status};
+use crate::conversion;
 use crate::read::ListQuery;
 use crate::user::User;
 use crate::write::metadata_of;
@@ -124,7 +125,8 @@ impl Api {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let name = at.name.as_deref().unwrap_or("");
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
-            let old = served(kind, current.object).value().map_err(Status::internal)?;
+            let old = conversion::one(&self.store, kind, served(kind, current.object)).await?;
+            let old = old.value().map_err(Status::internal)?;
             let admitted = Attributes {
                 user,
                 kind,
@@ -139,7 +141,12 @@ impl Api {
             admission::mutate(self, &admitted, &mut Value::Null, &old, &mut warnings).await?;
             admission::validate(self, &admitted, &Value::Null, &old, &mut warnings).await?;
         }
-        self.delete_as(kind, at, request).await
+        Ok(match self.delete_as(kind, at, request).await? {
+            Deleted::Terminating(object) => {
+                Deleted::Terminating(conversion::one(&self.store, kind, served(kind, object)).await?)
+            }
+            gone => gone,
+        })
     }
 
     /// DELETE of an object of a kind that need not be served (any more).
@@ -190,7 +197,7 @@ impl Api {
         query: &ListQuery,
         request: &DeleteRequest,
     ) -> Result<Vec<Arc<Object>>, Status> {
-        let listing = self.list(at, &ListQuery { limit: 0, continue_token: None, ..query.clone() })?;
+        let listing = self.list_as(at, &ListQuery { limit: 0, continue_token: None, ..query.clone() }).await?;
         for item in &listing.items {
             let namespace = Some(item.head.namespace.as_str());
             let one = Resource::object(&at.gvr, namespace, &item.head.name);

@@ -8,6 +8,7 @@ mod proxy;
 mod reply;
 mod route;
 mod splice;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub(crate) use reply::failure;
 use reply::ok_json;
 use route::{Query, Target};
 use splice::{Item, Splice};
+pub(crate) use upgrade::{is_upgrade, join};
 
 /// Upstream's limit of a body.
 const MOST_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -222,8 +224,7 @@ impl Service {
             "list" => {
                 let selection = options::list(query)?;
                 self.api.fresh(selection.needs()).await?;
-                let mut listing = self.api.list(&at, &selection)?;
-                listing.items = conversion::converted(&self.api.store, kind, listing.items).await?;
+                let listing = self.api.list_as(&at, &selection).await?;
                 let mut response = reads.list(listing, request.headers())?;
                 reply::warn(&mut response, deprecation(kind));
                 Ok(response)
@@ -319,7 +320,7 @@ impl Service {
             watch.list.fields.terms.push(("metadata.name".into(), true, name.clone()));
         }
         self.api.fresh(watch.needs()).await?;
-        let events = self.api.watch(at, &watch)?;
+        let events = self.api.watch(at, &watch).await?;
         // Upstream ends watches after 30 to 60 minutes, so that they spread.
         let seconds = seconds.unwrap_or_else(|| rand::random_range(1800..3600));
         Ok(reads.stream(events, Duration::from_secs(seconds)))

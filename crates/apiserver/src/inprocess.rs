@@ -115,16 +115,15 @@ impl Transport for InProcess {
         self.api.authorize(&self.user, &selective("list", at, &options.fields))?;
         let query = list_query(options);
         self.api.fresh(query.needs()).await?;
-        let page = self.api.list(at, &query)?;
-        let items = conversion::converted(&self.api.store, &*self.api.kind_of(&at.gvr)?, page.items).await?;
-        Ok(List { revision: page.revision, items, continue_token: page.continue_token })
+        let page = self.api.list_as(at, &query).await?;
+        Ok(List { revision: page.revision, items: page.items, continue_token: page.continue_token })
     }
 
     async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
         self.api.authorize(&self.user, &selective("watch", at, &options.fields))?;
         let query = WatchQuery { list: list_query(options), bookmarks: true, initial: None };
         self.api.fresh(query.needs()).await?;
-        let events = self.api.watch(at, &query)?;
+        let events = self.api.watch(at, &query).await?;
         Ok(events.map(|delivered| delivered.map(|d| -> WatchEvent { d.event })).boxed())
     }
 

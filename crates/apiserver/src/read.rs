@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use store::StoreError;
 
 use crate::api::{Api, key, namespace_of, prefix, served, store_status};
+use crate::conversion;
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +45,31 @@ const CHUNK: usize = 500;
 
 impl ListQuery {
     /// True when the object is selected.
-    pub(crate) fn selects(&self, kind: &Kind, object: &Object) -> bool {
+    pub(crate) fn selects(&self, kind: &Kind, object: &Arc<Object>) -> bool {
         if !self.labels.matches(&object.head.labels) {
             return false;
         }
         // Which fields of a custom resource can be selected on may change; what the head says of them may be of before.
-        let by_fields = |(field, _, _): &(String, bool, String)| !field.starts_with("metadata.");
-        match kind.custom.as_ref().filter(|_| self.fields.terms.iter().any(by_fields)) {
+        match kind.custom.as_ref().filter(|_| self.fields.terms.iter().any(is_content)) {
             None => self.fields.matches(&object.head),
-            Some(custom) => object
+            Some(custom) => served(kind, object.clone())
                 .value()
                 .is_ok_and(|value| self.fields.matches(&Head { fields: custom.fields(&value), ..object.head.clone() })),
         }
+    }
+
+    /// True when what is selected shows only once a webhook has converted the objects: it may change labels, too.
+    pub(crate) fn selects_late(&self, kind: &Kind) -> bool {
+        let converts = kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some());
+        converts && (!self.labels.is_empty() || self.fields.terms.iter().any(is_content))
+    }
+
+    /// The same query by names alone: what no conversion changes.
+    fn by_names(&self) -> Self {
+        let mut query = self.clone();
+        query.labels = LabelSelector::default();
+        query.fields.terms.retain(|term| !is_content(term));
+        query
     }
 
     /// The revision that the list needs; `None`: the newest.
@@ -82,6 +96,11 @@ impl ListQuery {
         }
         Ok(())
     }
+}
+
+/// True for a field that is not of the metadata.
+fn is_content((field, _, _): &(String, bool, String)) -> bool {
+    !field.starts_with("metadata.")
 }
 
 /// Upstream's store forgets revisions after five minutes; a list that is not read on by then is not waited for.
@@ -125,7 +144,52 @@ impl Api {
         Ok(served(kind, found.object))
     }
 
-    /// LIST of a collection: one page.
+    /// LIST of a collection in the version that was asked for: one page.
+    pub(crate) async fn list_as(&self, at: &Resource, query: &ListQuery) -> Result<Listing, Status> {
+        let kind = &*self.stored_kind_of(&at.gvr)?;
+        if !query.selects_late(kind) {
+            let mut listing = self.list(at, query)?;
+            listing.items = conversion::converted(&self.store, kind, listing.items).await?;
+            return Ok(listing);
+        }
+        query.check_fields(kind)?;
+        let limit = query.limit;
+        let mut page = ListQuery { limit: if limit == 0 { 0 } else { limit.max(CHUNK) }, ..query.by_names() };
+        let mut items = Vec::new();
+        loop {
+            let listing = self.list(at, &page)?;
+            let count = listing.items.len();
+            let converted = conversion::converted(&self.store, kind, listing.items).await?;
+            for (index, object) in converted.into_iter().enumerate() {
+                if query.selects(kind, &object) {
+                    items.push(object);
+                }
+                if limit > 0 && items.len() == limit && (listing.continue_token.is_some() || index + 1 < count) {
+                    let last = items.last().map(|last| &last.head);
+                    let namespace = last.map(|head| head.namespace.as_str()).filter(|n| !n.is_empty());
+                    let last = key(kind, namespace, last.map_or("", |head| &head.name));
+                    let token = encode_token(listing.revision, &last);
+                    return Ok(Listing {
+                        revision: listing.revision,
+                        items,
+                        continue_token: Some(token),
+                        remaining: None,
+                    });
+                }
+            }
+            match listing.continue_token {
+                None => {
+                    return Ok(Listing { revision: listing.revision, items, continue_token: None, remaining: None });
+                }
+                Some(token) => {
+                    (page.resource_version, page.version_match) = (None, None);
+                    page.continue_token = Some(token);
+                }
+            }
+        }
+    }
+
+    /// LIST of a collection as it is stored, but for what needs no webhook: one page.
     pub(crate) fn list(&self, at: &Resource, query: &ListQuery) -> Result<Listing, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         query.check_fields(kind)?;

@@ -1,5 +1,7 @@
 //! WATCH: the store's events as a client sees them through its selectors.
 
+mod converted;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +10,9 @@ use client::{Resource, WatchEvent};
 use futures::stream::{self, BoxStream, StreamExt};
 use kinds::Kind;
 use object::Status;
-use store::{Event, EventKind};
+use store::{Backend, Event, EventKind};
 
 use crate::api::{Api, namespace_of, prefix, served, store_status};
-use crate::conversion;
 use crate::read::ListQuery;
 
 /// Upstream sends a bookmark about every minute.
@@ -80,7 +81,7 @@ fn in_version(kind: &Kind, event: WatchEvent) -> WatchEvent {
 
 impl Api {
     /// Begins a watch.
-    pub(crate) fn watch(&self, at: &Resource, query: &WatchQuery) -> Result<Events, Status> {
+    pub(crate) async fn watch(&self, at: &Resource, query: &WatchQuery) -> Result<Events, Status> {
         let kind = &self.stored_kind_of(&at.gvr)?;
         query.list.check_fields(kind)?;
         let prefix = prefix(kind, namespace_of(kind, at)?);
@@ -88,7 +89,7 @@ impl Api {
         let given = query.list.resource_version;
         let wants_state = query.initial.unwrap_or(matches!(given, None | Some(0)));
         let after = if wants_state {
-            let state = self.list(at, &ListQuery { limit: 0, version_match: None, ..query.list.clone() })?;
+            let state = self.list_as(at, &ListQuery { limit: 0, version_match: None, ..query.list.clone() }).await?;
             first.extend(state.items.into_iter().map(|o| plain(WatchEvent::Added(o))));
             if query.initial == Some(true) && query.bookmarks {
                 first.push_back(Ok(Delivered { event: WatchEvent::Bookmark(state.revision), initial_end: true }));
@@ -97,59 +98,49 @@ impl Api {
         } else {
             given.filter(|rv| *rv > 0).unwrap_or_else(|| self.store.revision())
         };
-        let events = self.store.watch(&prefix, after).map_err(|e| store_status(&e))?;
+        let changes = self.store.watch(&prefix, after).map_err(|e| store_status(&e))?;
         let (selection, kind, life) = (query.list.clone(), kind.clone(), self.registry.life(kind));
-        let of = kind.clone();
-        let live = events.flat_map(move |batch| {
-            let delivered: Vec<Result<Delivered, Status>> = match batch {
-                Ok(batch) => batch
-                    .iter()
-                    .filter_map(|e| seen(&kind, &selection, e))
-                    .map(|e| plain(in_version(&kind, e)))
-                    .collect(),
-                Err(error) => vec![Err(store_status(&error))],
-            };
-            stream::iter(delivered)
-        });
-        let followed: Events =
-            if query.bookmarks { with_bookmarks(live.boxed(), self.store.clone()) } else { live.boxed() };
-        let events = stream::iter(first).chain(followed);
+        let bookmarks = query.bookmarks.then(|| self.store.clone());
+        let live = if kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some()) {
+            converted::follow(changes, self.store.clone(), kind, selection, bookmarks)
+        } else {
+            let seen = changes.flat_map(move |batch| {
+                let delivered: Vec<Result<Delivered, Status>> = match batch {
+                    Ok(batch) => batch
+                        .iter()
+                        .filter_map(|e| seen(&kind, &selection, e))
+                        .map(|e| plain(in_version(&kind, e)))
+                        .collect(),
+                    Err(error) => vec![Err(store_status(&error))],
+                };
+                stream::iter(delivered)
+            });
+            match bookmarks {
+                Some(store) => with_bookmarks(seen.boxed(), store, |revision| plain(WatchEvent::Bookmark(revision))),
+                None => seen.boxed(),
+            }
+        };
+        let events = stream::iter(first).chain(live);
         Ok(match life {
             // The watch of a custom resource ends with its definition, and begins anew when that changes.
-            Some(life) => {
-                let store = self.store.clone();
-                let converted = events.then(move |delivered| in_wanted_version(store.clone(), of.clone(), delivered));
-                converted.take_until(life.cancelled_owned()).boxed()
-            }
+            Some(life) => events.take_until(life.cancelled_owned()).boxed(),
             None => events.boxed(),
         })
     }
 }
 
-/// Waits for the webhook that converts a custom resource, where there is one.
-async fn in_wanted_version(
-    store: Arc<dyn store::Backend>,
-    kind: Arc<Kind>,
-    delivered: Result<Delivered, Status>,
-) -> Result<Delivered, Status> {
-    let Delivered { event, initial_end } = delivered?;
-    let event = match event {
-        WatchEvent::Added(object) => WatchEvent::Added(conversion::one(&store, &kind, object).await?),
-        WatchEvent::Modified(object) => WatchEvent::Modified(conversion::one(&store, &kind, object).await?),
-        WatchEvent::Deleted(object) => WatchEvent::Deleted(conversion::one(&store, &kind, object).await?),
-        other => other,
-    };
-    Ok(Delivered { event, initial_end })
-}
-
 /// Tells the watcher now and then how far it has seen everything.
-fn with_bookmarks(events: Events, store: Arc<dyn store::Backend>) -> Events {
-    stream::unfold((events, store), |(mut events, store)| async move {
+fn with_bookmarks<T: Send + 'static>(
+    events: BoxStream<'static, T>,
+    store: Arc<dyn Backend>,
+    bookmark: fn(u64) -> T,
+) -> BoxStream<'static, T> {
+    stream::unfold((events, store), move |(mut events, store)| async move {
         // Read before the wait: whatever is not in the stream by then is newer.
         let revision = store.revision();
         match tokio::time::timeout(BOOKMARK_EVERY, events.next()).await {
             Ok(event) => Some((event?, (events, store))),
-            Err(_) => Some((plain(WatchEvent::Bookmark(revision)), (events, store))),
+            Err(_) => Some((bookmark(revision), (events, store))),
         }
     })
     .boxed()

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
-use hyper_util::rt::TokioIo;
 use object::{Reason, Status};
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::Remote;
 use crate::api::Api;
 use crate::egress::outgoing;
-use crate::http::Body;
+use crate::http::{Body, is_upgrade, join};
 use crate::user::User;
 
 /// Headers that concern one connection only, and those by which a client could speak for somebody else.
@@ -86,11 +86,6 @@ fn forwarded(name: &HeaderName) -> bool {
     !DROPPED.contains(name) && !DROPPED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    let connection = headers.get(header::CONNECTION).and_then(|c| c.to_str().ok()).unwrap_or("");
-    connection.split(',').any(|c| c.trim().eq_ignore_ascii_case("upgrade")) && headers.contains_key(header::UPGRADE)
-}
-
 impl Api {
     /// The reply of the server behind the APIService, to a request that `user` may make.
     pub(crate) async fn forward(
@@ -137,12 +132,7 @@ impl Api {
                 return Err(Status { code: 502, ..unavailable("the backend switched protocols unasked".into()) });
             };
             let on_server = hyper::upgrade::on(&mut response);
-            self.egress.carry(async move {
-                if let (Ok(client), Ok(server)) = tokio::join!(on_client, on_server) {
-                    let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                }
-            });
+            self.egress.carry(join(on_client, on_server, JoinSet::new()));
             let (head, _) = response.into_parts();
             return Ok(Response::from_parts(head, crate::http::empty()));
         }

@@ -1,13 +1,13 @@
 //! What the kubelet of a pod's node does: logs, exec, attach, port-forward.
 
 use client::Resource;
-use http::header::{self, HeaderMap};
 use http::{Method, Request, Response};
 use object::{Reason, Status};
 use serde_json::Value;
 
 use super::reply::{self, Body};
 use super::route::{self, Query};
+use super::upgrade::is_upgrade;
 use super::{Handled, Service};
 use crate::inprocess::attributes;
 use crate::user::User;
@@ -59,12 +59,6 @@ impl Service {
         parts.uri = path.parse().map_err(|e| Status::bad_request(format!("{e}")))?;
         Ok::<Response<Body>, Status>(nodes.send(node, Request::from_parts(parts, body)).await)
     }
-}
-
-/// True when a request asks for another protocol.
-pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter();
-    values.filter_map(|v| v.to_str().ok()).any(|v| v.to_ascii_lowercase().contains("upgrade"))
 }
 
 /// The container that a request means: the one it names, or the only one.

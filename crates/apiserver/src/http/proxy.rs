@@ -24,8 +24,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::upgrade::{self, is_upgrade};
 use super::{Body, Handled, Service, reply};
 use crate::api::Api;
+use crate::egress::Egress;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const KUBELET_PORT: &str = "10250";
@@ -106,7 +108,7 @@ impl Service {
         if place.ip.is_loopback() || is_link_local(place.ip) {
             return Err(Status::bad_request("address not allowed"));
         }
-        let mut response = send(&place, wanted, request).await?;
+        let mut response = send(&self.api.egress, &place, wanted, request).await?;
         // A redirect within the target stays within the proxy.
         let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
         if let Some(rest) = location.filter(|l| l.starts_with('/')) {
@@ -227,7 +229,7 @@ fn service(api: &Api, at: &Resource, scheme: &str, port: &str) -> Result<Place, 
     Ok(Place { tls: scheme == "https", ip, port })
 }
 
-async fn send(place: &Place, wanted: PathAndQuery, request: Request<Body>) -> Handled {
+async fn send(egress: &Egress, place: &Place, wanted: PathAndQuery, request: Request<Body>) -> Handled {
     let address = std::net::SocketAddr::new(place.ip, place.port);
     let failed = |error: String| unavailable(format!("error trying to reach service: {error}"));
     let connect = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
@@ -237,20 +239,26 @@ async fn send(place: &Place, wanted: PathAndQuery, request: Request<Body>) -> Ha
     let (mut parts, body) = request.into_parts();
     parts.uri = wanted.into();
     parts.version = http::Version::HTTP_11;
+    let protocol = is_upgrade(&parts.headers).then(|| parts.headers.get(header::UPGRADE).cloned()).flatten();
     strip(&mut parts.headers);
+    switch(&mut parts.headers, protocol);
     let host = HeaderValue::from_str(&address.to_string()).map_err(malformed)?;
     parts.headers.insert(header::HOST, host);
     let request = Request::from_parts(parts, body);
     if !place.tls {
-        return exchange(stream, request).await.map_err(failed);
+        return exchange(egress, stream, request).await.map_err(failed);
     }
     let connector = tokio_rustls::TlsConnector::from(unverified()?);
     let name = ServerName::IpAddress(place.ip.into());
     let stream = connector.connect(name, stream).await.map_err(|e| failed(base::Chain(&e).to_string()))?;
-    exchange(stream, request).await.map_err(failed)
+    exchange(egress, stream, request).await.map_err(failed)
 }
 
-async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Response<Body>, String>
+pub(super) async fn exchange<S>(
+    egress: &Egress,
+    stream: S,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -260,15 +268,31 @@ where
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         // The reader of the body hears of a broken connection.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
-    let response = sender.send_request(request).await.map_err(words)?;
+    let on_client = hyper::upgrade::on(&mut request);
+    let mut response = sender.send_request(request).await.map_err(words)?;
+    let switched = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
     let (mut parts, body) = response.into_parts();
+    let protocol = parts.headers.get(header::UPGRADE).cloned();
     strip(&mut parts.headers);
+    if let Some(on_server) = switched {
+        switch(&mut parts.headers, protocol);
+        egress.carry(upgrade::join(on_client, on_server, tasks));
+        return Ok(Response::from_parts(parts, reply::full(Bytes::new())));
+    }
     if is_head {
         return Ok(Response::from_parts(parts, reply::full(Bytes::new())));
     }
     Ok(Response::from_parts(parts, Answer { body, _connection: tasks }.boxed_unsync()))
+}
+
+/// Asks for another protocol, or says that it is spoken from here on.
+fn switch(headers: &mut HeaderMap, protocol: Option<HeaderValue>) {
+    if let Some(protocol) = protocol {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
 }
 
 fn strip(headers: &mut HeaderMap) {

@@ -204,6 +204,7 @@ async fn a_webhook_converts_between_versions() {
         version.pointer_mut("/schema/openAPIV3Schema/properties/spec/properties").unwrap().as_object_mut().unwrap();
     let replicas = spec.remove("replicas").unwrap();
     spec.insert("copies".into(), replicas);
+    version["selectableFields"] = json!([{"jsonPath": ".spec.copies"}]);
     two["spec"]["versions"].as_array_mut().unwrap().push(version);
     let ca = STANDARD.encode(world.pki.server_ca.certificate_pem());
     two["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
@@ -221,6 +222,16 @@ async fn a_webhook_converts_between_versions() {
     let spec_of = |object: &object::Object| object.value().unwrap()["spec"].clone();
     let listed = world.client.list(&new_tabs, &ListOptions::default()).await.unwrap();
     assert_eq!(listed.items.iter().map(|o| spec_of(o)["copies"].clone()).collect::<Vec<_>>(), [2, 3]);
+    // What is selected by is in the version that is asked for, whatever version is stored.
+    let by_copies = |n: &str| ListOptions {
+        fields: object::FieldSelector::parse(&format!("spec.copies={n}")).unwrap(),
+        ..ListOptions::default()
+    };
+    let selected = world.client.list(&new_tabs, &ListOptions { limit: 1, ..by_copies("3") }).await.unwrap();
+    assert_eq!(selected.items.iter().map(|o| o.head.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(world.client.list(&old_tabs, &by_copies("3")).await.unwrap_err().code, 400);
+    let options = ListOptions { resource_version: Some(listed.revision), ..by_copies("4") };
+    let mut fours = world.client.watch(&new_tabs, &options).await.unwrap();
     let b_of_old = Resource::object(&tabs(), Some("default"), "b");
     assert_eq!(spec_of(&world.client.get(&b_of_old).await.unwrap())["replicas"], 3);
     let mut events = world
@@ -231,6 +242,11 @@ async fn a_webhook_converts_between_versions() {
     world.client.patch(&b_of_old, &Patch::Merge(json!({"spec": {"replicas": 4}}))).await.unwrap();
     let Some(Ok(client::WatchEvent::Modified(seen))) = events.next().await else { panic!("a change is seen") };
     assert_eq!(spec_of(&seen)["copies"], 4);
+    let Some(Ok(client::WatchEvent::Added(seen))) = fours.next().await else { panic!("it comes into the selection") };
+    assert_eq!(spec_of(&seen)["copies"], 4);
+    world.client.patch(&b_of_old, &Patch::Merge(json!({"spec": {"replicas": 5}}))).await.unwrap();
+    let Some(Ok(client::WatchEvent::Deleted(seen))) = fours.next().await else { panic!("it leaves the selection") };
+    assert_eq!((seen.head.name.as_str(), &spec_of(&seen)["copies"]), ("b", &json!(4)));
     tasks.shutdown().await;
     let failed = world.client.get(&Resource::object(&newer, Some("default"), "a")).await.unwrap_err();
     assert!(
