@@ -1,9 +1,15 @@
 //! What resources a server has, by its discovery.
 
-use client::{Client, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Backoff, Tasks};
+use client::{Client, ListOptions, Result};
+use futures::StreamExt;
 use object::{Gvr, Status};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 /// A resource as discovery tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +106,54 @@ impl Discovered {
                 });
             }
         }
+    }
+}
+
+/// What decides on what a server serves beside its own kinds.
+const DECIDING: [(&str, &str); 2] =
+    [("apiextensions.k8s.io", "customresourcedefinitions"), ("apiregistration.k8s.io", "apiservices")];
+/// Changes that come together are looked at together: after so much quiet, or so much time.
+const QUIET: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Hears when what a server serves may have changed.
+pub(crate) struct Changes(Arc<Notify>);
+
+impl Changes {
+    /// Begins to listen; the tasks that do end with `tasks`.
+    pub fn follow(client: &Client, tasks: &mut Tasks) -> Self {
+        let changed = Arc::new(Notify::new());
+        for (group, resource) in DECIDING {
+            let at = client::Resource::collection(&Gvr::new(group, "v1", resource), None);
+            let (client, changed, stop) = (client.clone(), changed.clone(), tasks.token().clone());
+            tasks.spawn("discovery-watch", async move {
+                let _ = stop.run_until_cancelled(listen(client, at, changed)).await;
+            });
+        }
+        Self(changed)
+    }
+
+    /// Waits for a change, and for what comes with it.
+    pub async fn next(&self) {
+        self.0.notified().await;
+        let settled = async { while tokio::time::timeout(QUIET, self.0.notified()).await.is_ok() {} };
+        let _ = tokio::time::timeout(LONGEST, settled).await;
+    }
+}
+
+async fn listen(client: Client, at: client::Resource, changed: Arc<Notify>) {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+    loop {
+        // It begins with what there is: nothing that happened between two watches is missed.
+        if let Ok(mut events) = client.watch(&at, &ListOptions::default()).await {
+            while let Some(Ok(event)) = events.next().await {
+                if !matches!(event, client::WatchEvent::Bookmark(_)) {
+                    changed.notify_one();
+                }
+                backoff.reset();
+            }
+        }
+        tokio::time::sleep(backoff.next_wait()).await;
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Nothing is deleted on the word of a cache: the object and each owner that seems absent are looked up live.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::discovery::{ApiResource, discover};
+use crate::discovery::{ApiResource, Changes, discover};
 
 mod graph;
 mod verdict;
@@ -32,7 +32,7 @@ use verdict::{Owner, Verdict};
 const WORKERS: usize = 8;
 /// How long to wait for the first lists.
 const SYNC: Duration = Duration::from_secs(30);
-/// How often discovery is asked for new resources.
+/// How often discovery is asked for new resources when nothing tells of any.
 const DISCOVERY: Duration = Duration::from_secs(30);
 
 /// An object of the graph to look at.
@@ -43,6 +43,8 @@ struct Collector {
     graph: Mutex<Graph>,
     queue: WorkQueue<Uid>,
     resources: Mutex<Vec<ApiResource>>,
+    /// Objects whose owners are of kinds that are not known (yet).
+    puzzling: Mutex<HashSet<Uid>>,
 }
 
 /// Follows everything that `follow` can list and deletes what is garbage as `writer`, until `stop` is cancelled.
@@ -52,8 +54,10 @@ pub async fn run(follow: Client, writer: Client, stop: CancellationToken) {
         graph: Mutex::default(),
         queue: WorkQueue::new(),
         resources: Mutex::default(),
+        puzzling: Mutex::default(),
     });
     let mut tasks = Tasks::new(&stop);
+    let changes = Changes::follow(&follow, &mut tasks);
     let mut followed: HashMap<String, CancellationToken> = HashMap::new();
     let mut started = false;
     loop {
@@ -73,13 +77,17 @@ pub async fn run(follow: Client, writer: Client, stop: CancellationToken) {
                     keep
                 });
                 let fresh: Vec<&ApiResource> = wanted.iter().filter(|r| !followed.contains_key(&name_of(r))).collect();
-                let mut synced = Vec::new();
+                let (mut synced, has_fresh) = (Vec::new(), !fresh.is_empty());
                 for resource in fresh {
                     let token = tasks.token().child_token();
                     followed.insert(name_of(resource), token.clone());
                     synced.push(collector.follow(&follow, resource, token, &mut tasks));
                 }
                 *collector.resources.lock() = wanted;
+                if has_fresh {
+                    let puzzling = std::mem::take(&mut *collector.puzzling.lock());
+                    puzzling.into_iter().for_each(|uid| collector.queue.add(uid));
+                }
                 if !started {
                     started = true;
                     for _ in 0..WORKERS {
@@ -95,6 +103,7 @@ pub async fn run(follow: Client, writer: Client, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
+            () = changes.next() => {}
         }
     }
     collector.queue.shut_down();
@@ -156,7 +165,10 @@ impl Collector {
         }
         while let Some(uid) = self.queue.get().await {
             match self.look_at(&uid).await {
-                Ok(()) => self.queue.forget(&uid),
+                Ok(()) => {
+                    self.queue.forget(&uid);
+                    self.puzzling.lock().remove(&uid);
+                }
                 Err(status) => {
                     tracing::debug!(uid, error = %status, "not collected: tried again");
                     self.queue.add_rate_limited(uid.clone());
@@ -194,7 +206,7 @@ impl Collector {
             Some(gvr) => gvr.clone(),
             None => match self.resource_of(&identity.api_version, &identity.kind) {
                 Some(resource) => resource.gvr,
-                None => return Err(unknown_kind(&identity.api_version, &identity.kind)),
+                None => return Err(self.unknown_kind(uid, &identity.api_version, &identity.kind)),
             },
         };
         let at = Resource::object(&gvr, Some(&identity.namespace), &identity.name);
@@ -212,7 +224,7 @@ impl Collector {
             return Ok(owner);
         }
         let Some(resource) = self.resource_of(&reference.api_version, &reference.kind) else {
-            return Err(unknown_kind(&reference.api_version, &reference.kind));
+            return Err(self.unknown_kind(&dependent.head.uid, &reference.api_version, &reference.kind));
         };
         if resource.namespaced && dependent.head.namespace.is_empty() {
             // Not allowed; upstream leaves such objects alone.
@@ -236,6 +248,12 @@ impl Collector {
             Some(owner) if graph::waits_for_dependents(&owner) => Owner::Waiting,
             Some(_) => Owner::Solid,
         })
+    }
+
+    /// An owner of a kind that is not served is not known to be absent: its kind may be served later.
+    fn unknown_kind(&self, uid: &str, api_version: &str, kind: &str) -> Status {
+        self.puzzling.lock().insert(uid.to_owned());
+        Status::internal(format!("no resource is known for {kind} in {api_version}"))
     }
 
     fn resource_of(&self, api_version: &str, kind: &str) -> Option<ApiResource> {
@@ -344,11 +362,6 @@ impl Collector {
         metadata["resourceVersion"] = json!(live.head.resource_version.to_string());
         self.client.patch(at, &Patch::Merge(json!({"metadata": metadata}))).await.map(drop)
     }
-}
-
-/// An owner of a kind that is not served is not known to be absent: its kind may be served later.
-fn unknown_kind(api_version: &str, kind: &str) -> Status {
-    Status::internal(format!("no resource is known for {kind} in {api_version}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! ResourceQuota: counts what there is into `status.used`. Admission charges what is created; this takes off again what is gone, and begins
 //! the count of a new quota.
 
+pub(crate) mod others;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,10 +102,25 @@ fn reconcile(quota: &Arc<Object>, world: &World) -> Plan {
             }
         }
     }
+    let counts_elsewhere = |name: &str| name.starts_with("count/") && !is_counted_here(name);
+    let mut hard = hard.clone();
+    if let Some(hard) = hard.as_object_mut() {
+        hard.retain(|name, _| !counts_elsewhere(name) || value["status"]["used"][name].is_string());
+    }
+    let kept = |name: &str| value["status"]["used"][name].as_str().and_then(object::Quantity::parse);
+    let used: BTreeMap<&str, object::Quantity> = used
+        .into_iter()
+        .filter_map(|(name, sum)| if counts_elsewhere(name) { Some((name, kept(name)?)) } else { Some((name, sum)) })
+        .collect();
     let used: Value =
         used.iter().map(|(name, sum)| ((*name).to_owned(), json!(::kinds::quota::shown(name, *sum)))).collect();
     plan.push_some(Op::status_to(&RESOURCE_QUOTAS, quota, &json!({"hard": hard, "used": used})));
     plan
+}
+
+/// True for what a quota calls `count/...` and this controller counts; `others` counts the rest.
+fn is_counted_here(name: &str) -> bool {
+    COUNTED.iter().any(|kind| is_about(name, kind, &object::names::group_resource(kind.group, kind.resource)))
 }
 
 /// True when objects of the kind may cost what a quota calls `name`.

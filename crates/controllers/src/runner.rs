@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kinds::Kind;
 use crate::world::{Caches, World};
-use crate::{CONTROLLERS, Controller, Options, certificates, garbage, namespace, owner};
+use crate::{CONTROLLERS, Controller, Options, certificates, garbage, namespace, owner, resourcequota};
 
 mod execute;
 mod room;
@@ -41,6 +41,11 @@ pub async fn run(client: Client, identities: Identities, options: Options, token
     let approver = move || certificates::approving::run(follow.clone(), writer.clone(), stop.clone()).boxed();
     let stop = tasks.token().clone();
     tasks.spawn("certificate-approver", restarted("certificate-approver", stop, approver));
+    let (follow, writer) = (client.clone(), identities("resourcequota-controller"));
+    let stop = tasks.token().clone();
+    let counter = move || resourcequota::others::run(follow.clone(), writer.clone(), stop.clone()).boxed();
+    let stop = tasks.token().clone();
+    tasks.spawn("quota-counter", restarted("quota-counter", stop, counter));
     let (follow, writer) = (client, identities("namespace-controller"));
     let stop = tasks.token().clone();
     let emptier = move || namespace::run(follow.clone(), writer.clone(), stop.clone()).boxed();
