@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Tasks;
-use client::{Change, Client, Informer, ListOptions, Lister, Patch, Resource, WorkQueue};
+use client::{Change, Client, Informer, ListOptions, Lister, Resource, WorkQueue};
 use object::{Object, Status};
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -159,20 +159,15 @@ impl Counter {
                 .map(|(l, n)| (n, count(&l)))
                 .collect()
         };
-        let (mut hard, mut used) = (Map::new(), Map::new());
+        let mut changed = value.clone();
         for (name, count) in counts {
-            let (limit, count) = (value["spec"]["hard"][&name].clone(), Value::from(count.to_string()));
-            if value["status"]["used"][&name] != count || value["status"]["hard"][&name] != limit {
-                hard.insert(name.clone(), limit);
-                used.insert(name, count);
-            }
+            changed["status"]["hard"][&name] = value["spec"]["hard"][&name].clone();
+            changed["status"]["used"][&name] = count.to_string().into();
         }
-        if used.is_empty() {
+        if changed == value {
             return Ok(());
         }
-        let revision = quota.head.resource_version.to_string();
-        let patch = json!({"metadata": {"resourceVersion": revision}, "status": {"hard": hard, "used": used}});
-        self.client.patch(&RESOURCE_QUOTAS.at(quota).sub("status"), &Patch::Merge(patch)).await.map(drop)
+        self.client.update(&RESOURCE_QUOTAS.at(quota).sub("status"), &changed).await.map(drop)
     }
 }
 
@@ -180,6 +175,7 @@ impl Counter {
 mod tests {
     use client::testing::FakeServer;
     use object::Gvr;
+    use serde_json::json;
 
     use super::*;
 
