@@ -10,7 +10,7 @@ use object::{Gvk, Gvr, Object, Status};
 use store::{Backend, StoreError};
 
 use crate::admission::addresses::Addresses;
-use crate::admission::{Hooks, Policies};
+use crate::admission::{Hooks, Policies, Settled};
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
@@ -26,6 +26,8 @@ pub struct Api {
     /// The RBAC rules, rebuilt when one of its objects changes.
     pub(crate) rbac: ArcSwap<rbac::Index>,
     pub(crate) addresses: Addresses,
+    /// Which admission plugins run, and how.
+    pub(crate) admission: Settled,
     /// The admission webhooks, and the policies in CEL.
     pub(crate) hooks: ArcSwap<Hooks>,
     /// See `hooks`.

@@ -7,6 +7,8 @@ mod event;
 mod log;
 mod policy;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use base::Tasks;
@@ -29,6 +31,26 @@ pub struct AuditOptions {
     pub max_backups: usize,
     /// Days for which rotated files are kept; 0: for ever (`--audit-log-maxage`).
     pub max_days: u64,
+}
+
+tokio::task_local! {
+    /// What is noted about the request that this task handles.
+    static NOTES: RefCell<BTreeMap<String, String>>;
+}
+
+/// Notes something in the annotations of the event of the request that is handled; nothing where no audit log wants to know.
+pub(crate) fn annotate(key: String, value: String) {
+    // Not within a request that is recorded: nobody reads it.
+    let _ = NOTES.try_with(|notes| notes.borrow_mut().insert(key, value));
+}
+
+/// Does the work of a request, and says what was noted meanwhile.
+pub(crate) async fn noting<T>(work: impl Future<Output = T>) -> (T, BTreeMap<String, String>) {
+    let scope = NOTES.scope(RefCell::default(), async {
+        let done = work.await;
+        (done, NOTES.with(RefCell::take))
+    });
+    scope.await
 }
 
 /// Events that may wait to be written.

@@ -19,8 +19,6 @@ use crate::write::metadata_of;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
-/// Namespaces that stay.
-const KEPT: [&str; 3] = ["default", "kube-public", "kube-system"];
 
 /// `metav1.DeleteOptions`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -114,7 +112,8 @@ impl DeleteRequest {
         }
     }
 
-    fn is_dry_run(&self) -> bool {
+    /// True when nothing is to be deleted after all.
+    pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run.as_ref().is_some_and(|d| d.iter().any(|d| d == "All"))
     }
 }
@@ -134,9 +133,9 @@ impl Api {
                 subresource: "",
                 namespace: at.namespace.as_deref().unwrap_or(""),
                 name,
+                title: name,
                 dry_run: request.is_dry_run(),
             };
-            admission::deleted(self, user, kind, &old)?;
             let mut warnings = Vec::new();
             admission::mutate(self, &admitted, &mut Value::Null, &old, &mut warnings).await?;
             admission::validate(self, &admitted, &Value::Null, &old, &mut warnings).await?;
@@ -158,9 +157,6 @@ impl Api {
     ) -> Result<Deleted, Status> {
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
-        if kind.kind == "Namespace" && kind.group.is_empty() && KEPT.contains(&name) {
-            return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
-        }
         let key = key(kind, namespace, name);
         let not_found = || Status::not_found(&kind.group, &kind.plural, name);
         let mut current = self.store.get(&key).ok_or_else(not_found)?;

@@ -177,6 +177,7 @@ impl Service {
         let fields = query.get("fieldSelector").and_then(|s| FieldSelector::parse(&s).ok()).unwrap_or_default();
         self.api.authorize(user, &selective(verb, &at, &fields))?;
         if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
+            self.connect(user, &*self.api.kind_of(&at.gvr)?, &at, query).await?;
             return self.proxy(&at, request).await;
         }
         let Ok(kind) = &self.api.kind_of(&at.gvr) else {
@@ -268,13 +269,12 @@ impl Service {
             }
             "create" if reads.kind.kind == "Binding" => {
                 let binding = crate::decode::parse(&body, content_type)?.value;
-                let pod = binding["metadata"]["name"].as_str().unwrap_or("").to_owned();
-                let (reply, code) = self.api.bind(user, at, &pod, &binding, &write).await?;
-                reads.reply(&reply, StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED))
+                let (reply, code, warnings) = self.api.bind(user, at, binding, &write).await?;
+                reads.reply_warned(&reply, code, &warnings)
             }
             "create" if at.subresource.is_some() => {
-                let (reply, code) = self.api.create_sub(user, at, content, &write).await?;
-                reads.reply(&reply, StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED))
+                let (reply, code, warnings) = self.api.create_sub(user, at, content, &write).await?;
+                reads.reply_warned(&reply, code, &warnings)
             }
             "create" => reads.written(self.api.create(user, at, content, &write).await?),
             "update" if at.subresource.as_deref() == Some("scale") => {
@@ -328,22 +328,30 @@ impl Service {
 
     /// Asks admission whether a stream may be opened.
     async fn connect(&self, user: &User, kind: &Kind, at: &Resource, query: &Query) -> Result<(), Status> {
+        let sub = at.subresource.as_deref().unwrap_or("");
         let admitted = admission::Attributes {
             user,
             kind,
             operation: Operation::Connect,
-            subresource: at.subresource.as_deref().unwrap_or(""),
+            subresource: sub,
             namespace: at.namespace.as_deref().unwrap_or(""),
             name: at.name.as_deref().unwrap_or(""),
+            title: at.name.as_deref().unwrap_or(""),
             dry_run: false,
         };
         let mut options = json!({"kind": admitted.gvk().kind, "apiVersion": "v1"});
-        for flag in ["stdin", "stdout", "stderr", "tty"] {
-            options[flag] = query.flag(flag).into();
+        if sub == "proxy" {
+            let (_, path) = at.name.as_deref().unwrap_or("").split_once('/').unwrap_or_default();
+            options["path"] = path.into();
+        } else {
+            for flag in ["stdin", "stdout", "stderr", "tty"] {
+                options[flag] = query.flag(flag).into();
+            }
+            options["container"] = query.get("container").unwrap_or_default().into();
+            options["command"] = query.all("command").into();
         }
-        options["container"] = query.get("container").unwrap_or_default().into();
-        options["command"] = query.all("command").into();
         let mut warnings = Vec::new();
+        admission::mutate(&self.api, &admitted, &mut options, &Value::Null, &mut warnings).await?;
         admission::validate(&self.api, &admitted, &options, &Value::Null, &mut warnings).await
     }
 }
@@ -405,6 +413,12 @@ impl Reads<'_> {
     fn reply(self, value: &Value, code: StatusCode) -> Handled {
         let encoding = self.accepted.encoding;
         Ok(reply::bytes(code, encoded(value, encoding, self.pretty)?, self.accepted.content_type(false)))
+    }
+
+    fn reply_warned(self, value: &Value, code: u16, warnings: &[String]) -> Handled {
+        let mut response = self.reply(value, StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED))?;
+        reply::warn(&mut response, warnings.iter().map(String::as_str));
+        Ok(response)
     }
 
     fn list(self, listing: Listing, headers: &HeaderMap) -> Handled {

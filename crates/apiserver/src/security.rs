@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use base::Tasks;
 
+use crate::admission::Settled;
 use crate::audit::{Audit, AuditOptions};
 use crate::authn::Authenticators;
 use crate::authn::oidc::Oidc;
 use crate::authn::static_tokens::StaticTokens;
 
+pub use crate::admission::AdmissionOptions;
 pub use crate::authn::oidc::OidcOptions;
 
 /// Settings under upstream's names.
@@ -20,6 +22,8 @@ pub struct Security {
     pub oidc: Option<OidcOptions>,
     /// `--audit-*`.
     pub audit: AuditOptions,
+    /// `--*-admission-*`.
+    pub admission: AdmissionOptions,
 }
 
 /// A setting that cannot be used: what is wrong with it.
@@ -30,6 +34,10 @@ pub struct SecurityError(String);
 impl Security {
     pub(crate) fn audit(&self, tasks: &mut Tasks) -> Result<Option<Audit>, SecurityError> {
         Audit::open(&self.audit, tasks).map_err(SecurityError)
+    }
+
+    pub(crate) fn admission(&self) -> Result<Settled, SecurityError> {
+        self.admission.settle().map_err(SecurityError)
     }
 
     pub(crate) fn authenticators(&self) -> Result<Authenticators, SecurityError> {

@@ -131,6 +131,7 @@ impl Server {
             hooks: Default::default(),
             policies: Default::default(),
             addresses,
+            admission: config.security.admission()?,
             registry: Registry::default(),
             documents: Documents::default(),
             authn: config.security.authenticators()?,

@@ -8,10 +8,9 @@ use object::patch;
 use object::{Gvr, Object, Reason, Status};
 use serde_json::{Value, json};
 
-use crate::admission::node_restriction::{self, Write};
+use crate::admission::{self, Attributes, Operation};
 use crate::api::{Api, not_allowed};
 use crate::decode;
-use crate::delete::{DeleteRequest, Deleted};
 use crate::user::User;
 use crate::write::{Body, Part, WriteQuery, Written, parsed, part_of};
 
@@ -241,17 +240,14 @@ impl Api {
                 return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
             }
             let mut new = old.clone();
-            match scale_paths(kind) {
-                Some(paths) => paths.set(&mut new, replicas),
-                None => new["spec"]["replicas"] = replicas.into(),
-            }
+            set_replicas(kind, &mut new, replicas);
             // A scale that names no version expects none.
             let expected = scale["metadata"]["resourceVersion"].as_str().unwrap_or("");
             new["metadata"]["resourceVersion"] = expected.into();
             Ok(new)
         };
         let main = Resource { subresource: None, ..at.clone() };
-        let written = self.change(user, kind, &main, Part::Main, query, change).await?;
+        let written = self.change(user, kind, &main, Part::Scale, query, change).await?;
         let scale = scale_of(kind, &written.object.value().map_err(Status::internal)?)?;
         let object = Object::from_value(&scale).map(Arc::new).map_err(Status::internal)?;
         Ok(Written { object, ..written })
@@ -264,38 +260,69 @@ impl Api {
         at: &Resource,
         body: Body<'_>,
         query: &WriteQuery,
-    ) -> Result<(Value, u16), Status> {
-        let value = decode::parse(body.bytes, body.content_type)?.value;
-        let name = at.name.as_deref().unwrap_or("");
-        let write = Write {
-            group: &at.gvr.group,
-            resource: &at.gvr.resource,
-            subresource: at.subresource.as_deref().unwrap_or(""),
-            name,
-            namespace: at.namespace.as_deref().unwrap_or(""),
-            new: Some(&value),
-            old: None,
-        };
-        node_restriction::check(self, user, &write)?;
+    ) -> Result<(Value, u16, Vec<String>), Status> {
+        let mut value = decode::parse(body.bytes, body.content_type)?.value;
+        let mut warnings = Vec::new();
         match (at.gvr.resource.as_str(), at.subresource.as_deref()) {
-            ("pods", Some("binding")) => self.bind(user, at, name, &value, query).await,
-            ("pods", Some("eviction")) => self.evict(user, at, &value).await,
+            ("pods", Some("binding")) => self.bind(user, at, value, query).await,
+            ("pods", Some("eviction")) => {
+                let name = at.name.as_deref().unwrap_or("");
+                if value["metadata"]["name"] != name {
+                    return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+                }
+                self.admit_sub(user, at, &mut value, query, &mut warnings).await?;
+                self.evict(user, at, &value, query.dry_run).await?;
+                Ok((success(), 201, warnings))
+            }
             ("serviceaccounts", Some("token")) => {
-                Ok((self.issue_token(at.namespace.as_deref().unwrap_or(""), name, &value)?, 201))
+                self.admit_sub(user, at, &mut value, query, &mut warnings).await?;
+                let (namespace, name) = (at.namespace.as_deref().unwrap_or(""), at.name.as_deref().unwrap_or(""));
+                Ok((self.issue_token(namespace, name, &value)?, 201, warnings))
             }
             _ => Err(not_allowed()),
         }
     }
 
-    /// Assigns a pod to a node.
+    /// Admission of what is posted to a subresource.
+    async fn admit_sub(
+        &self,
+        user: &User,
+        at: &Resource,
+        value: &mut Value,
+        query: &WriteQuery,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
+        let kind = &*self.kind_of(&at.gvr)?;
+        let name = at.name.as_deref().or(value["metadata"]["name"].as_str()).unwrap_or("").to_owned();
+        let admitted = Attributes {
+            user,
+            kind,
+            operation: Operation::Create,
+            subresource: at.subresource.as_deref().unwrap_or(""),
+            namespace: at.namespace.as_deref().unwrap_or(""),
+            name: &name,
+            title: &name,
+            dry_run: query.dry_run,
+        };
+        admission::mutate(self, &admitted, value, &Value::Null, warnings).await?;
+        admission::validate(self, &admitted, value, &Value::Null, warnings).await
+    }
+
+    /// Assigns a pod to a node: POST to `binding` of a pod, or to `bindings`.
     pub(crate) async fn bind(
         &self,
         user: &User,
         at: &Resource,
-        pod: &str,
-        binding: &Value,
+        mut binding: Value,
         query: &WriteQuery,
-    ) -> Result<(Value, u16), Status> {
+    ) -> Result<(Value, u16, Vec<String>), Status> {
+        let mut warnings = Vec::new();
+        let pod = binding["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        let pod = pod.as_str();
+        if at.name.as_deref().is_some_and(|name| name != pod) {
+            return Err(Status::bad_request("name in URL does not match name in Binding object"));
+        }
+        self.admit_sub(user, at, &mut binding, query, &mut warnings).await?;
         let pods = Gvr::new("", "v1", "pods");
         let target = binding["target"]["name"].as_str().unwrap_or("").to_owned();
         if target.is_empty() {
@@ -305,106 +332,65 @@ impl Api {
         let kind = &*self.stored_kind_of(&pods)?;
         let at = Resource::object(&pods, at.namespace.as_deref(), pod);
         let assign = |old: &Value| {
+            let conflict = |why: String| Err(Status::conflict("", "pods/binding", pod, &why));
+            for (field, word) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+                let (wanted, is) = (&binding["metadata"][field], &old["metadata"][field]);
+                if wanted.as_str().is_some_and(|w| !w.is_empty()) && wanted != is {
+                    let (wanted, is) = (wanted.as_str().unwrap_or(""), is.as_str().unwrap_or(""));
+                    return conflict(format!(
+                        "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {is}"
+                    ));
+                }
+            }
             let present = old["spec"]["nodeName"].as_str().unwrap_or("");
             if old["metadata"]["deletionTimestamp"].is_string() {
-                return Err(Status::conflict(
-                    "",
-                    "pods/binding",
-                    pod,
-                    &format!("pod {pod} is being deleted, cannot be assigned to a host"),
-                ));
+                return conflict(format!("pod {pod} is being deleted, cannot be assigned to a host"));
             }
             if !present.is_empty() {
-                let why = format!("pod {pod} is already assigned to node {present:?}");
-                return Err(Status::conflict("", "pods/binding", pod, &why));
+                return conflict(format!("pod {pod} is already assigned to node {present:?}"));
+            }
+            if old["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+                return conflict(format!("pod {pod} has non-empty .spec.schedulingGates"));
             }
             let mut new = old.clone();
             new["spec"]["nodeName"] = target.as_str().into();
+            for field in ["annotations", "labels"] {
+                for (key, value) in binding["metadata"][field].as_object().into_iter().flatten() {
+                    new["metadata"][field][key] = value.clone();
+                }
+            }
+            if let Some(status) = new["status"].as_object_mut() {
+                status.remove("nominatedNodeName");
+            }
             let mut conditions = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
             conditions.retain(|c| c["type"] != "PodScheduled");
             conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": base::time::now()}));
             new["status"]["conditions"] = conditions.into();
             Ok(new)
         };
-        self.change(user, kind, &at, Part::Binding, query, assign).await?;
-        Ok((json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}), 201))
+        self.change(user, kind, &at, Part::Inner, query, assign).await?;
+        Ok((success(), 201, warnings))
     }
+}
 
-    /// Deletes a pod unless a disruption budget forbids it.
-    async fn evict(&self, user: &User, at: &Resource, eviction: &Value) -> Result<(Value, u16), Status> {
-        let at = Resource { subresource: None, ..at.clone() };
-        let pod = self.get(&at)?;
-        let value = pod.value().map_err(Status::internal)?;
-        let phase = value["status"]["phase"].as_str().unwrap_or("");
-        // What does not serve is no disruption.
-        if !pod.head.is_terminating() && !matches!(phase, "Succeeded" | "Failed" | "Pending") {
-            self.take_from_budget(user, &pod).await?;
-        }
-        let query = WriteQuery::default();
-        let target = |old: &Value| {
-            let mut new = old.clone();
-            let mut conditions = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.retain(|c| c["type"] != "DisruptionTarget");
-            conditions.push(json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-                "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": base::time::now(),
-                "observedGeneration": old["metadata"]["generation"]}));
-            new["status"]["conditions"] = conditions.into();
-            Ok(new)
-        };
-        self.change(user, &*self.stored_kind_of(&at.gvr)?, &at, Part::Status, &query, target).await?;
-        let request: DeleteRequest = serde_json::from_value(eviction["deleteOptions"].clone()).unwrap_or_default();
-        match self.delete(user, &at, &request).await? {
-            Deleted::Gone(_) | Deleted::Terminating(_) => Ok((
-                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
-                201,
-            )),
-        }
-    }
-
-    /// One disruption less in the budget that covers the pod, or the reason why not.
-    async fn take_from_budget(&self, user: &User, pod: &Object) -> Result<(), Status> {
-        let prefix = format!("/registry/poddisruptionbudgets/{}/", pod.head.namespace);
-        let budgets = self.store.range(&prefix, None, 0, 0).map_err(|e| crate::api::store_status(&e))?;
-        let covers = |budget: &Arc<Object>| {
-            let value = budget.value().unwrap_or_default();
-            object::LabelSelector::from_object(&value["spec"]["selector"]).is_some_and(|s| s.matches(&pod.head.labels))
-        };
-        let mut found = budgets.items.into_iter().map(|b| b.object).filter(covers);
-        let Some(budget) = found.next() else { return Ok(()) };
-        if found.next().is_some() {
-            return Err(Status::internal(
-                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-            ));
-        }
-        let name = &budget.head.name;
-        let gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
-        let at = Resource::object(&gvr, Some(&pod.head.namespace), name);
-        let take = |old: &Value| {
-            let allowed = old["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);
-            if allowed <= 0 {
-                let why = "Cannot evict pod as it would violate the pod's disruption budget.";
-                let mut status = Status::new(Reason::TooManyRequests, why);
-                status.causes = vec![object::Cause {
-                    reason: "DisruptionBudget".into(),
-                    message: format!("The disruption budget {name} does not allow evictions at this time"),
-                    field: String::new(),
-                }];
-                return Err(status);
-            }
-            let mut new = old.clone();
-            new["status"]["disruptionsAllowed"] = (allowed - 1).into();
-            new["status"]["disruptedPods"][pod.head.name.as_str()] = base::time::now().into();
-            Ok(new)
-        };
-        self.change(user, &*self.stored_kind_of(&gvr)?, &at, Part::Status, &WriteQuery::default(), take).await.map(drop)
-    }
+fn success() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 }
 
 fn scale_paths(kind: &Kind) -> Option<&kinds::custom::Scale> {
     kind.custom.as_ref().and_then(|custom| custom.scale.as_ref())
 }
 
-fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
+/// Sets how many there are to be.
+pub(crate) fn set_replicas(kind: &Kind, object: &mut Value, replicas: i64) {
+    match scale_paths(kind) {
+        Some(paths) => paths.set(object, replicas),
+        None => object["spec"]["replicas"] = replicas.into(),
+    }
+}
+
+/// The `Scale` of an object.
+pub(crate) fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
     let metadata = &object["metadata"];
     if let Some(paths) = scale_paths(kind) {
         let Some(_) = paths.replicas(object) else {

@@ -13,12 +13,13 @@ use object::{Draft, Invalid, Object, Status};
 use serde_json::{Map, Value};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
-use crate::admission::addresses::GUARD;
-use crate::admission::{self, Attributes, Operation};
+use crate::admission::addresses::{self, GUARD};
+use crate::admission::{self, Attributes, Operation, Reserved, certificates};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::conversion;
 use crate::decode::{self, FieldValidation, Parsed};
 use crate::servers::is_shared;
+use crate::subresources::{scale_of, set_replicas};
 use crate::user::User;
 
 /// Options of a write, from the query.
@@ -45,11 +46,7 @@ impl WriteQuery {
             Part::Status => spec,
             _ => nothing,
         };
-        let subresource = match part {
-            Part::Status => "status",
-            Part::Approval => "approval",
-            _ => "",
-        };
+        let subresource = part.subresource();
         let manager = patch::manager_of(self.manager.as_deref().unwrap_or(""), &self.agent);
         let (api_version, time) = (kind.api_version(), base::time::now());
         work(&patch::Write { manager: &manager, api_version: &api_version, subresource, time: &time, ignored })
@@ -57,7 +54,7 @@ impl WriteQuery {
 
     /// Notes in `new` who owns what after this write.
     fn track(&self, kind: &Kind, part: Part, old: Option<&Value>, new: &mut Value) {
-        if !self.applied && kind.schema.is_some() {
+        if !self.applied && kind.schema.is_some() && part != Part::Inner {
             self.recorded(kind, part, |write| patch::track(kind.place(), old, new, write));
         }
     }
@@ -95,21 +92,27 @@ pub(crate) enum Part {
     Finalize,
     /// The decision on a certificate signing request.
     Approval,
-    /// A pod's containers through `ephemeralcontainers` or `resize`: the caller made the change.
-    Special,
-    /// A pod's node; that is no change of what is wanted.
-    Binding,
+    /// A pod's containers through `ephemeralcontainers`: the caller made the change.
+    EphemeralContainers,
+    /// A pod's resources through `resize`: the caller made the change.
+    Resize,
+    /// How many there are to be.
+    Scale,
+    /// What a binding or an eviction does to the objects beneath: it was admitted as what it is, and nobody comes to own fields by it.
+    Inner,
 }
 
 impl Part {
-    /// The subresource as webhooks and policies know it; `None` for what they are not asked about.
-    fn admitted(self) -> Option<&'static str> {
+    /// The subresource that requests name.
+    pub(crate) fn subresource(self) -> &'static str {
         match self {
-            Part::Main => Some(""),
-            Part::Status => Some("status"),
-            Part::Finalize => Some("finalize"),
-            Part::Approval => Some("approval"),
-            Part::Special | Part::Binding => None,
+            Part::Main | Part::Inner => "",
+            Part::Status => "status",
+            Part::Finalize => "finalize",
+            Part::Approval => "approval",
+            Part::EphemeralContainers => "ephemeralcontainers",
+            Part::Resize => "resize",
+            Part::Scale => "scale",
         }
     }
 }
@@ -123,7 +126,8 @@ pub(crate) fn part_of(kind: &Kind, subresource: Option<&str>) -> Result<Part, St
         Some("status") => Ok(Part::Status),
         Some("finalize") => Ok(Part::Finalize),
         Some("approval") => Ok(Part::Approval),
-        Some("ephemeralcontainers" | "resize") => Ok(Part::Special),
+        Some("ephemeralcontainers") => Ok(Part::EphemeralContainers),
+        Some("resize") => Ok(Part::Resize),
         Some(_) => Err(not_allowed()),
     }
 }
@@ -211,25 +215,34 @@ impl Api {
         kind.default(&mut value);
         kind.prepare_create(&mut value);
         complete(kind, &mut value);
-        let reserved = admission::create(self, user, kind, &mut value).await?;
         let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
-        let admitted = Attributes {
+        let mut admitted = Attributes {
             user,
             kind,
             operation: Operation::Create,
             subresource: "",
             namespace: namespace.unwrap_or(""),
             name: &name,
+            title: if generated { &stem } else { &name },
             dry_run: query.dry_run,
         };
         admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
+        admitted.title = &name;
+        admission::escalation::check(self, user, kind, &value, None)?;
+        if is_request(kind) {
+            certificates::identify(user, &mut value);
+        }
+        let reserved = self.reserve(kind, &mut value, None).await?;
         kind.prepare_create(&mut value);
         kind.default(&mut value);
         tidy(&mut value);
         query.track(kind, Part::Main, None, &mut value);
         self.check(kind, &value, None, Part::Main)?;
+        if is_request(kind) {
+            certificates::created(&value)?;
+        }
         admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
-        let mut charges = admission::created(self, user, kind, &value)?;
+        let mut charges = admission::charge(self, &admitted, &value, &Value::Null)?;
         warnings.extend((kind.rules.warnings)(&value, None));
         let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
         let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
@@ -256,7 +269,7 @@ impl Api {
                 // Another write was charged meanwhile: there may still be enough.
                 Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
                     self.fresh(None).await?;
-                    charges = admission::created(self, user, kind, &value)?;
+                    charges = admission::charge(self, &admitted, &value, &Value::Null)?;
                 }
                 Err(StoreError::Conflict { key, .. }) if &*key == GUARD => return Ok(None),
                 Err(StoreError::Conflict { .. }) => {
@@ -386,25 +399,29 @@ impl Api {
         complete(kind, new);
         kind.default(new);
         match part {
-            Part::Main => kind.prepare_update(new, old),
+            Part::Main | Part::Scale => kind.prepare_update(new, old),
             Part::Status => kind.prepare_status(new, old),
             Part::Finalize => kinds::kind::keep(new, old, "status"),
             Part::Approval => kinds::prepare_approval(new, old),
-            Part::Special | Part::Binding => {}
+            Part::EphemeralContainers | Part::Resize | Part::Inner => {}
         }
-        let reserved = admission::update(self, user, kind, part, new, old).await?;
         let mut warnings = Vec::new();
-        let admitted = part.admitted().map(|subresource| Attributes {
+        let admitted = Attributes {
             user,
             kind,
             operation: Operation::Update,
-            subresource,
+            subresource: part.subresource(),
             namespace: &current.object.head.namespace,
             name: &name,
+            title: &name,
             dry_run: query.dry_run,
-        });
-        if let Some(admitted) = &admitted {
-            admission::mutate(self, admitted, new, old, &mut warnings).await?;
+        };
+        if part == Part::Scale {
+            let (mut scale, before) = (scale_of(kind, new)?, scale_of(kind, old)?);
+            admission::mutate(self, &admitted, &mut scale, &before, &mut warnings).await?;
+            set_replicas(kind, new, scale["spec"]["replicas"].as_i64().unwrap_or(0));
+        } else if part != Part::Inner {
+            admission::mutate(self, &admitted, new, old, &mut warnings).await?;
             restore_metadata(new, old);
             match part {
                 Part::Main => kind.prepare_update(new, old),
@@ -412,17 +429,29 @@ impl Api {
                 _ => {}
             }
         }
+        if is_request(kind) && matches!(part, Part::Approval | Part::Status) {
+            certificates::date(new, old);
+        }
+        admission::escalation::check(self, user, kind, new, Some(old))?;
+        let reserved = match part {
+            Part::Main => self.reserve(kind, new, Some(old)).await?,
+            _ => Reserved::default(),
+        };
         tidy(new);
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
-            let changed = !matches!(part, Part::Status | Part::Approval | Part::Binding)
+            let changed = !matches!(part, Part::Status | Part::Approval | Part::Inner)
                 && spec_of(kind, new) != spec_of(kind, old);
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         self.check(kind, new, Some(old), part)?;
-        admission::updated(self, user, kind, part, new, old)?;
-        if let Some(admitted) = &admitted {
-            admission::validate(self, admitted, new, old, &mut warnings).await?;
+        match part {
+            Part::Inner => {}
+            Part::Scale => {
+                let (scale, before) = (scale_of(kind, new)?, scale_of(kind, old)?);
+                admission::validate(self, &admitted, &scale, &before, &mut warnings).await?;
+            }
+            _ => admission::validate(self, &admitted, new, old, &mut warnings).await?,
         }
         query.track(kind, part, Some(old), new);
         patch::keep_times(old, new);
@@ -436,8 +465,8 @@ impl Api {
             return Ok(Committed::Done(served(kind, Arc::new(draft.seal(current.mod_revision))), warnings));
         }
         let mut charges = match part {
-            Part::Main | Part::Special => admission::charged(self, kind, new, old)?,
-            Part::Status | Part::Finalize | Part::Approval | Part::Binding => admission::Charges::default(),
+            Part::Main | Part::Resize => admission::charge(self, &admitted, new, old)?,
+            _ => admission::Charges::default(),
         };
         // The last finalizer of an object that waits for its deletion went away.
         let gone = new["metadata"]["deletionTimestamp"].is_string() && crate::delete::is_free(kind, new);
@@ -466,6 +495,14 @@ impl Api {
         }
     }
 
+    /// Reserves what a Service needs of addresses and ports; freed unless the write succeeds.
+    async fn reserve(&self, kind: &Kind, new: &mut Value, old: Option<&Value>) -> Result<Reserved, Status> {
+        if kind.group.is_empty() && kind.kind == "Service" {
+            return addresses::admit(self, new, old).await;
+        }
+        Ok(Reserved::default())
+    }
+
     /// Validates a whole object.
     fn check(&self, kind: &Kind, new: &Value, old: Option<&Value>, part: Part) -> Result<(), Status> {
         let mut errors = Vec::new();
@@ -473,7 +510,7 @@ impl Api {
         match (part, old) {
             (Part::Status, Some(old)) => kind.validate_status(new, old, &mut errors),
             (Part::Approval, Some(old)) => kinds::validate_approval(new, old, &mut errors),
-            (Part::Special | Part::Binding, _) => {}
+            (Part::EphemeralContainers | Part::Resize | Part::Inner, _) => {}
             _ => kind.validate(new, old, &mut errors),
         }
         if errors.is_empty() {
@@ -494,6 +531,10 @@ impl Api {
         draft.head.fields = fields;
         Ok(draft)
     }
+}
+
+fn is_request(kind: &Kind) -> bool {
+    kind.group == "certificates.k8s.io" && kind.kind == "CertificateSigningRequest"
 }
 
 enum Committed {

@@ -45,6 +45,7 @@ kinds! {
     NAMESPACES = "" / "v1" "namespaces" "Namespace";
     NODES = "" / "v1" "nodes" "Node";
     PERSISTENT_VOLUME_CLAIMS = "" / "v1" "persistentvolumeclaims" "PersistentVolumeClaim";
+    PERSISTENT_VOLUMES = "" / "v1" "persistentvolumes" "PersistentVolume";
     PODS = "" / "v1" "pods" "Pod";
     RESOURCE_QUOTAS = "" / "v1" "resourcequotas" "ResourceQuota";
     SECRETS = "" / "v1" "secrets" "Secret";
@@ -53,7 +54,7 @@ kinds! {
     SERVICES = "" / "v1" "services" "Service";
     SERVICE_ACCOUNTS = "" / "v1" "serviceaccounts" "ServiceAccount";
     STATEFUL_SETS = "apps" / "v1" "statefulsets" "StatefulSet";
-    VOLUME_CLAIMS = "" / "v1" "persistentvolumeclaims" "PersistentVolumeClaim";
+    VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io" / "v1" "volumeattributesclasses" "VolumeAttributesClass";
 }
 
 impl Kind {

@@ -62,6 +62,7 @@ pub mod token_cleaner;
 pub mod tokens;
 pub mod ttl_after_finished;
 pub mod views;
+pub mod volume_protection;
 pub mod world;
 
 pub use controller::{Controller, Watch};
@@ -120,4 +121,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &token_cleaner::CONTROLLER,
     &tokens::CONTROLLER,
     &ttl_after_finished::CONTROLLER,
+    &volume_protection::CLAIMS,
+    &volume_protection::VOLUMES,
+    &volume_protection::CLASSES,
 ];

@@ -11,7 +11,7 @@ use object::Object;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::kinds::{CONTROLLER_REVISIONS, PODS, STATEFUL_SETS, VOLUME_CLAIMS};
+use crate::kinds::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use crate::owner::key_of;
 use crate::plan::Op;
 use crate::replicaset::is_zero;
@@ -28,7 +28,7 @@ pub static CONTROLLER: Controller = Controller {
     of: &STATEFUL_SETS,
     owns: &[&PODS, &CONTROLLER_REVISIONS],
     watches: &[],
-    reads: &[&VOLUME_CLAIMS],
+    reads: &[&PERSISTENT_VOLUME_CLAIMS],
     workers: 5,
     reconcile,
     gone: crate::controller::nothing,
@@ -237,9 +237,9 @@ impl Members<'_> {
             identity::claims(self.set, self.view.spec.volume_claim_templates.as_deref().unwrap_or_default(), ordinal)
         {
             let claim_name = claim["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            if self.world.get(&VOLUME_CLAIMS, &key_of(namespace, &claim_name)).is_none() {
+            if self.world.get(&PERSISTENT_VOLUME_CLAIMS, &key_of(namespace, &claim_name)).is_none() {
                 let what = format!("create Claim {claim_name} Pod {name} in StatefulSet {set}");
-                let op = Op::create(&VOLUME_CLAIMS, namespace, claim)
+                let op = Op::create(&PERSISTENT_VOLUME_CLAIMS, namespace, claim)
                     .on_done(Event::normal(self.set, "SuccessfulCreate", format!("{what} success")))
                     .on_failure(Event::warning(self.set, "FailedCreate", format!("{what} failed error: {{error}}")));
                 plan.push(op);

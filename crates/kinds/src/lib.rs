@@ -27,6 +27,7 @@ pub mod kind;
 mod metadata;
 pub mod names;
 mod networking;
+pub mod podsecurity;
 mod policy;
 pub mod quota;
 mod rbac;

@@ -53,8 +53,9 @@ fn is_over(pod: &Value, now: i64) -> bool {
         || (deleted.is_some_and(|at| at.as_second() < now) && pod["metadata"]["deletionGracePeriodSeconds"].is_i64())
 }
 
-/// The larger of all containers with sidecars, and of each init container with the sidecars before it; with overhead.
-fn amounts(spec: &Value, which: &str) -> Usage {
+/// What a pod `requests` or `limits`: the larger of all containers with sidecars, and of each init container with the sidecars before it;
+/// with what its runtime takes on top, if that is wanted.
+pub fn amounts(spec: &Value, which: &str, overhead: bool) -> Usage {
     let of = |holder: &Value| -> Usage {
         let all = entries(&holder["resources"][which]);
         all.filter_map(|(name, amount)| Some((name.clone(), Quantity::parse(text(amount))?))).collect()
@@ -83,16 +84,18 @@ fn amounts(spec: &Value, which: &str) -> Usage {
     raise(&mut total, &peak);
     // What the pod asks for as a whole stands for its containers.
     total.extend(of(spec));
-    let overhead =
-        entries(&spec["overhead"]).filter_map(|(n, a)| Some((n.clone(), Quantity::parse(text(a))?))).collect();
-    if which == "requests" || !total.is_empty() {
-        sum(&mut total, &overhead);
+    let on_top = entries(&spec["overhead"]).filter(|_| overhead);
+    for (name, amount) in on_top.filter_map(|(n, a)| Some((n, Quantity::parse(text(a))?))) {
+        // A limit that there is not is not made.
+        if which == "requests" || total.contains_key(name) {
+            add(&mut total, name.as_str(), amount);
+        }
     }
     total
 }
 
 fn pod(spec: &Value, usage: &mut Usage) {
-    for (name, amount) in amounts(spec, "requests") {
+    for (name, amount) in amounts(spec, "requests", true) {
         match name.as_str() {
             "cpu" | "memory" | "ephemeral-storage" => {
                 add(usage, name.as_str(), amount);
@@ -106,7 +109,7 @@ fn pod(spec: &Value, usage: &mut Usage) {
             }
         }
     }
-    for (name, amount) in amounts(spec, "limits") {
+    for (name, amount) in amounts(spec, "limits", true) {
         if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
             add(usage, format!("limits.{name}"), amount);
         }

@@ -1,8 +1,8 @@
-//! Flags of authentication and audit, under the names that upstream's API server gives them.
+//! Flags of authentication, admission and audit, under the names that upstream's API server gives them.
 
 use std::path::PathBuf;
 
-use apiserver::{AuditOptions, OidcOptions, Security};
+use apiserver::{AdmissionOptions, AuditOptions, OidcOptions, Security};
 use clap::Args;
 
 /// See each flag.
@@ -61,6 +61,15 @@ pub(crate) struct Flags {
     /// Days for which rotated audit logs are kept; 0 for ever.
     #[arg(long, env = "NAVARCH_AUDIT_LOG_MAXAGE", default_value_t = 0)]
     audit_log_maxage: u64,
+    /// Admission plugins that run besides those that do by default.
+    #[arg(long, env = "NAVARCH_ENABLE_ADMISSION_PLUGINS", value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plugins that do not run.
+    #[arg(long, env = "NAVARCH_DISABLE_ADMISSION_PLUGINS", value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    /// Settings of admission plugins (apiserver.config.k8s.io/v1 AdmissionConfiguration): PodSecurity's defaults and exemptions.
+    #[arg(long, env = "NAVARCH_ADMISSION_CONTROL_CONFIG_FILE")]
+    admission_control_config_file: Option<PathBuf>,
 }
 
 impl Flags {
@@ -88,6 +97,11 @@ impl Flags {
             max_backups: self.audit_log_maxbackup,
             max_days: self.audit_log_maxage,
         };
-        Ok(Security { token_auth_file: self.token_auth_file.clone(), oidc, audit })
+        let admission = AdmissionOptions {
+            enable: self.enable_admission_plugins.clone(),
+            disable: self.disable_admission_plugins.clone(),
+            config_file: self.admission_control_config_file.clone(),
+        };
+        Ok(Security { token_auth_file: self.token_auth_file.clone(), oidc, audit, admission })
     }
 }

@@ -117,7 +117,7 @@ fn taken(api: &Api, except: &str) -> Result<(HashSet<Ipv4Addr>, HashSet<u16>), S
 }
 
 /// Gives a service what its type needs, and takes away what it does not.
-pub(super) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -> Result<Reserved, Status> {
+pub(crate) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -> Result<Reserved, Status> {
     if let Some(old) = old {
         carry_over(service, old);
     }

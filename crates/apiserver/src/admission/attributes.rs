@@ -1,7 +1,7 @@
 //! What is admitted: one operation on one object.
 
 use kinds::Kind;
-use object::{Gvk, Gvr};
+use object::{Gvk, Gvr, Status};
 use serde_json::{Value, json};
 
 use crate::user::User;
@@ -36,10 +36,27 @@ pub(crate) struct Attributes<'a> {
     pub(crate) subresource: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
+    /// What a refusal calls the object: its name, or before it has one what its name begins with.
+    pub(crate) title: &'a str,
     pub(crate) dry_run: bool,
 }
 
 impl Attributes<'_> {
+    /// Whether the request is about the resource, or one of its subresources.
+    pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
+        self.kind.group == group && self.kind.plural == plural
+    }
+
+    /// Whether the request creates or updates.
+    pub(crate) fn writes(&self) -> bool {
+        matches!(self.operation, Operation::Create | Operation::Update)
+    }
+
+    /// A refusal.
+    pub(crate) fn forbidden(&self, why: &str) -> Status {
+        Status::forbidden(&self.kind.group, &self.kind.plural, self.title, why)
+    }
+
     /// The resource, without its subresource.
     pub(crate) fn gvr(&self) -> Gvr {
         self.kind.gvr()
@@ -51,8 +68,18 @@ impl Attributes<'_> {
             (Operation::Connect, "exec") => Gvk::new("", "v1", "PodExecOptions"),
             (Operation::Connect, "attach") => Gvk::new("", "v1", "PodAttachOptions"),
             (Operation::Connect, "portforward") => Gvk::new("", "v1", "PodPortForwardOptions"),
+            (Operation::Connect, "proxy") => Gvk::new("", "v1", &format!("{}ProxyOptions", self.kind.kind)),
+            (_, "scale") => Gvk::new("autoscaling", "v1", "Scale"),
+            (Operation::Create, "binding") => Gvk::new("", "v1", "Binding"),
+            (Operation::Create, "eviction") => Gvk::new("policy", "v1", "Eviction"),
+            (Operation::Create, "token") => Gvk::new("authentication.k8s.io", "v1", "TokenRequest"),
             _ => self.kind.gvk(),
         }
+    }
+
+    /// Whether what is sent is no object of the resource, but a scale, a binding, the options of a stream.
+    pub(crate) fn has_own_body(&self) -> bool {
+        self.gvk() != self.kind.gvk()
     }
 
     /// The options of the request, as webhooks see them.

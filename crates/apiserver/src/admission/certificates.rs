@@ -2,18 +2,17 @@
 //! or become superusers (CertificateSubjectRestriction) do.
 
 use object::{Invalid, Status};
-use rbac::Attributes;
 use serde_json::{Value, json};
 
+use super::{Attributes, Operation};
 use crate::api::Api;
 use crate::user::User;
-use crate::write::Part;
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";
 
 /// Writes into a new request who asks.
-pub(super) fn create(user: &User, request: &mut Value) -> Result<(), Status> {
+pub(crate) fn identify(user: &User, request: &mut Value) {
     let spec = &mut request["spec"];
     spec["username"] = user.name.as_str().into();
     spec["groups"] = json!(user.groups);
@@ -24,21 +23,29 @@ pub(super) fn create(user: &User, request: &mut Value) -> Result<(), Status> {
             false => spec[field] = value,
         }
     }
-    if spec["signerName"] != "kubernetes.io/kube-apiserver-client" {
+}
+
+/// CertificateSubjectRestriction.
+pub(super) fn subject(at: &Attributes<'_>, request: &Value) -> Result<(), Status> {
+    let spec = &request["spec"];
+    if !at.is(GROUP, RESOURCE)
+        || !at.subresource.is_empty()
+        || at.operation != Operation::Create
+        || spec["signerName"] != "kubernetes.io/kube-apiserver-client"
+    {
         return Ok(());
     }
-    let asked = pki::csr::parse(spec["request"].as_str().unwrap_or("")).unwrap_or_default();
-    let superuser = asked.organizations.iter().any(|g| g == "system:masters");
-    let name = request["metadata"]["name"].as_str().unwrap_or("");
-    if superuser {
+    let asked = pki::csr::parse(spec["request"].as_str().unwrap_or(""));
+    let asked = asked.map_err(|error| at.forbidden(&format!("failed to parse CSR: {error}")))?;
+    if asked.organizations.iter().any(|g| g == "system:masters") {
         let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
-        return Err(Status::forbidden(GROUP, RESOURCE, name, why));
+        return Err(at.forbidden(why));
     }
     Ok(())
 }
 
 /// Checks a new request: it must be one, and signed by the key that it is for.
-pub(super) fn created(request: &Value) -> Result<(), Status> {
+pub(crate) fn created(request: &Value) -> Result<(), Status> {
     let asked = &request["spec"]["request"];
     let Err(error) = pki::csr::parse(asked.as_str().unwrap_or("")) else { return Ok(()) };
     let name = request["metadata"]["name"].as_str().unwrap_or("");
@@ -46,25 +53,36 @@ pub(super) fn created(request: &Value) -> Result<(), Status> {
     Err(Status::invalid(GROUP, "CertificateSigningRequest", name, &[error]))
 }
 
-/// Checks that the user may decide or sign, where an update does that; dates conditions.
-pub(super) fn update(api: &Api, user: &User, part: Part, new: &mut Value, old: &Value) -> Result<(), Status> {
-    let verb = match part {
-        Part::Approval => "approve",
-        Part::Status => "sign",
-        _ => return Ok(()),
-    };
-    let status = |of: &Value, field: &str| of["status"].get(field).cloned().unwrap_or_default();
-    let signs = ["certificate", "conditions"].iter().any(|f| status(new, f) != status(old, f));
-    let signer = old["spec"]["signerName"].as_str().unwrap_or("").to_owned();
+/// CertificateApproval: only who may approve for the signer decides.
+pub(super) fn approval(api: &Api, at: &Attributes<'_>, old: &Value) -> Result<(), Status> {
+    let concerned = at.is(GROUP, RESOURCE) && at.operation == Operation::Update && at.subresource == "approval";
+    if concerned { permitted(api, at, "approve", old) } else { Ok(()) }
+}
+
+/// CertificateSigning: only who may sign for the signer issues and fails.
+pub(super) fn signing(api: &Api, at: &Attributes<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    let changes = |field: &str| new["status"].get(field) != old["status"].get(field);
+    let concerned = at.is(GROUP, RESOURCE)
+        && at.operation == Operation::Update
+        && at.subresource == "status"
+        && (changes("certificate") || changes("conditions"));
+    if concerned { permitted(api, at, "sign", old) } else { Ok(()) }
+}
+
+fn permitted(api: &Api, at: &Attributes<'_>, verb: &str, old: &Value) -> Result<(), Status> {
+    let signer = old["spec"]["signerName"].as_str().unwrap_or("");
     let any = format!("{}/*", signer.split('/').next().unwrap_or(""));
     let may = |name: &str| {
-        api.may(user, &Attributes { verb, group: GROUP, resource: "signers", name, ..Attributes::default() })
+        api.may(at.user, &rbac::Attributes { verb, group: GROUP, resource: "signers", name, ..Default::default() })
     };
-    if (part == Part::Approval || signs) && !may(&signer) && !may(&any) {
-        let name = old["metadata"]["name"].as_str().unwrap_or("");
-        let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
-        return Err(Status::forbidden(GROUP, RESOURCE, name, &why));
+    if may(signer) || may(&any) {
+        return Ok(());
     }
+    Err(at.forbidden(&format!("user not permitted to {verb} requests with signerName {signer:?}")))
+}
+
+/// Dates conditions that are new or change.
+pub(crate) fn date(new: &mut Value, old: &Value) {
     let before = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
     for condition in new["status"].get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
         let was = before.iter().find(|b| b["type"] == condition["type"]);
@@ -76,5 +94,4 @@ pub(super) fn update(api: &Api, user: &User, part: Part, new: &mut Value, old: &
             condition["lastTransitionTime"] = kept.filter(Value::is_string).unwrap_or_else(|| base::time::now().into());
         }
     }
-    Ok(())
 }

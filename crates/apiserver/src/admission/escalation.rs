@@ -24,7 +24,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// 403 when the write would give away what the user does not have.
-pub(super) fn check(api: &Api, user: &User, kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+pub(crate) fn check(api: &Api, user: &User, kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), Status> {
     let is_role = matches!(kind.kind.as_str(), "Role" | "ClusterRole");
     let is_binding = matches!(kind.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
     if kind.group != GROUP || !(is_role || is_binding) || user.groups.iter().any(|g| g == "system:masters") {

@@ -14,7 +14,7 @@ use object::{Gvk, Status};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::attributes::{Attributes, Operation};
+use super::attributes::Attributes;
 use super::expressions::Condition;
 use super::matching;
 use crate::api::Api;
@@ -187,7 +187,7 @@ async fn ask(
 /// The object as the resource's other version has it.
 fn in_version(at: &Attributes<'_>, value: &Value, kind: &Kind, gvk: &Gvk) -> Value {
     let own = at.gvk();
-    if value.is_null() || at.operation == Operation::Connect || own == *gvk {
+    if value.is_null() || at.has_own_body() || own == *gvk {
         return value.clone();
     }
     match &kind.custom {
@@ -248,6 +248,12 @@ async fn call_mutating(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
             hook.name
         )));
+    }
+    if at.has_own_body() {
+        let before = object.clone();
+        json_patch::patch(object, &patch)
+            .map_err(|e| Status::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
+        return Ok(*object != before);
     }
     let (own, asked) = (at.kind.gvk(), question.kind.gvk());
     let mut changed = in_version(at, object, &question.kind, &asked);

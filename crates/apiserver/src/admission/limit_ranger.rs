@@ -1,38 +1,49 @@
 //! LimitRanger: a namespace's limit ranges give containers what they leave open, and refuse what is too small or too large.
 
-use kinds::Kind;
 use object::{Quantity, Status};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::{Attributes, Operation};
 use crate::api::{Api, store_status};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
-fn ranges(api: &Api, kind: &Kind, object: &Value) -> Result<Vec<(String, Value)>, Status> {
-    let concerned = kind.group.is_empty() && matches!(kind.plural.as_str(), "pods" | "persistentvolumeclaims");
-    let Some(namespace) = object["metadata"]["namespace"].as_str().filter(|_| concerned) else { return Ok(Vec::new()) };
-    let page =
-        api.store.range(&format!("/registry/limitranges/{namespace}/"), None, 0, 0).map_err(|e| store_status(&e))?;
-    let read = |v: store::Versioned| Ok((v.object.head.name.clone(), v.object.value().map_err(Status::internal)?));
-    page.items.into_iter().map(read).collect()
+/// The ranges that the request is to be measured by: new pods and claims, changed claims, resized pods.
+fn ranges(api: &Api, at: &Attributes<'_>, old: &Value) -> Result<Vec<Value>, Status> {
+    let concerned = matches!(
+        (at.kind.plural.as_str(), at.operation, at.subresource),
+        ("pods", Operation::Create, "")
+            | ("pods", Operation::Update, "resize")
+            | ("persistentvolumeclaims", Operation::Create | Operation::Update, "")
+    );
+    if !concerned || !at.kind.group.is_empty() || old["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(Vec::new());
+    }
+    let prefix = format!("/registry/limitranges/{}/", at.namespace);
+    let page = api.store.range(&prefix, None, 0, 0).map_err(|e| store_status(&e))?;
+    page.items.into_iter().map(|v| v.object.value().map_err(Status::internal)).collect()
 }
 
 fn items<'a>(range: &'a Value, of: &'a str) -> impl Iterator<Item = &'a Value> {
     range["spec"]["limits"].as_array().into_iter().flatten().filter(move |item| item["type"] == of)
 }
 
-/// Gives a new pod's containers their defaults.
-pub(super) fn admit(api: &Api, kind: &Kind, object: &mut Value) -> Result<(), Status> {
-    if kind.kind != "Pod" {
+/// Gives a pod's containers their defaults.
+pub(super) fn admit(api: &Api, at: &Attributes<'_>, object: &mut Value, old: &Value) -> Result<(), Status> {
+    if at.kind.kind != "Pod" {
         return Ok(());
     }
-    for (_, range) in ranges(api, kind, object)? {
-        let mut notes = Vec::new();
+    for range in ranges(api, at, old)? {
+        let (mut requests, mut limits) = (Map::new(), Map::new());
         for item in items(&range, "Container") {
-            for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
-                for container in object["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                    fill(container, item, what, &mut notes);
-                }
+            requests.extend(item["defaultRequest"].as_object().cloned().unwrap_or_default());
+            limits.extend(item["default"].as_object().cloned().unwrap_or_default());
+        }
+        let mut notes = Vec::new();
+        for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
+            for container in object["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                fill(container, "requests", &requests, &format!("request for {what}"), &mut notes);
+                fill(container, "limits", &limits, &format!("limit for {what}"), &mut notes);
             }
         }
         if !notes.is_empty() {
@@ -43,77 +54,65 @@ pub(super) fn admit(api: &Api, kind: &Kind, object: &mut Value) -> Result<(), St
     Ok(())
 }
 
-fn fill(container: &mut Value, item: &Value, what: &str, notes: &mut Vec<String>) {
-    let name = container["name"].as_str().unwrap_or("").to_owned();
-    for (from, to, word) in [("defaultRequest", "requests", "request"), ("default", "limits", "limit")] {
-        let mut set: Vec<&str> = Vec::new();
-        for (resource, amount) in item[from].as_object().into_iter().flatten() {
-            let resources = &mut container["resources"];
-            if resources[to].get(resource).is_none() {
-                if !resources.is_object() {
-                    *resources = json!({});
-                }
-                resources[to][resource] = amount.clone();
-                set.push(resource);
+fn fill(container: &mut Value, which: &str, defaults: &Map<String, Value>, what: &str, notes: &mut Vec<String>) {
+    let mut set: Vec<&str> = Vec::new();
+    for (resource, amount) in defaults {
+        let resources = &mut container["resources"];
+        if resources[which].get(resource).is_none() {
+            if !resources.is_object() {
+                *resources = json!({});
             }
+            resources[which][resource] = amount.clone();
+            set.push(resource);
         }
-        if !set.is_empty() {
-            notes.push(format!("{} {word} for {what} {name}", set.join(", ")));
-        }
+    }
+    if !set.is_empty() {
+        set.sort_unstable();
+        notes.push(format!("{} {what} {}", set.join(", "), container["name"].as_str().unwrap_or("")));
     }
 }
 
-/// Refuses a new object that a range does not allow.
-pub(super) fn check(api: &Api, kind: &Kind, object: &Value) -> Result<(), Status> {
-    let name = object["metadata"]["name"].as_str().unwrap_or("");
+/// Refuses an object that a range does not allow.
+pub(super) fn check(api: &Api, at: &Attributes<'_>, object: &Value, old: &Value) -> Result<(), Status> {
+    for range in ranges(api, at, old)? {
+        let errors = exceeded(&range, &at.kind.plural, &object["spec"]);
+        if !errors.is_empty() {
+            let errors = if errors.len() == 1 { errors.concat() } else { format!("[{}]", errors.join(", ")) };
+            return Err(at.forbidden(&errors));
+        }
+    }
+    Ok(())
+}
+
+/// What of a range the spec of a pod or claim does not keep to; each sentence once.
+fn exceeded(range: &Value, plural: &str, spec: &Value) -> Vec<String> {
     let mut errors: Vec<String> = Vec::new();
-    for (_, range) in ranges(api, kind, object)? {
-        if kind.kind == "PersistentVolumeClaim" {
-            for item in items(&range, "PersistentVolumeClaim") {
-                let requests = &object["spec"]["resources"]["requests"];
-                bounds(item, "PersistentVolumeClaim", requests, &Value::Null, &mut errors);
+    if plural == "persistentvolumeclaims" {
+        for item in items(range, "PersistentVolumeClaim") {
+            bounds(item, "PersistentVolumeClaim", &spec["resources"]["requests"], &Value::Null, &mut errors);
+        }
+    } else {
+        let total = |which: &str| -> Value {
+            let all = kinds::quota::amounts(spec, which, false);
+            all.iter().map(|(name, amount)| (name.clone(), json!(kinds::quota::shown(name, *amount)))).collect()
+        };
+        for item in range["spec"]["limits"].as_array().into_iter().flatten() {
+            match item["type"].as_str() {
+                Some("Container") => {
+                    let lists = ["containers", "initContainers"].into_iter();
+                    for container in lists.flat_map(|l| spec[l].as_array().into_iter().flatten()) {
+                        let resources = &container["resources"];
+                        bounds(item, "Container", &resources["requests"], &resources["limits"], &mut errors);
+                    }
+                }
+                Some("Pod") => bounds(item, "Pod", &total("requests"), &total("limits"), &mut errors),
+                _ => {}
             }
-            continue;
-        }
-        for item in items(&range, "Container") {
-            let all = ["containers", "initContainers"]
-                .into_iter()
-                .flat_map(|l| object["spec"][l].as_array().into_iter().flatten());
-            for container in all {
-                let resources = &container["resources"];
-                bounds(item, "Container", &resources["requests"], &resources["limits"], &mut errors);
-            }
-        }
-        for item in items(&range, "Pod") {
-            let (requests, limits) = (total(object, "requests"), total(object, "limits"));
-            bounds(item, "Pod", &requests, &limits, &mut errors);
         }
     }
-    match errors.as_slice() {
-        [] => Ok(()),
-        [one] => Err(Status::forbidden(&kind.group, &kind.plural, name, one)),
-        many => Err(Status::forbidden(&kind.group, &kind.plural, name, &format!("[{}]", many.join(", ")))),
-    }
-}
-
-/// What all containers together ask for.
-fn total(pod: &Value, which: &str) -> Value {
-    let mut sum = std::collections::BTreeMap::<String, Quantity>::new();
-    for container in pod["spec"]["containers"].as_array().into_iter().flatten() {
-        for (resource, amount) in container["resources"][which].as_object().into_iter().flatten() {
-            let more = amount.as_str().and_then(Quantity::parse).unwrap_or_default();
-            let mine = sum.entry(resource.clone()).or_default();
-            *mine = mine.plus(more);
-        }
-    }
-    for init in pod["spec"]["initContainers"].as_array().into_iter().flatten() {
-        for (resource, amount) in init["resources"][which].as_object().into_iter().flatten() {
-            let asked = amount.as_str().and_then(Quantity::parse).unwrap_or_default();
-            let mine = sum.entry(resource.clone()).or_default();
-            *mine = (*mine).max(asked);
-        }
-    }
-    sum.iter().map(|(resource, amount)| (resource.clone(), json!(kinds::quota::shown(resource, *amount)))).collect()
+    let mut seen = std::collections::HashSet::new();
+    errors.retain(|error| seen.insert(error.clone()));
+    errors
 }
 
 fn bounds(item: &Value, of: &str, requests: &Value, limits: &Value, errors: &mut Vec<String>) {
@@ -141,7 +140,10 @@ fn bounds(item: &Value, of: &str, requests: &Value, limits: &Value, errors: &mut
         // A claim has no limits: its request is what counts.
         let limit = if of == "PersistentVolumeClaim" { requests } else { limits };
         match (amount(limit, resource), amount(requests, resource)) {
-            (None, _) => errors.push(format!("maximum {resource} usage per {of} is {shown}.  No limit is specified")),
+            (None, _) => {
+                let what = if of == "PersistentVolumeClaim" { "request" } else { "limit" };
+                errors.push(format!("maximum {resource} usage per {of} is {shown}.  No {what} is specified"));
+            }
             (Some(is), _) if is > most => {
                 let word = if of == "PersistentVolumeClaim" { "request" } else { "limit" };
                 let is = text(limit, resource);
@@ -158,11 +160,14 @@ fn bounds(item: &Value, of: &str, requests: &Value, limits: &Value, errors: &mut
         let Some(most) = amount(&item["maxLimitRequestRatio"], resource) else { continue };
         let (request, limit) = (amount(requests, resource), amount(limits, resource));
         let shown = shown.as_str().unwrap_or("");
-        let Some((request, limit)) = request.zip(limit).filter(|(request, _)| !request.is_zero()) else {
-            let why = "No limit and/or request is specified";
+        let is_set = |amount: &Option<Quantity>| amount.is_some_and(|a| !a.is_zero());
+        if !is_set(&request) || !is_set(&limit) {
+            let what = if is_set(&request) { "limit" } else { "request" };
+            let why = format!("no {what} is specified or {what} is 0");
             errors.push(format!("{resource} max limit to request ratio per {of} is {shown}, but {why}"));
             continue;
-        };
+        }
+        let (request, limit) = (request.unwrap_or_default(), limit.unwrap_or_default());
         let ratio = limit.millis() as f64 / request.millis() as f64;
         if ratio > most.millis() as f64 / 1000.0 {
             errors.push(format!(

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use kinds::quota::{self, Usage};
-use kinds::{Kind, table};
+use kinds::table;
 use object::{Draft, Gvr, Quantity, Status};
 use serde_json::{Value, json};
 use store::{Compare, Op};
 
+use super::Attributes;
 use crate::api::{Api, store_status};
 
 /// Quotas to charge along with a write.
@@ -39,8 +40,12 @@ fn listed(amounts: &BTreeMap<&str, Quantity>) -> String {
 }
 
 /// What the write of `new` (over `old`) costs the quotas of its namespace; 403 when that is too much.
-pub(crate) fn charge(api: &Api, kind: &Kind, new: &Value, old: Option<&Value>) -> Result<Charges, Status> {
+pub(super) fn charge(api: &Api, at: &Attributes<'_>, new: &Value, old: &Value) -> Result<Charges, Status> {
     let mut charges = Charges::default();
+    let (kind, old) = (at.kind, Some(old).filter(|old| old.is_object()));
+    if old.is_some() && new["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(charges);
+    }
     let Some(namespace) = new["metadata"]["namespace"].as_str().filter(|_| kind.namespaced()) else {
         return Ok(charges);
     };

@@ -3,35 +3,66 @@
 use object::Status;
 use serde_json::{Map, Value};
 
+use super::{Attributes, Operation, tolerations};
 use crate::api::Api;
 
-pub(super) fn admit(api: &Api, pod: &mut Value) -> Result<(), Status> {
-    let pod_name = pod["metadata"]["name"].as_str().unwrap_or("").to_owned();
-    let rejected = |why: String| Status::forbidden("", "pods", &pod_name, &why);
-    let name = pod["spec"].get("runtimeClassName").and_then(Value::as_str).filter(|n| !n.is_empty());
-    let class = match name {
-        None => Value::Null,
-        Some(name) => {
-            let found = api.store.get(&format!("/registry/runtimeclasses/{name}"));
-            let found = found.ok_or_else(|| rejected(format!("pod rejected: RuntimeClass {name:?} not found")))?;
-            found.object.value().map_err(Status::internal)?
-        }
+/// The pod's class, when the request makes a pod that names one.
+fn class(api: &Api, at: &Attributes<'_>, pod: &Value) -> Result<Value, Status> {
+    let name = pod["spec"].get("runtimeClassName").and_then(Value::as_str);
+    let Some(name) = name else { return Ok(Value::Null) };
+    let found = api.stored_value(&format!("/registry/runtimeclasses/{name}"));
+    found.ok_or_else(|| at.forbidden(&format!("pod rejected: RuntimeClass {name:?} not found")))
+}
+
+fn concerns(at: &Attributes<'_>) -> bool {
+    at.is("", "pods") && at.subresource.is_empty() && at.operation == Operation::Create
+}
+
+pub(super) fn admit(api: &Api, at: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
+    if !concerns(at) {
+        return Ok(());
+    }
+    let class = class(api, at, pod)?;
+    apply(&class, &mut pod["spec"]).map_err(|why| at.forbidden(&why))
+}
+
+/// A pod has no overhead but its class's.
+pub(super) fn validate(api: &Api, at: &Attributes<'_>, pod: &Value) -> Result<(), Status> {
+    if !concerns(at) {
+        return Ok(());
+    }
+    let class = class(api, at, pod)?;
+    check(&class, &pod["spec"]).map_err(|why| at.forbidden(why))
+}
+
+const DIFFERS: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+
+fn overhead(of: Option<&Value>) -> Option<&Map<String, Value>> {
+    of.and_then(Value::as_object).filter(|o| !o.is_empty())
+}
+
+/// Pure: the class (null for none) and the pod's spec.
+fn check(class: &Value, spec: &Value) -> Result<(), &'static str> {
+    let given = overhead(spec.get("overhead"));
+    let same = |fixed: &Value| match (overhead(Some(fixed)), given) {
+        (Some(fixed), Some(given)) => is_same(fixed, given),
+        (fixed, given) => fixed.is_none() && given.is_none(),
     };
-    apply(&class, &mut pod["spec"]).map_err(rejected)
+    match class.get("overhead").filter(|o| o.is_object()) {
+        Some(defined) if !same(&defined["podFixed"]) => Err(DIFFERS),
+        None if given.is_some() => {
+            Err("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Pure: the class (null for none) and the pod's spec.
 fn apply(class: &Value, spec: &mut Value) -> Result<(), String> {
     let fixed = &class["overhead"]["podFixed"];
-    let given = spec.get("overhead").and_then(Value::as_object).filter(|o| !o.is_empty());
-    match (fixed.as_object().filter(|o| !o.is_empty()), given) {
-        (None, Some(_)) => {
-            return Err("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead".into());
-        }
-        (Some(fixed), Some(given)) if !is_same(fixed, given) => {
-            return Err("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead".into());
-        }
-        (Some(_), None) => spec["overhead"] = fixed.clone(),
+    match (overhead(Some(fixed)), overhead(spec.get("overhead"))) {
+        (Some(fixed), Some(given)) if !is_same(fixed, given) => return Err(DIFFERS.into()),
+        (Some(_), _) => spec["overhead"] = fixed.clone(),
         _ => {}
     }
     let scheduling = &class["scheduling"];
@@ -50,15 +81,10 @@ fn apply(class: &Value, spec: &mut Value) -> Result<(), String> {
         }
         spec["nodeSelector"][key.as_str()] = value.clone();
     }
-    let mut tolerations = spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
-    let before = tolerations.len();
-    for toleration in scheduling["tolerations"].as_array().into_iter().flatten() {
-        if !tolerations.contains(toleration) {
-            tolerations.push(toleration.clone());
-        }
-    }
-    if tolerations.len() > before {
-        spec["tolerations"] = tolerations.into();
+    let more = scheduling["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
+    if !more.is_empty() {
+        let own = spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
+        spec["tolerations"] = tolerations::merge(&own, more).into();
     }
     Ok(())
 }
@@ -81,7 +107,9 @@ mod tests {
     fn classes_add_overhead_and_where_to() {
         let class = json!({"handler": "h", "overhead": {"podFixed": {"memory": "1Gi"}},
             "scheduling": {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "x", "operator": "Exists"}]}});
-        let check = |class: &Value, mut spec: Value| apply(class, &mut spec).map(|()| spec);
+        let check = |class: &Value, mut spec: Value| {
+            apply(class, &mut spec).and_then(|()| check(class, &spec).map_err(str::to_owned)).map(|()| spec)
+        };
         assert_eq!(
             check(&class, json!({})).unwrap(),
             json!({"overhead": {"memory": "1Gi"}, "nodeSelector": {"a": "b"}, "tolerations": [{"key": "x", "operator": "Exists"}]})

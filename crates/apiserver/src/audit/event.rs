@@ -1,5 +1,7 @@
 //! One request's events.
 
+use std::collections::BTreeMap;
+
 use client::Resource;
 use object::Status;
 use serde_json::{Value, json};
@@ -114,8 +116,15 @@ impl Recording {
     /// Notes whether the sender might.
     pub(crate) fn decided(&mut self, allowed: bool) {
         let decision = if allowed { "allow" } else { "forbid" };
-        self.event["annotations"] =
-            json!({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": ""});
+        self.event["annotations"]["authorization.k8s.io/decision"] = decision.into();
+        self.event["annotations"]["authorization.k8s.io/reason"] = "".into();
+    }
+
+    /// Notes what admission has to say.
+    pub(crate) fn note(&mut self, notes: BTreeMap<String, String>) {
+        for (key, value) in notes {
+            self.event["annotations"][key] = value.into();
+        }
     }
 
     /// Notes how it went.

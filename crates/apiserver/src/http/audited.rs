@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::reply::{self, Body};
 use super::route::{self, Query};
 use super::{Handled, Service, header_text, read_body, verb};
-use crate::audit::{Asked, Recording, Stage};
+use crate::audit::{self, Asked, Recording, Stage};
 use crate::flow;
 use crate::user::User;
 
@@ -74,7 +74,8 @@ impl Service {
         } else {
             request
         };
-        let outcome = self.route(user, request).await;
+        let (outcome, notes) = audit::noting(self.route(user, request)).await;
+        recording.note(notes);
         match outcome {
             Err(status) => {
                 recording.decided(status.code != 403);

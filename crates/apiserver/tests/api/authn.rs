@@ -29,14 +29,19 @@ pub async fn connect(
 
 /// A request over a connection of its own: code and body.
 pub async fn exchange(world: &World, pair: Option<&pki::Pair>, request: &str) -> (u16, String) {
+    let reply = reply(world, pair, request).await;
+    let code = reply.split(' ').nth(1).and_then(|c| c.parse().ok()).unwrap_or(0);
+    (code, reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+/// The whole reply, head and body.
+pub async fn reply(world: &World, pair: Option<&pki::Pair>, request: &str) -> String {
     let mut stream = connect(world, pair).await;
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
     let mut reply = Vec::new();
     let _ = stream.read_to_end(&mut reply).await;
-    let reply = String::from_utf8_lossy(&reply).into_owned();
-    let code = reply.split(' ').nth(1).and_then(|c| c.parse().ok()).unwrap_or(0);
-    (code, reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    String::from_utf8_lossy(&reply).into_owned()
 }
 
 /// Who the server takes the sender for; the code when it refuses.

@@ -171,7 +171,7 @@ async fn an_eviction_respects_the_budget() {
         (429, "Cannot evict pod as it would violate the pod's disruption budget.")
     );
     let mut generous = world.get(&budget).await.unwrap();
-    generous["status"] = json!({"disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1});
+    generous["status"] = json!({"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1});
     world.client.update(&budget.clone().sub("status"), &generous).await.unwrap();
     world.client.create(&at, &eviction).await.unwrap();
     let taken = &world.get(&budget).await.unwrap()["status"];

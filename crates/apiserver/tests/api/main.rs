@@ -15,5 +15,6 @@ mod kubectl;
 mod limits;
 mod objects;
 mod over_tls;
+mod plugins;
 mod reads;
 mod world;

@@ -6,7 +6,7 @@ use kinds::Kind;
 use object::{Gvk, Gvr, Status};
 use serde_json::{Value, json};
 
-use crate::admission::attributes::{Attributes, Operation};
+use crate::admission::attributes::Attributes;
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
@@ -23,7 +23,7 @@ fn resource_json(gvr: &Gvr) -> Value {
 /// A review of the request, asked in the version `kind`; and the uid that the answer must have.
 pub(super) fn request(at: &Attributes<'_>, kind: &Kind, object: &Value, old: &Value) -> (Value, String) {
     let uid = uuid::Uuid::new_v4().to_string();
-    let gvk = if at.operation == Operation::Connect { at.gvk() } else { kind.gvk() };
+    let gvk = if at.has_own_body() { at.gvk() } else { kind.gvk() };
     let mut request = json!({
         "uid": uid, "kind": kind_json(&gvk), "resource": resource_json(&kind.gvr()),
         "requestKind": kind_json(&at.gvk()), "requestResource": resource_json(&at.gvr()),

@@ -1,0 +1,218 @@
+//! The plugins by upstream's names and in its order, and which of them run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::pod_security::Settings;
+
+/// `--enable-admission-plugins`, `--disable-admission-plugins`, `--admission-control-config-file`.
+#[derive(Clone, Debug, Default)]
+pub struct AdmissionOptions {
+    /// Plugins that run although they do not by default.
+    pub enable: Vec<String>,
+    /// Plugins that do not run.
+    pub disable: Vec<String>,
+    /// `apiserver.config.k8s.io/v1 AdmissionConfiguration`.
+    pub config_file: Option<PathBuf>,
+}
+
+macro_rules! plugins {
+    ($($name:ident: $on:literal,)*) => {
+        /// A plugin.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Plugin { $($name,)* }
+
+        /// All of them with their names, and whether they run by default.
+        const PLUGINS: &[(Plugin, &str, bool)] = &[$((Plugin::$name, stringify!($name), $on),)*];
+    };
+}
+
+plugins! {
+    NamespaceLifecycle: true,
+    LimitRanger: true,
+    ServiceAccount: true,
+    NodeRestriction: true,
+    TaintNodesByCondition: true,
+    AlwaysPullImages: false,
+    PodSecurity: true,
+    Priority: true,
+    DefaultTolerationSeconds: true,
+    DefaultStorageClass: true,
+    StorageObjectInUseProtection: true,
+    PersistentVolumeClaimResize: true,
+    RuntimeClass: true,
+    CertificateApproval: true,
+    CertificateSigning: true,
+    CertificateSubjectRestriction: true,
+    DefaultIngressClass: true,
+    DenyServiceExternalIPs: false,
+    PodTopologyLabels: true,
+    PodResizeValidator: true,
+    MutatingAdmissionPolicy: true,
+    MutatingAdmissionWebhook: true,
+    ValidatingAdmissionPolicy: true,
+    ValidatingAdmissionWebhook: true,
+    ResourceQuota: true,
+}
+
+/// Upstream's plugins that are about what is off there by default, and not here at all; they may be disabled.
+const ABSENT: [&str; 16] = [
+    "AlwaysAdmit",
+    "AlwaysDeny",
+    "ClusterTrustBundleAttest",
+    "EventRateLimit",
+    "ExtendedResourceToleration",
+    "ImagePolicyWebhook",
+    "JobValidation",
+    "LimitPodHardAntiAffinityTopology",
+    "NamespaceAutoProvision",
+    "NamespaceExists",
+    "NodeDeclaredFeatureValidator",
+    "OwnerReferencesPermissionEnforcement",
+    "PodGroupProtection",
+    "PodGroupWorkloadExists",
+    "PodNodeSelector",
+    "PodTolerationRestriction",
+];
+
+/// Which plugins run, and how.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    on: u32,
+    pub(crate) pod_security: Settings,
+}
+
+impl Default for Settled {
+    fn default() -> Self {
+        let on = PLUGINS.iter().filter(|(_, _, on)| *on).fold(0, |on, (plugin, _, _)| on | bit(*plugin));
+        Self { on, pod_security: Settings::default() }
+    }
+}
+
+const fn bit(plugin: Plugin) -> u32 {
+    1 << plugin as u32
+}
+
+impl Settled {
+    /// Whether the plugin runs.
+    pub(crate) fn runs(&self, plugin: Plugin) -> bool {
+        self.on & bit(plugin) != 0
+    }
+}
+
+/// `apiserver.config.k8s.io/v1 AdmissionConfiguration`.
+#[derive(Deserialize)]
+struct File {
+    kind: String,
+    #[serde(default)]
+    plugins: Vec<FilePlugin>,
+}
+
+#[derive(Deserialize)]
+struct FilePlugin {
+    name: String,
+    /// A file beside this one.
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    configuration: Value,
+}
+
+impl AdmissionOptions {
+    /// Reads what the options name; the error says what is wrong.
+    pub(crate) fn settle(&self) -> Result<Settled, String> {
+        let mut settled = Settled::default();
+        for name in &self.enable {
+            let known = PLUGINS.iter().find(|(_, known, _)| known == name);
+            let (plugin, _, _) = known.ok_or_else(|| unknown("enable", name))?;
+            if self.disable.contains(name) {
+                return Err(format!("[{name}] in enable-admission-plugins and disable-admission-plugins overlapped"));
+            }
+            settled.on |= bit(*plugin);
+        }
+        for name in &self.disable {
+            match PLUGINS.iter().find(|(_, known, _)| known == name) {
+                Some((plugin, _, _)) => settled.on &= !bit(*plugin),
+                None if ABSENT.contains(&name.as_str()) => {}
+                None => return Err(unknown("disable", name)),
+            }
+        }
+        if let Some(path) = &self.config_file {
+            for (name, configuration) in read(path)? {
+                match name.as_str() {
+                    "PodSecurity" => settled.pod_security = Settings::parse(&configuration)?,
+                    _ => return Err(format!("{}: no configuration is known for {name:?}", path.display())),
+                }
+            }
+        }
+        Ok(settled)
+    }
+}
+
+fn unknown(which: &str, name: &str) -> String {
+    format!("{which}-admission-plugins plugin {name:?} is unknown")
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let tree = crate::decode::parse(text.as_bytes(), "application/yaml").map_err(|status| status.message);
+    let tree = tree.map_err(|why| format!("{}: {why}", path.display()))?.value;
+    serde_json::from_value(tree).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// The plugins' configurations.
+fn read(path: &Path) -> Result<BTreeMap<String, Value>, String> {
+    let file: File = parse(path)?;
+    if file.kind != "AdmissionConfiguration" {
+        return Err(format!("{}: kind {:?} is not AdmissionConfiguration", path.display(), file.kind));
+    }
+    let one = |plugin: FilePlugin| {
+        let configuration = match plugin.path.as_str() {
+            "" => plugin.configuration,
+            beside => parse(&path.parent().unwrap_or(Path::new("")).join(beside))?,
+        };
+        Ok((plugin.name, configuration))
+    };
+    file.plugins.into_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(enable: &[&str], disable: &[&str]) -> Result<Settled, String> {
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        AdmissionOptions { enable: names(enable), disable: names(disable), config_file: None }.settle()
+    }
+
+    #[test]
+    fn plugins_are_switched() {
+        let settled = of(&["AlwaysPullImages"], &["LimitRanger", "EventRateLimit"]).unwrap();
+        assert!(settled.runs(Plugin::AlwaysPullImages) && !settled.runs(Plugin::LimitRanger));
+        assert!(settled.runs(Plugin::ResourceQuota) && !settled.runs(Plugin::DenyServiceExternalIPs));
+        assert_eq!(of(&["Nope"], &[]).unwrap_err(), "enable-admission-plugins plugin \"Nope\" is unknown");
+        assert!(of(&["LimitRanger"], &["LimitRanger"]).unwrap_err().contains("overlapped"));
+    }
+
+    #[test]
+    fn pod_security_is_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("admission.yaml");
+        let text = |defaults: &str| {
+            format!(
+                "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: PodSecurity\n  configuration:\n    apiVersion: pod-security.admission.config.k8s.io/v1\n    kind: PodSecurityConfiguration\n    defaults: {{{defaults}}}\n    exemptions: {{namespaces: [kube-system], usernames: [ann], runtimeClasses: [r]}}\n"
+            )
+        };
+        let options = AdmissionOptions { config_file: Some(file.clone()), ..AdmissionOptions::default() };
+        std::fs::write(&file, text("enforce: baseline, enforce-version: v1.30")).unwrap();
+        assert_eq!(options.settle().unwrap().pod_security.defaults.enforce.to_string(), "baseline:v1.30");
+        std::fs::write(&file, text("enforce: strict")).unwrap();
+        assert_eq!(
+            options.settle().unwrap_err(),
+            "defaults.enforce: Invalid value: \"strict\": must be one of privileged, baseline, restricted"
+        );
+    }
+}
