@@ -465,7 +465,7 @@ impl Api {
             return Ok(Committed::Done(served(kind, Arc::new(draft.seal(current.mod_revision))), warnings));
         }
         let mut charges = match part {
-            Part::Main | Part::Resize => admission::charge(self, &admitted, new, old)?,
+            Part::Main | Part::Resize | Part::Status => admission::charge(self, &admitted, new, old)?,
             _ => admission::Charges::default(),
         };
         // The last finalizer of an object that waits for its deletion went away.

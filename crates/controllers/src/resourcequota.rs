@@ -3,9 +3,10 @@
 
 pub(crate) mod others;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ::kinds::quota::concerns;
 use client::Change;
 use object::Object;
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ pub static CONTROLLER: Controller = Controller {
         Watch { kind: &DAEMON_SETS, wakes: deleted },
         Watch { kind: &DEPLOYMENTS, wakes: deleted },
         Watch { kind: &JOBS, wakes: deleted },
-        Watch { kind: &PERSISTENT_VOLUME_CLAIMS, wakes: deleted },
+        Watch { kind: &PERSISTENT_VOLUME_CLAIMS, wakes: changed },
         Watch { kind: &PODS, wakes: changed },
         Watch { kind: &REPLICA_SETS, wakes: deleted },
         Watch { kind: &REPLICATION_CONTROLLERS, wakes: deleted },
@@ -40,7 +41,7 @@ pub static CONTROLLER: Controller = Controller {
     reads: &[],
     workers: 2,
     reconcile,
-    gone: crate::controller::nothing,
+    gone,
 };
 
 /// Everything that is counted.
@@ -79,17 +80,41 @@ fn changed(change: &Change, world: &World) -> Vec<String> {
     }
 }
 
+/// Seconds after which the caches are taken to have seen what was written with a quota.
+const SETTLED_SECONDS: i64 = 2;
+
+fn seen(quota: &str) -> String {
+    format!("quota {quota}")
+}
+
+fn gone(key: &str, world: &World) -> Plan {
+    world.forget(&seen(key));
+    Plan::none()
+}
+
+/// Counts. Admission charges a quota in the same transaction that writes an object, and the cache of the object's kind may hear of that
+/// later than the quota's: a count below what is charged holds only if that cache is as new as the quota, or has had time.
 fn reconcile(quota: &Arc<Object>, world: &World) -> Plan {
     let mut plan = Plan::none();
     let value = quota.value().unwrap_or_default();
     let hard = value["spec"]["hard"].clone();
     let Some(limited) = hard.as_object() else { return plan };
+    let amount = |of: &str, name: &str| value["status"][of][name].as_str().and_then(object::Quantity::parse);
+    let revision = quota.head.resource_version;
+    let first = world.first_seen(&seen(&quota.head.key()), &revision.to_string());
+    let settled = first + SETTLED_SECONDS <= world.now();
     let mut used: BTreeMap<&str, object::Quantity> =
         limited.keys().map(|name| (name.as_str(), object::Quantity::default())).collect();
+    let mut behind: BTreeSet<&str> = BTreeSet::new();
     for kind in COUNTED {
-        let counted = object::names::group_resource(kind.group, kind.resource);
-        let concerned = used.keys().any(|name| is_about(name, kind, &counted));
-        let Some(declared) = ::kinds::table().by_gvr(&kind.gvr()).filter(|_| concerned) else { continue };
+        let Some(declared) = ::kinds::table().by_gvr(&kind.gvr()) else { continue };
+        let mut names = limited.keys().map(String::as_str).filter(|name| concerns(declared, name)).peekable();
+        if names.peek().is_none() {
+            continue;
+        }
+        if !settled && world.revision(kind) < revision {
+            behind.extend(names);
+        }
         for object in world.list(kind, Some(&quota.head.namespace)) {
             let object = object.value().unwrap_or_default();
             if !::kinds::quota::matches(&value, declared, &object) {
@@ -102,15 +127,26 @@ fn reconcile(quota: &Arc<Object>, world: &World) -> Plan {
             }
         }
     }
+    for name in &behind {
+        if let (Some(sum), Some(charged)) = (used.get_mut(name), amount("used", name)) {
+            *sum = (*sum).max(charged);
+        }
+    }
+    if !behind.is_empty() {
+        plan.requeue_after(SETTLED_SECONDS);
+    }
     let counts_elsewhere = |name: &str| name.starts_with("count/") && !is_counted_here(name);
     let mut hard = hard.clone();
     if let Some(hard) = hard.as_object_mut() {
         hard.retain(|name, _| !counts_elsewhere(name) || value["status"]["used"][name].is_string());
     }
-    let kept = |name: &str| value["status"]["used"][name].as_str().and_then(object::Quantity::parse);
     let used: BTreeMap<&str, object::Quantity> = used
         .into_iter()
-        .filter_map(|(name, sum)| if counts_elsewhere(name) { Some((name, kept(name)?)) } else { Some((name, sum)) })
+        .filter_map(
+            |(name, sum)| {
+                if counts_elsewhere(name) { Some((name, amount("used", name)?)) } else { Some((name, sum)) }
+            },
+        )
         .collect();
     let used: Value =
         used.iter().map(|(name, sum)| ((*name).to_owned(), json!(::kinds::quota::shown(name, *sum)))).collect();
@@ -120,18 +156,24 @@ fn reconcile(quota: &Arc<Object>, world: &World) -> Plan {
 
 /// True for what a quota calls `count/...` and this controller counts; `others` counts the rest.
 fn is_counted_here(name: &str) -> bool {
-    COUNTED.iter().any(|kind| is_about(name, kind, &object::names::group_resource(kind.group, kind.resource)))
+    COUNTED.iter().filter_map(|kind| ::kinds::table().by_gvr(&kind.gvr())).any(|kind| concerns(kind, name))
 }
 
-/// True when objects of the kind may cost what a quota calls `name`.
-fn is_about(name: &str, kind: &Kind, counted: &str) -> bool {
-    if name.strip_prefix("count/") == Some(counted) {
-        return true;
-    }
-    match kind.resource {
-        "pods" => !name.contains('/') && !name.ends_with("requests.storage"),
-        "services" => name.starts_with("services"),
-        "persistentvolumeclaims" => name.contains("storage") || name == kind.resource,
-        resource => name == resource && kind.group.is_empty(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Scene;
+
+    #[test]
+    fn a_charge_stays_until_the_cache_is_as_new() {
+        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "ns", "resourceVersion": "10"},
+            "spec": {"hard": {"pods": "2"}}, "status": {"hard": {"pods": "2"}, "used": {"pods": "1"}}});
+        let pod = |revision: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "other", "resourceVersion": revision}});
+        let lowered = "update resourcequotas/status ns/q {\"status\":{\"used\":{\"pods\":\"0\"}}}\n";
+        let mut scene = Scene::new(vec![quota.clone(), pod("9")]);
+        assert_eq!(scene.plan(&CONTROLLER, "ns/q").to_string(), "requeue 2 s\n", "a pod may have been written with it");
+        scene.now += SETTLED_SECONDS;
+        assert_eq!(scene.plan(&CONTROLLER, "ns/q").to_string(), lowered, "it would be known by now");
+        assert_eq!(Scene::new(vec![quota, pod("11")]).plan(&CONTROLLER, "ns/q").to_string(), lowered);
     }
 }

@@ -100,6 +100,11 @@ impl World {
         &self.options
     }
 
+    /// The newest revision that the cache of a kind has seen.
+    pub fn revision(&self, kind: &Kind) -> u64 {
+        self.caches.lister(kind).map_or(0, Lister::revision)
+    }
+
     /// An object by its key.
     pub fn get(&self, kind: &Kind, key: &str) -> Option<Arc<Object>> {
         self.caches.lister(kind)?.get(key)

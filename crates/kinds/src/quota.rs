@@ -3,13 +3,16 @@
 //! Every object counts as `count/<resource>.<group>`; some of the core group by their plain names too; pods, services and claims have
 //! what they ask for on top.
 
-use std::collections::BTreeMap;
+mod scopes;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use object::Quantity;
 use serde_json::Value;
 
 use crate::kind::Kind;
 use crate::tree::{entries, list, text};
+pub use scopes::{matches, matches_scope, scopes};
 
 /// Amounts by the names that quotas have for them.
 pub type Usage = BTreeMap<String, Quantity>;
@@ -32,7 +35,7 @@ pub fn usage(kind: &Kind, object: &Value, now: i64) -> Usage {
     if kind.group.is_empty() && kind.plural == "pods" {
         if !is_over(object, now) {
             add(&mut usage, "pods", one);
-            pod(&object["spec"], &mut usage);
+            pod(object, &mut usage);
         }
         return usage;
     }
@@ -49,25 +52,52 @@ pub fn usage(kind: &Kind, object: &Value, now: i64) -> Usage {
 
 fn is_over(pod: &Value, now: i64) -> bool {
     let deleted = pod["metadata"]["deletionTimestamp"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
-    matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
-        || (deleted.is_some_and(|at| at.as_second() < now) && pod["metadata"]["deletionGracePeriodSeconds"].is_i64())
+    let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    // As upstream: the time of deletion has the grace in it, and it is added once more.
+    let over = deleted.zip(grace).is_some_and(|(at, grace)| now > at.as_second().saturating_add(grace));
+    over || matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
 }
 
 /// What a pod `requests` or `limits`: the larger of all containers with sidecars, and of each init container with the sidecars before it;
 /// with what its runtime takes on top, if that is wanted.
 pub fn amounts(spec: &Value, which: &str, overhead: bool) -> Usage {
-    let of = |holder: &Value| -> Usage {
-        let all = entries(&holder["resources"][which]);
-        all.filter_map(|(name, amount)| Some((name.clone(), Quantity::parse(text(amount))?))).collect()
+    total(spec, which, overhead, |container| parsed(&container["resources"][which]))
+}
+
+fn parsed(amounts: &Value) -> Usage {
+    entries(amounts).filter_map(|(name, amount)| Some((name.clone(), Quantity::parse(text(amount))?))).collect()
+}
+
+/// The same of a pod that may be resized just now: of each container the larger of what it is to have, has, and was promised.
+fn charged(pod: &Value, which: &str) -> Usage {
+    let conditions = list(&pod["status"]["conditions"]);
+    let infeasible = conditions.iter().any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible");
+    let statuses = || {
+        let lists = ["containerStatuses", "initContainerStatuses"].into_iter();
+        lists.flat_map(|of| list(&pod["status"][of]))
     };
+    total(&pod["spec"], which, true, |container| {
+        let status = statuses().find(|s| s["name"] == container["name"] && s["resources"].is_object());
+        let Some(status) = status else { return parsed(&container["resources"][which]) };
+        let mut most = if infeasible { Usage::new() } else { parsed(&container["resources"][which]) };
+        raise(&mut most, &parsed(&status["resources"][which]));
+        if which == "requests" {
+            raise(&mut most, &parsed(&status["allocatedResources"]));
+        }
+        most
+    })
+}
+
+fn raise(total: &mut Usage, other: &Usage) {
+    for (name, amount) in other {
+        let mine = total.entry(name.clone()).or_default();
+        *mine = (*mine).max(*amount);
+    }
+}
+
+fn total(spec: &Value, which: &str, overhead: bool, of: impl Fn(&Value) -> Usage) -> Usage {
     let sum =
         |total: &mut Usage, more: &Usage| more.iter().for_each(|(name, amount)| add(total, name.as_str(), *amount));
-    let raise = |total: &mut Usage, other: &Usage| {
-        for (name, amount) in other {
-            let mine = total.entry(name.clone()).or_default();
-            *mine = (*mine).max(*amount);
-        }
-    };
     let (mut total, mut sidecars, mut peak) = (Usage::new(), Usage::new(), Usage::new());
     list(&spec["containers"]).iter().for_each(|c| sum(&mut total, &of(c)));
     for init in list(&spec["initContainers"]) {
@@ -83,7 +113,7 @@ pub fn amounts(spec: &Value, which: &str, overhead: bool) -> Usage {
     sum(&mut total, &sidecars);
     raise(&mut total, &peak);
     // What the pod asks for as a whole stands for its containers.
-    total.extend(of(spec));
+    total.extend(parsed(&spec["resources"][which]));
     let on_top = entries(&spec["overhead"]).filter(|_| overhead);
     for (name, amount) in on_top.filter_map(|(n, a)| Some((n, Quantity::parse(text(a))?))) {
         // A limit that there is not is not made.
@@ -94,8 +124,8 @@ pub fn amounts(spec: &Value, which: &str, overhead: bool) -> Usage {
     total
 }
 
-fn pod(spec: &Value, usage: &mut Usage) {
-    for (name, amount) in amounts(spec, "requests", true) {
+fn pod(pod: &Value, usage: &mut Usage) {
+    for (name, amount) in charged(pod, "requests") {
         match name.as_str() {
             "cpu" | "memory" | "ephemeral-storage" => {
                 add(usage, name.as_str(), amount);
@@ -109,7 +139,7 @@ fn pod(spec: &Value, usage: &mut Usage) {
             }
         }
     }
-    for (name, amount) in amounts(spec, "limits", true) {
+    for (name, amount) in charged(pod, "limits") {
         if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
             add(usage, format!("limits.{name}"), amount);
         }
@@ -155,80 +185,67 @@ fn claim(object: &Value, usage: &mut Usage) {
     }
 }
 
-/// True when the quota is about the object: all its scopes hold. Only pods have scopes (and claims, whose one is not kept here).
-pub fn matches(quota: &Value, kind: &Kind, object: &Value) -> bool {
-    let spec = &quota["spec"];
-    let is_pod = kind.group.is_empty() && kind.plural == "pods";
-    let scopes = list(&spec["scopes"]).iter().all(|s| is_pod && in_scope(object, text(s), "Exists", &[]));
-    scopes
-        && list(&spec["scopeSelector"]["matchExpressions"])
-            .iter()
-            .all(|e| is_pod && in_scope(object, text(&e["scopeName"]), text(&e["operator"]), list(&e["values"])))
-}
+/// Names of the pods' amounts that quotas may limit, besides huge pages and what others than Kubernetes call `requests.<domain>/<name>`.
+const OF_PODS: [&str; 11] = [
+    "count/pods",
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+];
+const OF_CLAIMS: [&str; 2] = ["persistentvolumeclaims", "requests.storage"];
 
-fn in_scope(pod: &Value, scope: &str, operator: &str, values: &[Value]) -> bool {
-    let spec = &pod["spec"];
-    let terminating = spec["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0);
-    match scope {
-        "Terminating" => terminating,
-        "NotTerminating" => !terminating,
-        "BestEffort" => is_best_effort(spec),
-        "NotBestEffort" => !is_best_effort(spec),
-        "PriorityClass" => {
-            let class = text(&spec["priorityClassName"]);
-            match operator {
-                "In" => values.iter().any(|v| v == class),
-                "NotIn" => !values.iter().any(|v| v == class),
-                "DoesNotExist" => class.is_empty(),
-                _ => !class.is_empty(),
-            }
+/// True when objects of the kind may cost what a quota calls `name`.
+pub fn concerns(kind: &Kind, name: &str) -> bool {
+    let counted = object::names::group_resource(&kind.group, &kind.plural);
+    if name.strip_prefix("count/") == Some(counted.as_str()) {
+        return true;
+    }
+    match (kind.group.as_str(), kind.plural.as_str()) {
+        ("", "pods") => {
+            let asked = name.strip_prefix("requests.");
+            OF_PODS.contains(&name)
+                || asked.unwrap_or(name).starts_with("hugepages-")
+                || asked.is_some_and(|asked| asked.contains('/') && !asked.contains("kubernetes.io/"))
         }
-        "CrossNamespacePodAffinity" => crosses(&spec["affinity"]),
+        ("", "services") => matches!(name, "services" | "services.nodeports" | "services.loadbalancers"),
+        ("", "persistentvolumeclaims") => {
+            let of_class = name.split_once(".storageclass.storage.k8s.io/").map(|(_, name)| name);
+            OF_CLAIMS.contains(&of_class.unwrap_or(name))
+        }
+        ("", plural) => name == plural && COUNTED.contains(&plural),
         _ => false,
     }
 }
 
-/// No container asks for cpu or memory, nor does the pod.
-fn is_best_effort(spec: &Value) -> bool {
-    let holders = list(&spec["containers"]).iter().chain(list(&spec["initContainers"])).chain([spec]);
-    let mut asked = holders.flat_map(|h| ["requests", "limits"].map(|w| &h["resources"][w]));
-    !asked.any(|amounts| {
-        entries(amounts).any(|(name, amount)| {
-            matches!(name.as_str(), "cpu" | "memory") && Quantity::parse(text(amount)).is_some_and(|q| !q.is_zero())
-        })
-    })
-}
-
-fn crosses(affinity: &Value) -> bool {
-    let terms = ["podAffinity", "podAntiAffinity"].into_iter().flat_map(|which| {
-        let required = list(&affinity[which]["requiredDuringSchedulingIgnoredDuringExecution"]).iter();
-        let preferred = list(&affinity[which]["preferredDuringSchedulingIgnoredDuringExecution"]).iter();
-        required.chain(preferred.map(|weighted| &weighted["podAffinityTerm"]))
-    });
-    terms.into_iter().any(|term| !list(&term["namespaces"]).is_empty() || term["namespaceSelector"].is_object())
-}
-
-/// Containers that leave open what the quota limits: `limits.cpu for: a,b; memory for: a`. Empty when there are none.
-pub fn unspecified(hard: &Value, pod: &Value) -> String {
+/// Containers that leave open what is limited: `limits.cpu for: a,b; memory for: a`. Empty when there are none, or the pod asks as a whole.
+pub fn unspecified<'a>(limited: impl IntoIterator<Item = &'a str>, pod: &Value) -> String {
     let spec = &pod["spec"];
-    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, _) in entries(hard) {
-        let (which, resource) = match name.as_str() {
-            "cpu" | "memory" => ("requests", name.as_str()),
+    if ["requests", "limits"].iter().any(|which| entries(&spec["resources"][*which]).next().is_some()) {
+        return String::new();
+    }
+    let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for name in limited {
+        let (which, resource) = match name {
+            "cpu" | "memory" => ("requests", name),
             "requests.cpu" | "requests.memory" => ("requests", &name["requests.".len()..]),
             "limits.cpu" | "limits.memory" => ("limits", &name["limits.".len()..]),
             _ => continue,
         };
-        if spec["resources"][which].get(resource).is_some() {
-            continue;
-        }
         for container in list(&spec["containers"]).iter().chain(list(&spec["initContainers"])) {
             if container["resources"][which].get(resource).is_none() {
-                missing.entry(name).or_default().push(text(&container["name"]));
+                missing.entry(name).or_default().insert(text(&container["name"]));
             }
         }
     }
-    let words: Vec<String> = missing.iter().map(|(name, of)| format!("{name} for: {}", of.join(","))).collect();
+    let names = |of: &BTreeSet<&str>| of.iter().copied().collect::<Vec<_>>().join(",");
+    let words: Vec<String> = missing.iter().map(|(name, of)| format!("{name} for: {}", names(of))).collect();
     words.join("; ")
 }
 
@@ -311,9 +328,58 @@ mod tests {
         }
         let low = json!({"spec": {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["low"]}]}}});
         assert!(!matches(&low, pods, &busy) && matches(&json!({}), maps, &json!({})));
-        assert_eq!(
-            unspecified(&json!({"cpu": "1", "limits.memory": "1", "pods": "1"}), &busy),
-            "cpu for: c; limits.memory for: c"
+        assert_eq!(unspecified(["pods", "limits.memory", "cpu"], &busy), "cpu for: c; limits.memory for: c");
+    }
+
+    #[test]
+    fn claims_have_the_scope_of_their_attributes() {
+        let claims = crate::table().by_gvr(&object::Gvr::new("", "v1", "persistentvolumeclaims")).unwrap();
+        let with = |operator: &str, values: &[&str]| {
+            json!({"spec": {"scopeSelector": {"matchExpressions": [
+            {"scopeName": "VolumeAttributesClass", "operator": operator, "values": values}]}}})
+        };
+        let gold = json!({"spec": {"volumeAttributesClassName": "gold"}, "status": {"currentVolumeAttributesClassName": "silver"}});
+        let plain = json!({"spec": {}});
+        for (quota, of_gold, of_plain) in [
+            (with("Exists", &[]), true, false),
+            (with("DoesNotExist", &[]), false, true),
+            (with("In", &["silver"]), true, false),
+            (with("NotIn", &["gold"]), true, true),
+        ] {
+            assert_eq!(matches(&quota, claims, &gold), of_gold, "{quota}");
+            assert_eq!(matches(&quota, claims, &plain), of_plain, "{quota}");
+        }
+        assert!(!matches(&json!({"spec": {"scopes": ["BestEffort"]}}), claims, &plain));
+    }
+
+    #[test]
+    fn what_concerns_a_kind() {
+        let kind = |resource: &str| crate::table().by_gvr(&object::Gvr::new("", "v1", resource)).unwrap();
+        let check = |resource: &str, names: &[&str], wanted: bool| {
+            names.iter().for_each(|name| assert_eq!(concerns(kind(resource), name), wanted, "{resource} {name}"));
+        };
+        check(
+            "pods",
+            &["pods", "count/pods", "hugepages-2Mi", "requests.hugepages-2Mi", "requests.example.com/gpu"],
+            true,
         );
+        check("pods", &["requests.storage", "example.com/gpu", "services", "requests.kubernetes.io/x"], false);
+        check(
+            "persistentvolumeclaims",
+            &["requests.storage", "gold.storageclass.storage.k8s.io/requests.storage"],
+            true,
+        );
+        check("services", &["services.nodeports"], true);
+        check("configmaps", &["configmaps", "count/configmaps"], true);
+        check("configmaps", &["count/secrets", "endpoints"], false);
+        check("endpoints", &["endpoints"], false);
+    }
+
+    #[test]
+    fn a_resize_counts_the_larger() {
+        let pod = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "4"}}}]},
+            "status": {"containerStatuses": [{"name": "c", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "3"}}, "allocatedResources": {"cpu": "3"}}]}});
+        let found = usage(crate::table().by_gvr(&object::Gvr::new("", "v1", "pods")).unwrap(), &pod, 0);
+        assert_eq!((found["cpu"], found["limits.cpu"]), (Quantity::from_units(3), Quantity::from_units(4)));
     }
 }

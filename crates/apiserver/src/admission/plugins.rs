@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::pod_security::Settings;
+use super::resource_quota::{self, Limited};
 
 /// `--enable-admission-plugins`, `--disable-admission-plugins`, `--admission-control-config-file`.
 #[derive(Clone, Debug, Default)]
@@ -83,12 +84,14 @@ const ABSENT: [&str; 16] = [
 pub(crate) struct Settled {
     on: u32,
     pub(crate) pod_security: Settings,
+    /// ResourceQuota: what is consumed only under a quota.
+    pub(super) limited: Vec<Limited>,
 }
 
 impl Default for Settled {
     fn default() -> Self {
         let on = PLUGINS.iter().filter(|(_, _, on)| *on).fold(0, |on, (plugin, _, _)| on | bit(*plugin));
-        Self { on, pod_security: Settings::default() }
+        Self { on, pod_security: Settings::default(), limited: Vec::new() }
     }
 }
 
@@ -143,6 +146,7 @@ impl AdmissionOptions {
         if let Some(path) = &self.config_file {
             for (name, configuration) in read(path)? {
                 match name.as_str() {
+                    "ResourceQuota" => settled.limited = resource_quota::parse(&configuration)?,
                     "PodSecurity" => settled.pod_security = Settings::parse(&configuration)?,
                     _ => return Err(format!("{}: no configuration is known for {name:?}", path.display())),
                 }
