@@ -4,7 +4,7 @@
 //! "k8s\0"  Unknown { 1: TypeMeta { 1: apiVersion, 2: kind }, 2: raw message, 3: content encoding, 4: content type }
 //! ```
 //! The field numbers are data (`data/protobuf.json`: per type, number -> JSON name). `=Type` marks a message whose fields stand in
-//! the outer object in JSON; `!name` a number or boolean that Go always sends, whose zero means absent.
+//! the outer object in JSON; `!name` a scalar that Go always sends and whose zero (0, false, "") JSON leaves out: no pointer, `omitempty`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -224,7 +224,8 @@ fn fields_into(
             }
             kind => {
                 let Some(value) = value(table, kind, field.opaque, wire, depth, name)? else { continue };
-                let empty = value == "" || (zero_is_absent && (value == 0 || value == false || value == 0.0));
+                let zero = value == 0 || value == false || value == 0.0 || value == "";
+                let empty = zero && (zero_is_absent || *kind == Type::Scalar(Scalar::Bytes));
                 if !empty {
                     object.insert(name.into(), value);
                 }
@@ -369,6 +370,17 @@ mod tests {
         );
         assert_eq!(open(b"{}").unwrap_err(), ProtobufError::NoMagic);
         assert!(decode(table(), "io.k8s.api.core.v1.ConfigMap", &raw[..raw.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn zeros_are_kept_where_json_keeps_them() {
+        let read = |name: &str, raw: &[u8]| decode(table(), &format!("io.k8s.api.core.v1.{name}"), raw).unwrap();
+        let no_class = bytes(5, b"");
+        assert_eq!(read("PersistentVolumeClaimSpec", &no_class), json!({"storageClassName": ""}), "a pointer");
+        let status = [bytes(1, b"c"), vec![4 << 3, 0, 5 << 3, 0], bytes(6, b"")].concat();
+        assert_eq!(read("ContainerStatus", &status), json!({"name": "c", "ready": false, "restartCount": 0, "image": ""}));
+        let raw = [bytes(5, b"object"), vec![0xb8, 0x02, 0, 0xc0, 0x02, 0]].concat();
+        assert_eq!(decode(table(), SCHEMA, &raw).unwrap(), json!({"type": "object"}), "39 and 40: no pointers");
     }
 
     #[test]
