@@ -54,6 +54,8 @@ const MOST_BODY_BYTES: usize = 3 * 1024 * 1024;
 pub(crate) struct Service {
     pub(crate) api: Arc<Api>,
     pub(crate) nodes: Option<Arc<dyn NodeProxy>>,
+    /// Watches and logs over WebSockets.
+    pub(crate) sockets: streaming::Streams,
 }
 
 /// Ties a reply to the request's line in an audit log.
@@ -168,7 +170,7 @@ impl Service {
         Ok(reply::page_not_found())
     }
 
-    async fn resource(&self, user: &User, target: Target, query: &Query, request: Request<Body>) -> Handled {
+    async fn resource(&self, user: &User, target: Target, query: &Query, mut request: Request<Body>) -> Handled {
         let at = target.resource;
         let method = request.method().clone();
         let watching = query.flag("watch") || target.watch;
@@ -194,9 +196,12 @@ impl Service {
             self.api.fresh(known).await?;
         }
         if node::is_streamed(&at) {
-            if sub != "log" {
-                self.connect(user, kind, &at, query).await?;
+            if sub == "log" {
+                let asked = streaming::take_websocket(&mut request);
+                let reply = self.to_node(user, &at, query, request).await?;
+                return Ok(self.over_socket(asked, reply, false));
             }
+            self.connect(user, kind, &at, query).await?;
             return self.to_node(user, &at, query, request).await;
         }
         let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb)?;
@@ -230,7 +235,11 @@ impl Service {
                 reply::warn(&mut response, deprecation(kind));
                 Ok(response)
             }
-            "watch" => self.watch(&at, query, reads).await,
+            "watch" => {
+                let asked = streaming::take_websocket(&mut request);
+                let reply = self.watch(&at, query, reads).await?;
+                Ok(self.over_socket(asked, reply, accepted.encoding != Encoding::Protobuf))
+            }
             _ => {
                 let headers = request.headers().clone();
                 let body = read_body(request).await?;
@@ -324,6 +333,14 @@ impl Service {
         // Upstream ends watches after 30 to 60 minutes, so that they spread.
         let seconds = seconds.unwrap_or_else(|| rand::random_range(1800..3600));
         Ok(reads.stream(events, Duration::from_secs(seconds)))
+    }
+
+    /// A reply, over the WebSocket that was asked for.
+    fn over_socket(&self, asked: Option<streaming::Asked>, reply: Response<Body>, is_text: bool) -> Response<Body> {
+        match asked {
+            Some(asked) => self.sockets.messages(asked, reply, is_text),
+            None => reply,
+        }
     }
 
     /// Asks admission whether a stream may be opened.

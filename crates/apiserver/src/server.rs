@@ -144,7 +144,8 @@ impl Server {
             port: address.port(),
         });
         start_objects(&api).await.map_err(StartError::Bootstrap)?;
-        let service = Arc::new(Service { api: api.clone(), nodes: config.nodes });
+        let service =
+            Arc::new(Service { api: api.clone(), nodes: config.nodes, sockets: streaming::Streams::default() });
         let token = tasks.token().clone();
         let definitions = Definitions::load(api.clone()).map_err(StartError::Bootstrap)?;
         tasks.spawn("custom resources", definitions.follow(token.clone()));

@@ -378,7 +378,10 @@ mod tests {
         let no_class = bytes(5, b"");
         assert_eq!(read("PersistentVolumeClaimSpec", &no_class), json!({"storageClassName": ""}), "a pointer");
         let status = [bytes(1, b"c"), vec![4 << 3, 0, 5 << 3, 0], bytes(6, b"")].concat();
-        assert_eq!(read("ContainerStatus", &status), json!({"name": "c", "ready": false, "restartCount": 0, "image": ""}));
+        assert_eq!(
+            read("ContainerStatus", &status),
+            json!({"name": "c", "ready": false, "restartCount": 0, "image": ""})
+        );
         let raw = [bytes(5, b"object"), vec![0xb8, 0x02, 0, 0xc0, 0x02, 0]].concat();
         assert_eq!(decode(table(), SCHEMA, &raw).unwrap(), json!({"type": "object"}), "39 and 40: no pointers");
     }

@@ -26,5 +26,5 @@ mod wire;
 pub use forward::OpenPort;
 pub use session::Options;
 pub use streams::Streams;
-pub use upgrade::{Body, is_upgrade};
+pub use upgrade::{Asked, Body, is_upgrade, take_websocket};
 pub use wire::Gone;

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use http::{Request, Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use protos::cri::{self, Session};
@@ -11,7 +12,8 @@ use tokio::task::JoinSet;
 use crate::forward::{self, OpenPort, TUNNEL, Target};
 use crate::session::{self, Options};
 use crate::spdy::{Connection, Role};
-use crate::upgrade::{Agreed, Body, Wire, agree, plain};
+use crate::upgrade::{Agreed, Asked, Body, Wire, agree, plain};
+use crate::websocket::messages::{self, Form};
 use crate::websocket::{self, Tunnel};
 
 /// Serves streams; owns the tasks behind them, which end with it.
@@ -30,7 +32,7 @@ impl Streams {
             Ok(agreed) => agreed,
             Err(refusal) => return refusal,
         };
-        self.spawn(&mut request, move |upgraded| async move {
+        self.spawn(hyper::upgrade::on(&mut request), move |upgraded| async move {
             match wire {
                 Wire::WebSocket => {
                     session::over_websocket(websocket::accept(upgraded).await, protocol, options, open).await;
@@ -57,7 +59,7 @@ impl Streams {
             Err(error) if is_channels => return plain(StatusCode::BAD_REQUEST, error),
             Err(_) => Vec::new(),
         };
-        self.spawn(&mut request, move |upgraded| async move {
+        self.spawn(hyper::upgrade::on(&mut request), move |upgraded| async move {
             let connection = match wire {
                 Wire::WebSocket if is_channels => {
                     return forward::over_websocket(websocket::accept(upgraded).await, protocol, ports, target).await;
@@ -73,11 +75,27 @@ impl Streams {
         response
     }
 
-    fn spawn<F>(&self, request: &mut Request<Body>, serve: impl FnOnce(hyper::upgrade::Upgraded) -> F + Send + 'static)
+    /// Sends what a reply would have had in its body as messages of the WebSocket that was asked for: as text where it
+    /// `is_text`. Failures stay plain replies.
+    pub fn messages(&self, asked: Asked, reply: Response<Body>, is_text: bool) -> Response<Body> {
+        if reply.status() != StatusCode::OK {
+            return reply;
+        }
+        let Agreed { protocol, response, .. } = match agree(&asked.headers, &messages::OFFER) {
+            Ok(agreed) => agreed,
+            Err(refusal) => return refusal,
+        };
+        let form = Form::new(is_text, protocol);
+        self.spawn(asked.upgrade, move |upgraded| async move {
+            messages::send(websocket::accept(upgraded).await, reply.into_body(), form).await;
+        });
+        response
+    }
+
+    fn spawn<F>(&self, upgrade: OnUpgrade, serve: impl FnOnce(Upgraded) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let upgrade = hyper::upgrade::on(request);
         let mut sessions = self.sessions.lock();
         while sessions.try_join_next().is_some() {}
         sessions.spawn(async move {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -50,6 +50,26 @@ fn contains(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
 fn listed(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
     let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
     values.flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).collect()
+}
+
+/// A request for a WebSocket, set aside until there is something to send over it.
+pub struct Asked {
+    pub(crate) headers: HeaderMap,
+    pub(crate) upgrade: hyper::upgrade::OnUpgrade,
+}
+
+/// Takes the wish for a WebSocket out of a request, which is then a plain one; `None` when it has none.
+pub fn take_websocket<B>(request: &mut Request<B>) -> Option<Asked> {
+    let headers = request.headers();
+    if !is_upgrade(headers) || !contains(headers, header::UPGRADE, "websocket") {
+        return None;
+    }
+    let headers = headers.clone();
+    let upgrade = hyper::upgrade::on(&mut *request);
+    for name in [header::CONNECTION, header::UPGRADE] {
+        request.headers_mut().remove(name);
+    }
+    Some(Asked { headers, upgrade })
 }
 
 /// A plain text answer.

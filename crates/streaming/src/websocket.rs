@@ -1,5 +1,6 @@
 //! A WebSocket, as channels (the first byte of a message says which) or as a tunnel.
 
+pub(crate) mod messages;
 mod tunnel;
 
 use base64::Engine;

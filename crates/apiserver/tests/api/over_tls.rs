@@ -120,3 +120,25 @@ async fn a_body_that_is_too_large_is_refused() {
     assert!(reply.starts_with("HTTP/1.1 413"), "{reply}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_watch_over_a_websocket() {
+    let world = World::new().await;
+    world.client.create(&Resource::collection(&config_maps(), Some("default")), &map_of("a", "1")).await.unwrap();
+    let request = "GET /api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut stream = ask(&world, request).await;
+    let mut all = Vec::new();
+    let close = b"\x88\x02\x03\xe8";
+    while !all.ends_with(close) {
+        assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0, "{}", String::from_utf8_lossy(&all));
+    }
+    let ends = all.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8_lossy(&all[..ends]);
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    // A text of more than 125 bytes: a length of two bytes follows.
+    assert_eq!(all[ends..ends + 2], [0x81, 126]);
+    let event: serde_json::Value = serde_json::from_slice(&all[ends + 4..all.len() - close.len()]).unwrap();
+    assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+    world.stop().await;
+}
