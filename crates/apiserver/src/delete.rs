@@ -47,10 +47,11 @@ pub(crate) enum Deleted {
 }
 
 impl Deleted {
-    /// The reply's body: the object while it terminates, else a success status.
+    /// The reply's body: the object while it terminates, or where the kind's last states are returned; else a success status.
     pub(crate) fn body(&self, kind: &Kind) -> Result<Value, Status> {
         match self {
             Deleted::Terminating(object) => object.value().map_err(Status::internal),
+            Deleted::Gone(object) if kind.returned_by_delete => object.value().map_err(Status::internal),
             Deleted::Gone(object) => {
                 let mut details = json!({"name": object.head.name, "kind": kind.plural, "uid": object.head.uid});
                 if !kind.group.is_empty() {

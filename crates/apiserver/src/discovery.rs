@@ -230,6 +230,7 @@ fn served(kind: &Kind) -> Option<Served> {
             fingerprint: custom.fingerprint,
         }),
         subresources: (kind.has_status(), kind.subresource("scale").is_some()),
+        returned_by_delete: kind.returned_by_delete,
     })
 }
 

@@ -165,6 +165,7 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
         selectable: custom.selectable.iter().map(|(field, _)| field.clone()).collect(),
         generation: true,
         create_on_update: false,
+        returned_by_delete: false,
         unconditional_update: false,
         schema: Some(definition_name(&gvk)),
         rules: NO_RULES,

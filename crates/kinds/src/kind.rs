@@ -47,6 +47,8 @@ pub struct Kind {
     pub generation: bool,
     /// True when PUT may create (`AllowCreateOnUpdate`: leases, events, endpoints ...).
     pub create_on_update: bool,
+    /// True when a delete answers with the object that is gone instead of a `Status`.
+    pub returned_by_delete: bool,
     /// True when an update may come without resourceVersion (`AllowUnconditionalUpdate`).
     pub unconditional_update: bool,
     /// Name of the OpenAPI definition: `io.k8s.api.apps.v1.Deployment`; `None` for kinds without one.

@@ -74,6 +74,27 @@ const CREATED_BY_UPDATE: &[&str] = &[
     "services",
 ];
 
+/// Resources whose DELETE answers with the object that is gone, not with a `Status` (upstream's `ReturnDeletedObject`).
+const RETURNED_BY_DELETE: &[&str] = &[
+    "csidrivers",
+    "csinodes",
+    "deviceclasses",
+    "namespaces",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "resourceclaims",
+    "resourceclaimtemplates",
+    "resourcequotas",
+    "resourceslices",
+    "serviceaccounts",
+    "services",
+    "storageclasses",
+    "volumeattachments",
+    "volumeattributesclasses",
+];
+
 /// Resources whose PUT must carry a resourceVersion.
 const CONDITIONAL: &[&str] = &[
     "apiservices",
@@ -214,6 +235,7 @@ impl From<Row> for Kind {
                 .unwrap_or_default(),
             generation: WITH_GENERATION.contains(&row.kind.as_str()),
             create_on_update: CREATED_BY_UPDATE.contains(&row.resource.as_str()),
+            returned_by_delete: RETURNED_BY_DELETE.contains(&row.resource.as_str()),
             unconditional_update: !CONDITIONAL.contains(&row.resource.as_str()),
             rules: rooms::rules(&row.group, &row.kind),
             columns: columns.into_iter().map(column).collect(),

@@ -1,7 +1,7 @@
 //! `metav1.Status`: the shape of every error that the API returns, with upstream's codes, reasons and messages.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Machine-readable cause of a failure (`metav1.StatusReason`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,10 +78,13 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// `FieldValueRequired`, `FieldValueInvalid`, `FieldManagerConflict` ...
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Field path: `spec.containers[0].image`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub field: String,
 }
 
@@ -173,46 +176,14 @@ impl Status {
         status
     }
 
-    /// The JSON that goes over the wire.
+    /// The JSON that goes over the wire, as a value.
     pub fn to_value(&self) -> Value {
-        let mut details = Map::new();
-        let mut set = |key: &str, value: Value| drop(details.insert(key.into(), value));
-        for (key, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind)] {
-            if !text.is_empty() {
-                set(key, text.as_str().into());
-            }
-        }
-        if !self.causes.is_empty() {
-            let causes = self.causes.iter().map(|c| {
-                let mut cause = Map::new();
-                for (key, text) in [("reason", &c.reason), ("message", &c.message), ("field", &c.field)] {
-                    if !text.is_empty() {
-                        cause.insert(key.into(), text.as_str().into());
-                    }
-                }
-                Value::Object(cause)
-            });
-            set("causes", causes.collect());
-        }
-        if self.retry_after_seconds > 0 {
-            set("retryAfterSeconds", self.retry_after_seconds.into());
-        }
-        let mut status = serde_json::json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "code": self.code,
-        });
-        if !self.continue_token.is_empty() {
-            status["metadata"]["continue"] = self.continue_token.as_str().into();
-        }
-        if let Some(reason) = self.reason {
-            status["reason"] = serde_json::to_value(reason).unwrap_or_default();
-        }
-        // Replies that are about a path, not an object, have details without content.
-        let bare = matches!(self.reason, Some(Reason::NotFound | Reason::MethodNotAllowed | Reason::Forbidden));
-        if bare || !details.is_empty() {
-            status["details"] = Value::Object(details);
-        }
-        status
+        serde_json::to_value(Wire::from(self)).unwrap_or_default()
+    }
+
+    /// The JSON that goes over the wire: fields in upstream's order, and a line end.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(&Wire::from(self)).unwrap_or_default() + "\n"
     }
 
     /// Reads a `Status` that a server sent; `None` when the value is no failure status.
@@ -254,6 +225,73 @@ impl Status {
     /// True when the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self.code, 429 | 500 | 502 | 503 | 504)
+    }
+}
+
+/// A failure as `metav1.Status` serializes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: ListMeta<'a>,
+    status: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details<'a>>,
+    code: u16,
+}
+
+#[derive(Serialize)]
+struct ListMeta<'a> {
+    #[serde(rename = "continue", skip_serializing_if = "str::is_empty")]
+    continue_token: &'a str,
+}
+
+#[derive(Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+struct Details<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    group: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    causes: &'a [Cause],
+    #[serde(skip_serializing_if = "is_zero")]
+    retry_after_seconds: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
+}
+
+impl<'a> From<&'a Status> for Wire<'a> {
+    fn from(status: &'a Status) -> Self {
+        let details = Details {
+            name: &status.name,
+            group: &status.group,
+            kind: &status.kind,
+            causes: &status.causes,
+            retry_after_seconds: status.retry_after_seconds,
+        };
+        let nothing = Details { name: "", group: "", kind: "", causes: &[], retry_after_seconds: 0 };
+        // Replies that are about a path, not an object, have details without content.
+        let bare = matches!(status.reason, Some(Reason::NotFound | Reason::MethodNotAllowed | Reason::Forbidden));
+        Self {
+            kind: "Status",
+            api_version: "v1",
+            metadata: ListMeta { continue_token: &status.continue_token },
+            status: "Failure",
+            message: &status.message,
+            reason: status.reason,
+            details: (bare || details != nothing).then_some(details),
+            code: status.code,
+        }
     }
 }
 

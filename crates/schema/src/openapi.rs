@@ -43,6 +43,8 @@ pub struct Served {
     pub custom: Option<CustomSchema>,
     /// Whether there are the subresources `status` and `scale`.
     pub subresources: (bool, bool),
+    /// Whether a delete answers with the object.
+    pub returned_by_delete: bool,
 }
 
 /// The two forms of documents.

@@ -77,7 +77,6 @@ pub(crate) fn failure(status: &Status, pretty: bool) -> Response<Body> {
 
 /// A failure as the API words it, in the first of the client's encodings that there is.
 pub(super) fn failure_as(status: &Status, pretty: bool, accept: &str) -> Response<Body> {
-    let value = status.to_value();
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let first = accept.split([',', ';']).next().unwrap_or("").trim();
     let (encoding, media) = match first {
@@ -85,7 +84,11 @@ pub(super) fn failure_as(status: &Status, pretty: bool, accept: &str) -> Respons
         "application/yaml" => (Encoding::Yaml, first),
         _ => (Encoding::Json, "application/json"),
     };
-    let body = encoded(&value, encoding, pretty).unwrap_or_else(|_| value.to_string().into());
+    let body = match encoding {
+        Encoding::Json if !pretty => Ok(status.to_text().into()),
+        _ => encoded(&status.to_value(), encoding, pretty),
+    };
+    let body = body.unwrap_or_else(|_| status.to_text().into());
     let mut response = bytes(code, body, media);
     if status.retry_after_seconds > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, status.retry_after_seconds.into());

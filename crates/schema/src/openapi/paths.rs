@@ -153,6 +153,7 @@ fn parameter(name: &str, kind: &str, place: &str, dialect: Dialect) -> Value {
 fn operation(resource: &Served, path: &str, verb: &Verb, dialect: Dialect) -> Value {
     let answer = match verb.name {
         "list" => format!("{}List", resource.schema),
+        "delete" if resource.returned_by_delete => resource.schema.clone(),
         "delete" | "deletecollection" => format!("{META}.Status"),
         _ => resource.schema.clone(),
     };

@@ -14,6 +14,7 @@ fn served(group: &str, kind: &str, plural: &str, schema: &str) -> Served {
         schema: schema.into(),
         custom: None,
         subresources: (false, false),
+        returned_by_delete: false,
     }
 }
 
