@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::cost::{Types, place};
 use crate::error::Compile;
 use crate::expr::{Expr, Kind, Macro, What};
 use crate::signatures;
@@ -85,14 +86,21 @@ pub type Environment = BTreeMap<String, Type>;
 
 /// The type of an expression, or what is wrong with it. `source` is its text.
 pub fn check(expr: &Expr, source: &str, variables: &Environment) -> Result<Type, Compile> {
-    let mut checker = Checker { source, variables, locals: Vec::new() };
-    checker.of(expr)
+    check_typed(expr, source, variables).map(|(found, _)| found)
+}
+
+/// As [`check`], with the types of all parts of the expression.
+pub fn check_typed(expr: &Expr, source: &str, variables: &Environment) -> Result<(Type, Types), Compile> {
+    let mut checker = Checker { source, variables, locals: Vec::new(), types: Types::new() };
+    let found = checker.of(expr)?;
+    Ok((found, checker.types))
 }
 
 struct Checker<'c> {
     source: &'c str,
     variables: &'c Environment,
     locals: Vec<(String, Type)>,
+    types: Types,
 }
 
 type Checked = Result<Type, Compile>;
@@ -115,6 +123,12 @@ impl Checker<'_> {
     }
 
     fn of(&mut self, expr: &Expr) -> Checked {
+        let found = self.kind_of(expr)?;
+        self.types.insert(place(expr), found.clone());
+        Ok(found)
+    }
+
+    fn kind_of(&mut self, expr: &Expr) -> Checked {
         match &expr.kind {
             Kind::Literal(value) => Ok(literal(value)),
             Kind::Name(name) => {

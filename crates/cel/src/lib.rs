@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! text --parse--> Expr --check (types of variables)--> Type, or what is wrong and where, as cel-go says it
+//!                      --most_cost (sizes of variables)--> what it costs at most, as upstream estimates it
 //!                      --evaluate (variables, budget)--> Value, or why there is none
 //! ```
 //! Evaluation is bounded: every step costs, so does every byte and item that a function looks at, and what is over budget is an error.
@@ -13,6 +14,7 @@
 //! Start reading at [`parse`], then `evaluate.rs`.
 
 mod check;
+mod cost;
 mod error;
 mod evaluate;
 mod expr;
@@ -23,13 +25,16 @@ mod operators;
 mod parser;
 mod schemas;
 mod signatures;
+mod sizes;
 mod value;
 
-pub use check::{Environment, Type, check};
+pub use check::{Environment, Type, check, check_typed};
+pub use cost::{Types, most_cost};
 pub use error::{Compile, Failure};
 pub use evaluate::{Budget, Variables, evaluate};
 pub use expr::Expr;
 pub use names::escape;
 pub use parser::parse;
 pub use schemas::{from_json, from_schema, to_json, type_of};
+pub use sizes::{Sizes, sizes_of};
 pub use value::{Host, Key, List, ListKind, Map, Value};

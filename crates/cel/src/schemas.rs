@@ -97,6 +97,17 @@ fn string(text: &str, format: &str) -> Value {
     parsed.unwrap_or_else(|| text.into())
 }
 
+/// True when expressions can see values of the schema: not those of which it says nothing.
+fn is_seen(node: &Node) -> bool {
+    node.int_or_string
+        || match node.kind {
+            None => false,
+            Some(Kind::Array) => node.items.as_deref().is_some_and(is_seen),
+            Some(Kind::Object) => node.entry().is_none_or(is_seen),
+            Some(_) => true,
+        }
+}
+
 /// The type of a schema's values.
 pub fn type_of(node: &Node, root: bool) -> Type {
     if node.int_or_string || node.kind.is_none() {
@@ -124,8 +135,10 @@ pub fn type_of(node: &Node, root: bool) -> Type {
             }
             let declared =
                 node.properties.iter().filter(|(name, _)| !(resource && META_FIELDS.contains(&name.as_str())));
-            let mut fields: BTreeMap<String, Type> =
-                declared.filter_map(|(name, below)| Some((escape(name)?, type_of(below, false)))).collect();
+            let mut fields: BTreeMap<String, Type> = declared
+                .filter(|(_, below)| is_seen(below))
+                .filter_map(|(name, below)| Some((escape(name)?, type_of(below, false))))
+                .collect();
             if resource {
                 let named = BTreeMap::from(["name", "generateName"].map(|field| (field.to_owned(), Type::String)));
                 fields.insert("metadata".into(), Type::Object(Arc::new(named)));
