@@ -187,7 +187,12 @@ impl Checker<'_> {
                         (Type::Optional(inner), true) => *inner,
                         (found, _) => found,
                     };
-                    joined = Some(joined.map_or(found.clone(), |j| j.joined(found)));
+                    match &joined {
+                        Some(first) if !found.fits(first) => {
+                            return self.fail(item.at, &format!("expected type '{first}' but found '{found}'"));
+                        }
+                        _ => joined = Some(joined.map_or(found.clone(), |j| j.joined(found))),
+                    }
                 }
                 Ok(Type::List(Box::new(joined.unwrap_or(Type::Dyn))))
             }
@@ -240,7 +245,10 @@ impl Checker<'_> {
             Type::List(item) if number => (**item).clone(),
             Type::Map(key, value) if index.fits(key) => (**value).clone(),
             Type::Optional(inner) => Type::Optional(Box::new(self.index(at, inner, index, false)?)),
-            _ => return self.no_overload(at, "_[_]", None, &[from.clone(), index.clone()]),
+            _ => {
+                let function = if optional { "_[?_]" } else { "_[_]" };
+                return self.no_overload(at, function, None, &[from.clone(), index.clone()]);
+            }
         };
         Ok(if optional && !matches!(found, Type::Optional(_)) { Type::Optional(Box::new(found)) } else { found })
     }
@@ -260,6 +268,7 @@ impl Checker<'_> {
             (None, Some(target)) => Some(self.of(target)?),
             _ => None,
         };
+        self.literals(function, args)?;
         let args = args.iter().map(|arg| self.of(arg)).collect::<Result<Vec<Type>, _>>()?;
         let name = namespaced.map_or_else(|| function.to_owned(), |space| format!("{space}.{function}"));
         if let Some(Type::Host(_)) = on {
@@ -274,6 +283,24 @@ impl Checker<'_> {
         }
     }
 
+    /// Texts that a function would refuse whenever it is called.
+    fn literals(&self, function: &str, args: &[Expr]) -> Result<(), Compile> {
+        let last = args.last().filter(|_| args.len() == 1);
+        let Some((at, text)) = last.and_then(|arg| match &arg.kind {
+            Kind::Literal(Value::String(text)) => Some((arg.at, text)),
+            _ => None,
+        }) else {
+            return Ok(());
+        };
+        let fits = match function {
+            "matches" => schema::structural::Pattern::check(text).is_ok(),
+            "duration" => crate::library::parse_duration(text).is_some(),
+            "timestamp" => text.parse::<jiff::Timestamp>().is_ok(),
+            _ => true,
+        };
+        if fits { Ok(()) } else { self.fail(at, &format!("invalid {function} argument")) }
+    }
+
     fn within<T>(&mut self, variables: Vec<(String, Type)>, run: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.locals.len();
         self.locals.extend(variables);
@@ -285,7 +312,6 @@ impl Checker<'_> {
     fn fold(&mut self, at: usize, folded: &Macro) -> Checked {
         let range = self.of(&folded.range)?;
         let (first, second) = match (&range, folded.what) {
-            (range, What::Bind) => (range.clone(), Type::Dyn),
             (Type::Optional(inner), What::OptMap | What::OptFlatMap) => ((**inner).clone(), Type::Dyn),
             (Type::Dyn, _) => (Type::Dyn, Type::Dyn),
             (Type::List(item), _) if folded.variables.len() == 2 => (Type::Int, (**item).clone()),
@@ -312,7 +338,7 @@ impl Checker<'_> {
             What::Filter | What::SortBy => Type::List(Box::new(first)),
             What::Map => Type::List(Box::new(body)),
             What::TransformMap => Type::Map(Box::new(Type::Dyn), Box::new(body)),
-            What::TransformMapEntry | What::Bind => body,
+            What::TransformMapEntry => body,
             What::OptMap => Type::Optional(Box::new(body)),
             What::OptFlatMap => match body {
                 Type::Optional(_) | Type::Dyn => body,

@@ -256,22 +256,13 @@ impl<'s> Coster<'s> {
     /// Macros cost what their expansion does: accumulator, condition and step of each round, result.
     fn fold(&mut self, expr: &Expr, folded: &Macro) -> Cost<'s> {
         let range = self.of(&folded.range);
-        let bound =
-            |name: &String| Local { name: name.clone(), path: range.path, size: range.size, entry: range.entry };
-        match folded.what {
-            What::Bind => {
-                let body = self.with(folded.variables.iter().map(bound).collect(), |c| c.of(&folded.body));
-                return Cost { most: add(&[NEW_LIST, range.most, body.most]), path: Path::None, ..body };
-            }
-            What::OptMap | What::OptFlatMap => {
-                let local = |name: &String| Local { name: name.clone(), path: Path::None, size: None, entry: None };
-                let body = self.with(folded.variables.iter().map(local).collect(), |c| c.of(&folded.body));
-                let wrapped = u64::from(folded.what == What::OptMap);
-                let some = add(&[wrapped, NEW_LIST, range.most, 1, body.most]);
-                let most = add(&[range.most, 1, some.max(1)]);
-                return Cost { most, size: self.known(expr, Path::None), path: Path::None, entry: None };
-            }
-            _ => {}
+        if matches!(folded.what, What::OptMap | What::OptFlatMap) {
+            let local = |name: &String| Local { name: name.clone(), path: Path::None, size: None, entry: None };
+            let body = self.with(folded.variables.iter().map(local).collect(), |c| c.of(&folded.body));
+            let wrapped = u64::from(folded.what == What::OptMap);
+            let some = add(&[wrapped, NEW_LIST, range.most, 1, body.most]);
+            let most = add(&[range.most, 1, some.max(1)]);
+            return Cost { most, size: self.known(expr, Path::None), path: Path::None, entry: None };
         }
         let locals = self.rounds(folded, &range);
         let (body, filter) =

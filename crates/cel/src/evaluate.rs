@@ -250,7 +250,6 @@ impl<'s> Scope<'s> {
         let range = self.value(&folded.range, budget)?;
         let names = &folded.variables;
         match folded.what {
-            What::Bind => return self.with(names, vec![range], |scope| scope.value(&folded.body, budget)),
             What::OptMap | What::OptFlatMap => {
                 let Value::Optional(inner) = range else { return Err(Failure::no_overload()) };
                 let Some(inner) = inner else { return Ok(Value::Optional(None)) };

@@ -50,7 +50,7 @@ pub(crate) enum Kind {
     Macro(Box<Macro>),
 }
 
-/// A macro over a list or map, or a binding.
+/// A macro over a list or map.
 #[derive(Clone, Debug)]
 pub(crate) struct Macro {
     pub(crate) what: What,
@@ -71,7 +71,6 @@ pub(crate) enum What {
     Map,
     TransformMap,
     TransformMapEntry,
-    Bind,
     OptMap,
     OptFlatMap,
     SortBy,

@@ -19,7 +19,7 @@ type Answer = Option<Outcome>;
 
 /// True for what stands before the dot of functions that are no methods.
 pub(crate) fn is_namespace(name: &str) -> bool {
-    matches!(name, "optional" | "math" | "sets" | "format" | "base64" | "ip" | "strings" | "semver" | "jsonpatch")
+    matches!(name, "optional" | "sets" | "lists" | "format" | "ip" | "strings" | "semver" | "jsonpatch")
 }
 
 /// Calls a function, of a target when it is a method.

@@ -58,7 +58,13 @@ impl Parser<'_> {
     }
 
     fn expect(&mut self, sign: &str) -> Result<(), Compile> {
-        if self.take(sign) { Ok(()) } else { self.unexpected(&format!("'{sign}'")) }
+        if self.take(sign) {
+            return Ok(());
+        }
+        if matches!(self.peek(), Token::End) && sign == ")" {
+            return self.fail(self.at(), "Syntax error: missing ')' at '<EOF>'");
+        }
+        self.unexpected(&format!("'{sign}'"))
     }
 
     fn fail<T>(&self, at: usize, words: &str) -> Result<T, Compile> {
@@ -314,13 +320,6 @@ impl Parser<'_> {
     }
 
     fn method(&mut self, at: usize, target: Expr, name: String, mut args: Vec<Expr>) -> Parsed {
-        let is_cel = matches!(&target.kind, Kind::Name(n) if n == "cel");
-        if is_cel && name == "bind" && args.len() == 3 {
-            let (body, value) = (args.remove(2), args.remove(1));
-            let variables = vec![self.variable(&args[0])?];
-            let folded = Macro { what: What::Bind, range: value, variables, filter: None, body };
-            return Ok(Expr::new(at, Kind::Macro(Box::new(folded))));
-        }
         let what = match (name.as_str(), args.len()) {
             ("all", 2 | 3) => What::All,
             ("exists", 2 | 3) => What::Exists,

@@ -68,21 +68,8 @@ const NAMES: &[&str] = &[
     "bool",
     "string",
     "bytes",
-    "base64.encode",
-    "base64.decode",
     "semver",
     "isSemver",
-    "math.greatest",
-    "math.least",
-    "math.abs",
-    "math.ceil",
-    "math.floor",
-    "math.round",
-    "math.trunc",
-    "math.isNaN",
-    "math.isInf",
-    "math.isFinite",
-    "math.sign",
     "matches",
     "strings.quote",
     "contains",
@@ -113,6 +100,7 @@ const NAMES: &[&str] = &[
     "distinct",
     "slice",
     "flatten",
+    "lists.range",
     "first",
     "last",
     "includes",
@@ -249,7 +237,11 @@ pub(crate) fn result(name: &str, target: Option<&Type>, args: &[Type]) -> Option
         "isSorted" => takes(&[any_list]).then_some(Type::Bool),
         "includes" => is(0, &any_list).then_some(Type::Bool),
         "sum" | "min" | "max" => match all.as_slice() {
-            [Type::List(item)] => Some((**item).clone()),
+            [Type::List(item)] => {
+                let adds = matches!(**item, Type::Int | Type::Uint | Type::Double | Type::Duration | Type::Dyn);
+                let orders = matches!(**item, Type::String | Type::Bytes | Type::Bool | Type::Timestamp);
+                (adds || (orders && name != "sum")).then(|| (**item).clone())
+            }
             [Type::Dyn] => Some(Type::Dyn),
             _ => None,
         },
@@ -260,6 +252,7 @@ pub(crate) fn result(name: &str, target: Option<&Type>, args: &[Type]) -> Option
         },
         "join" => (takes(&[list(Type::String)]) || takes(&[list(Type::String), Type::String])).then_some(Type::String),
         "sort" | "distinct" | "slice" => is(0, &any_list).then(|| all[0].clone()),
+        "lists.range" => takes(&[Type::Int]).then(|| list(Type::Int)),
         "flatten" => is(0, &any_list).then_some(any_list),
         _ => result_of_kubernetes(name, &all),
     })
@@ -304,18 +297,9 @@ fn result_of_kubernetes(name: &str, all: &[&Type]) -> Option<Type> {
         "prefixLength" => one(CIDR).then_some(Type::Int),
         "containsIP" => (takes(&[CIDR, IP]) || takes(&[CIDR, Type::String])).then_some(Type::Bool),
         "containsCIDR" => (takes(&[CIDR, CIDR]) || takes(&[CIDR, Type::String])).then_some(Type::Bool),
-        "base64.encode" => one(Type::Bytes).then_some(Type::String),
-        "base64.decode" => one(Type::String).then_some(Type::Bytes),
         "validate" => takes(&[FORMAT, Type::String]).then(|| optional(list(Type::String))),
         "format.named" => one(Type::String).then(|| optional(FORMAT)),
         name if name.starts_with("format.") => all.is_empty().then_some(FORMAT),
-        "math.greatest" | "math.least" => (!all.is_empty()).then(|| match all {
-            [Type::List(item)] => (**item).clone(),
-            [first, rest @ ..] if rest.iter().all(|t| t == first) => (*first).clone(),
-            _ => Type::Dyn,
-        }),
-        "math.isNaN" | "math.isInf" | "math.isFinite" => one(Type::Double).then_some(Type::Bool),
-        name if name.starts_with("math.") => all.first().map(|t| (*t).clone()),
         _ => None,
     }
 }

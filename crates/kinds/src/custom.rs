@@ -5,10 +5,10 @@
 //!            --kinds------------> Vec<Kind>, each with a Custom: the schema's tree, columns, scale, conversion
 //! ```
 
-mod embedded;
-mod field_path;
+pub(crate) mod embedded;
+pub(crate) mod field_path;
 pub mod naming;
-pub(crate) mod rules;
+mod rules;
 mod scale;
 mod versions;
 
@@ -225,6 +225,13 @@ fn columns(version: &Value) -> (Vec<Column>, Vec<(String, JsonPath)>) {
     (columns, cells)
 }
 
+/// Adds the errors of the rules of a schema for a value of it. `root`: a whole object.
+pub(crate) fn check_rules(new: &Value, old: Option<&Value>, node: &Node, root: bool, errors: &mut Vec<Invalid>) {
+    if let Some(rules) = rules::Rules::of(node) {
+        rules::validate(new, old, node, &rules, root, errors);
+    }
+}
+
 impl Custom {
     /// Reads a body's tree: what the schema does not know goes and is reported, null where it is no value goes.
     pub(crate) fn decode(&self, value: Value, problems: &mut Vec<Problem>) -> Result<Value, DecodeError> {
@@ -261,7 +268,7 @@ impl Custom {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             errors.push(Invalid::invalid("<nil>", &Value::Null, detail));
         } else {
-            rules::validate(new, old, &self.root, rules, errors);
+            rules::validate(new, old, &self.root, rules, true, errors);
         }
     }
 

@@ -388,7 +388,8 @@ impl Invalid {
     }
     /// `spec.x: Too long: may not be more than n bytes`.
     pub fn too_long(field: &str, max_bytes: usize) -> Self {
-        Self::of(InvalidKind::TooLong, field, None, format!("may not be more than {max_bytes} bytes"))
+        let unit = if max_bytes == 1 { "byte" } else { "bytes" };
+        Self::of(InvalidKind::TooLong, field, None, format!("may not be more than {max_bytes} {unit}"))
     }
     /// `spec.x: Too many: n: must have at most m items`.
     pub fn too_many(field: &str, actual: usize, max: usize) -> Self {

@@ -159,10 +159,28 @@ impl Pattern {
         let regex = regex::RegexBuilder::new(text).size_limit(MOST_PATTERN).build().ok();
         Self { text: text.into(), regex }
     }
-    /// Why a pattern cannot be compiled.
+    /// Why a pattern cannot be compiled, as Go says it.
     pub fn check(text: &str) -> Result<(), String> {
         let built = regex::RegexBuilder::new(text).size_limit(MOST_PATTERN).build();
-        built.map(drop).map_err(|error| error.to_string().lines().last().unwrap_or_default().trim().to_owned())
+        built.map(drop).map_err(|error| {
+            let said = error.to_string();
+            let said = said.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+            match said {
+                said if said.starts_with("unclosed group") => format!("missing closing ): `{text}`"),
+                said if said.starts_with("unopened group") => format!("unexpected ): `{text}`"),
+                said if said.starts_with("unclosed character class") => format!("missing closing ]: `{text}`"),
+                said if said.starts_with("repetition operator missing") => {
+                    let at = text.find(['*', '+', '?']).map_or("", |at| &text[at..=at]);
+                    format!("missing argument to repetition operator: `{at}`")
+                }
+                said if said.starts_with("look-around") => {
+                    let at = text.find("(?").unwrap_or(0);
+                    let end = text[at..].find(['=', '!']).map_or(text.len(), |end| at + end + 1);
+                    format!("invalid or unsupported Perl syntax: `{}`", &text[at..end])
+                }
+                other => format!("{other}: `{text}`"),
+            }
+        })
     }
     /// True when the pattern occurs in the text.
     pub fn matches(&self, text: &str) -> bool {

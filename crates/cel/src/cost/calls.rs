@@ -39,6 +39,10 @@ impl<'s> Coster<'s> {
         let types: Vec<&Type> = args.iter().map(|arg| self.kind_of(arg)).collect();
         let (own, size) = match self.kubernetes(&name, on.as_ref(), &costs, &types, args) {
             Some(estimate) => estimate,
+            None if name == "lists.range" => {
+                let count = args.first().and_then(integer).map_or(UNKNOWN, Size::exactly);
+                (add(&[count.most, 1, NEW_LIST]), Some(count))
+            }
             None => self.standard(&name, on.as_ref(), &costs, &types),
         };
         let entry = match (name.as_str(), costs.as_slice()) {
@@ -82,10 +86,7 @@ impl<'s> Coster<'s> {
                 (it?.cost(2.0 * TRAVERSAL), Some(replaced(it?, args[0].sized(), args[1].sized())))
             }
             "split" => {
-                let limit = exprs.get(1).and_then(|e| match &e.kind {
-                    Kind::Literal(Value::Int(n)) => Some(*n as u64),
-                    _ => None,
-                });
+                let limit = exprs.get(1).and_then(integer);
                 (it?.cost(2.0 * TRAVERSAL), Some(Size { least: 0, most: limit.unwrap_or(it?.most) }))
             }
             "join" => {
@@ -209,12 +210,19 @@ impl<'s> Coster<'s> {
             ("sets.contains" | "sets.intersects", _) => (add(&[size(0).times(size(1)).most, 1]), None),
             ("sets.equivalent", _) => (add(&[size(0).times(size(1)).cost(2.0), 1]), None),
             ("slice", Some(it)) => list(1.0, it),
-            ("lists.range", _) => list(1.0, UNKNOWN),
             ("reverse", Some(it)) if on.is_some_and(|(_, t)| matches!(self.kind_of(t), Type::List(_))) => list(1.0, it),
             ("flatten", Some(it)) => list(1.0, it),
             ("distinct" | "sort", Some(it)) => list(2.0, it.times(it)),
             _ => (1, None),
         }
+    }
+}
+
+/// The number that an expression is, if it is one.
+fn integer(expr: &Expr) -> Option<u64> {
+    match &expr.kind {
+        Kind::Literal(Value::Int(n)) => Some(*n as u64),
+        _ => None,
     }
 }
 

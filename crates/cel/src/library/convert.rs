@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 use super::times::{go_duration, parse_duration};
 use super::{Answer, Outcome};
 use crate::error::Failure;
@@ -62,26 +59,11 @@ pub(super) fn call(method: bool, name: &str, args: &[&Value]) -> Answer {
         ("string", [value]) => string(value)?,
         ("bytes", [Value::String(text)]) => Ok(Value::Bytes(text.as_bytes().into())),
         ("bytes", [Value::Bytes(bytes)]) => Ok(Value::Bytes(bytes.clone())),
-        ("base64.encode", [Value::Bytes(bytes)]) => Ok(Value::String(STANDARD.encode(bytes).into())),
-        ("base64.decode", [Value::String(text)]) => {
-            STANDARD.decode(&**text).map(|b| Value::Bytes(b.into())).map_err(|e| Failure::new(e.to_string()))
-        }
         ("semver", [Value::String(text)]) => {
             let parsed = parse_semver(text).map(|v| Value::Semver(Arc::new(v)));
             parsed.ok_or_else(|| Failure::new(format!("invalid semantic version: {text}")))
         }
         ("isSemver", [Value::String(text)]) => Ok(Value::Bool(parse_semver(text).is_some())),
-        ("math.greatest" | "math.least", values) => extreme(name, values)?,
-        ("math.abs", [Value::Int(n)]) => n.checked_abs().map(Value::Int).ok_or_else(range),
-        ("math.abs", [Value::Double(n)]) => Ok(Value::Double(n.abs())),
-        ("math.ceil", [Value::Double(n)]) => Ok(Value::Double(n.ceil())),
-        ("math.floor", [Value::Double(n)]) => Ok(Value::Double(n.floor())),
-        ("math.round", [Value::Double(n)]) => Ok(Value::Double(n.round())),
-        ("math.trunc", [Value::Double(n)]) => Ok(Value::Double(n.trunc())),
-        ("math.isNaN", [Value::Double(n)]) => Ok(Value::Bool(n.is_nan())),
-        ("math.isInf", [Value::Double(n)]) => Ok(Value::Bool(n.is_infinite())),
-        ("math.isFinite", [Value::Double(n)]) => Ok(Value::Bool(n.is_finite())),
-        ("math.sign", [Value::Int(n)]) => Ok(Value::Int(n.signum())),
         _ => return None,
     })
 }
@@ -154,27 +136,6 @@ fn string(value: &Value) -> Answer {
         Value::Ip(_) | Value::Cidr(..) => value.to_string().as_str().into(),
         _ => return None,
     }))
-}
-
-fn extreme(name: &str, values: &[&Value]) -> Answer {
-    let all: Vec<Value> = match values {
-        [Value::List(list)] => list.items.clone(),
-        values => values.iter().map(|v| (*v).clone()).collect(),
-    };
-    let mut best: Option<Value> = None;
-    for value in all {
-        let better = match &best {
-            None => true,
-            Some(best) => {
-                value.order(best)?
-                    == if name == "math.greatest" { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Less }
-            }
-        };
-        if better {
-            best = Some(value);
-        }
-    }
-    Some(best.ok_or_else(|| Failure::new("math.@max(list) argument must not be empty")) as Outcome)
 }
 
 /// Reads `1.2.3-rc.1+build`.

@@ -17,6 +17,12 @@ pub(super) fn call(method: bool, name: &str, args: &[&Value], budget: &mut Budge
             _ => a.items.iter().any(|item| b.items.contains(item)),
         })));
     }
+    if let ("lists.range", [Value::Int(count)]) = (name, args) {
+        if let Err(over) = budget.spend(u64::try_from(*count).unwrap_or(0)) {
+            return Some(Err(over));
+        }
+        return Some(Ok(Value::list((0..*count).map(Value::Int).collect())));
+    }
     if !method {
         return None;
     }

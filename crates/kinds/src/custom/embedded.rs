@@ -8,7 +8,7 @@ use crate::tree::text;
 use crate::{metadata, names};
 
 /// Adds the errors of resources below the root.
-pub(super) fn validate(value: &Value, node: &Node, path: &str, errors: &mut Vec<Invalid>) {
+pub(crate) fn validate(value: &Value, node: &Node, path: &str, errors: &mut Vec<Invalid>) {
     match value {
         Value::Object(entries) => {
             if node.embedded {
@@ -33,22 +33,27 @@ pub(super) fn validate(value: &Value, node: &Node, path: &str, errors: &mut Vec<
 }
 
 fn resource(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let version = text(&value["apiVersion"]);
-    if version.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.apiVersion"), ""));
-    } else if version.matches('/').count() > 1 {
-        let detail = format!("unexpected GroupVersion string: {version}");
-        errors.push(Invalid::invalid(&format!("{path}.apiVersion"), &version.into(), detail));
+    match value["apiVersion"].as_str() {
+        None => errors.push(Invalid::required(&format!("{path}.apiVersion"), "")),
+        Some("") => errors.push(Invalid::invalid(&format!("{path}.apiVersion"), &"".into(), "must not be empty")),
+        Some(version) if version.matches('/').count() > 1 => {
+            let detail = format!("unexpected GroupVersion string: {version}");
+            errors.push(Invalid::invalid(&format!("{path}.apiVersion"), &version.into(), detail));
+        }
+        Some(_) => {}
     }
-    let kind = text(&value["kind"]);
-    if kind.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.kind"), ""));
-    } else if let Some(why) = names::label_1035(&kind.to_lowercase()) {
-        let detail = format!("may have mixed case, but should otherwise match: {why}");
-        errors.push(Invalid::invalid(&format!("{path}.kind"), &kind.into(), detail));
+    match value["kind"].as_str() {
+        None => errors.push(Invalid::required(&format!("{path}.kind"), "")),
+        Some("") => errors.push(Invalid::invalid(&format!("{path}.kind"), &"".into(), "must not be empty")),
+        Some(kind) => {
+            if let Some(why) = names::label_1035(&kind.to_lowercase()) {
+                let detail = format!("may have mixed case, but should otherwise match: {why}");
+                errors.push(Invalid::invalid(&format!("{path}.kind"), &kind.into(), detail));
+            }
+        }
     }
     let own = &value["metadata"];
-    for (field, rule) in [("name", names::subdomain as fn(&str) -> Option<String>), ("namespace", names::label)] {
+    for (field, rule) in [("name", names::path_segment as fn(&str) -> Option<String>), ("namespace", names::label)] {
         let name = text(&own[field]);
         if !name.is_empty()
             && let Some(why) = rule(name)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::has_condition;
+use crate::extensions::definition::approval_condition;
 use crate::tree::{list, text};
 
 /// The names of a group, and whose they are.
@@ -116,6 +117,11 @@ pub fn decide(definition: &Value, taken: &Taken, now: &str) -> Value {
                 );
             }
         }
+    }
+    const APPROVAL: &str = "KubernetesAPIApprovalPolicyConformant";
+    match approval_condition(definition) {
+        Some((is, reason, why)) => set_condition(&mut conditions, APPROVAL, is, reason, &why, now),
+        None => conditions.retain(|condition| condition["type"] != APPROVAL),
     }
     status.insert("conditions".into(), conditions.into());
     Value::Object(status)

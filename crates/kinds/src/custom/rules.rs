@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cel::{Budget, Environment, Expr, Failure, Type, Value as Cel, evaluate, from_schema};
+use cel::{Budget, Expr, Failure, Value as Cel, evaluate, from_schema};
 use object::{Invalid, InvalidKind};
 use schema::ListType;
 use schema::structural::{self, Node};
@@ -83,9 +83,16 @@ impl Rule {
 }
 
 /// Adds the errors of a whole object's rules.
-pub(super) fn validate(new: &Value, old: Option<&Value>, node: &Node, rules: &Rules, errors: &mut Vec<Invalid>) {
+pub(super) fn validate(
+    new: &Value,
+    old: Option<&Value>,
+    node: &Node,
+    rules: &Rules,
+    root: bool,
+    errors: &mut Vec<Invalid>,
+) {
     let mut run = Run { budget: MOST_COST, errors };
-    run.value(new, old, node, rules, "", true);
+    run.value(new, old, node, rules, "", root);
 }
 
 struct Run<'e> {
@@ -146,8 +153,11 @@ impl Run<'_> {
             if same && !rule.transition {
                 continue;
             }
-            let place =
-                if rule.field_path.is_empty() { path.to_owned() } else { field_path::join(path, &rule.field_path) };
+            let place = if rule.field_path.is_empty() {
+                path.to_owned()
+            } else {
+                field_path::join(path, &rule.field_path, node)
+            };
             let kind = node.kind.map_or("", structural::Kind::name);
             match self.spend(|budget| match &rule.expr {
                 Ok(expr) => evaluate(expr, &variables, budget),
@@ -207,89 +217,4 @@ fn error(reason: InvalidKind, field: &str, kind: &str, detail: String) -> Invali
     let detail = if reason == InvalidKind::Duplicate { String::new() } else { detail };
     let field = if field.is_empty() { "<nil>" } else { field };
     Invalid { kind: reason, field: field.into(), value, detail }
-}
-
-/// Adds what is wrong with the rules that a schema declares at `path`. `correlated`: values here have a past.
-pub(crate) fn check(
-    declared: &[Value],
-    node: &Node,
-    root: bool,
-    correlated: bool,
-    path: &str,
-    errors: &mut Vec<Invalid>,
-) {
-    let (this, before) = (cel::type_of(node, root), errors.len());
-    for (index, rule) in declared.iter().enumerate() {
-        let at = |field: &str| format!("{path}.x-kubernetes-validations[{index}].{field}");
-        let source = text(&rule["rule"]);
-        if source.trim().is_empty() {
-            errors.push(Invalid::required(&at("rule"), "rule is not specified"));
-            continue;
-        }
-        let message = &rule["message"];
-        if message.is_string() && text(message).trim().is_empty() {
-            errors.push(Invalid::invalid(&at("message"), message, "message must be non-empty if specified"));
-        } else if text(message).trim().contains('\n') {
-            errors.push(Invalid::invalid(&at("message"), message, "message must not contain line breaks"));
-        } else if message.is_null() && source.trim().contains('\n') {
-            errors.push(Invalid::required(&at("message"), "message must be specified if rule contains line breaks"));
-        }
-        let reason = text(&rule["reason"]);
-        let reasons = ["FieldValueRequired", "FieldValueInvalid", "FieldValueForbidden", "FieldValueDuplicate"];
-        if !reason.is_empty() && !reasons.contains(&reason) {
-            errors.push(Invalid::not_supported(&at("reason"), &reason.into(), &reasons));
-        }
-        if let Some(given) = rule["fieldPath"].as_str()
-            && let Err(why) = field_path::check(given, node)
-        {
-            let detail = if why.contains("valid field") { "must be a valid path".to_owned() } else { why };
-            errors.push(Invalid::invalid(&at("fieldPath"), &given.into(), detail));
-        }
-    }
-    // What is wrong without a look at the expressions is told alone.
-    if errors.len() > before {
-        return;
-    }
-    for (index, rule) in declared.iter().enumerate() {
-        let at = |field: &str| format!("{path}.x-kubernetes-validations[{index}].{field}");
-        let source = text(&rule["rule"]);
-        let old = if rule["optionalOldSelf"] == true { Type::Optional(Box::new(this.clone())) } else { this.clone() };
-        let environment = Environment::from([("self".to_owned(), this.clone()), ("oldSelf".to_owned(), old)]);
-        match compiled(source, &environment) {
-            Err(why) => {
-                errors.push(Invalid::invalid(&at("rule"), &source.into(), format!("compilation failed: {why}")))
-            }
-            Ok((_, found)) if found != Type::Bool && found != Type::Dyn => {
-                errors.push(Invalid::invalid(&at("rule"), &source.into(), "cel expression must evaluate to a bool"));
-            }
-            Ok((expr, _)) if expr.uses("oldSelf") && !correlated => {
-                let detail =
-                    format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {path}");
-                errors.push(Invalid::invalid(&at("rule"), &source.into(), detail));
-            }
-            Ok(_) => {}
-        }
-        if let Some(given) = rule["messageExpression"].as_str() {
-            match compiled(given, &environment) {
-                _ if given.trim().is_empty() => {
-                    errors.push(Invalid::required(&at("messageExpression"), "must be non-empty if specified"))
-                }
-                Err(why) => {
-                    let detail = format!("messageExpression compilation failed: {why}");
-                    errors.push(Invalid::invalid(&at("messageExpression"), &given.into(), detail));
-                }
-                Ok((_, found)) if found != Type::String && found != Type::Dyn => {
-                    let detail = "messageExpression must evaluate to a string";
-                    errors.push(Invalid::invalid(&at("messageExpression"), &given.into(), detail));
-                }
-                Ok(_) => {}
-            }
-        }
-    }
-}
-
-fn compiled(source: &str, environment: &Environment) -> Result<(Expr, Type), String> {
-    let expr = cel::parse(source).map_err(|e| e.to_string())?;
-    let found = cel::check(&expr, source, environment).map_err(|e| e.to_string())?;
-    Ok((expr, found))
 }

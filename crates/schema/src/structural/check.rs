@@ -280,8 +280,11 @@ impl Checker<'_> {
             if (root || node.embedded) && META_FIELDS.contains(&key.as_str()) && !node.properties.contains_key(key) {
                 continue;
             }
-            if let Some(schema) = node.properties.get(key).or(node.entry()) {
-                self.value(value, schema, old.and_then(|old| old.get(key)), &below(path, key), false);
+            let was = old.and_then(|old| old.get(key));
+            if let Some(schema) = node.properties.get(key) {
+                self.value(value, schema, was, &below(path, key), false);
+            } else if let Some(schema) = node.entry() {
+                self.value(value, schema, was, &format!("{path}.{key}"), false);
             }
         }
     }

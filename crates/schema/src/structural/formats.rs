@@ -43,6 +43,40 @@ pattern!(
 pattern!(DURATION, r"^[-+]?\s*((\d+\.?\d*|\.\d+)\s*([a-zµμ]+)?\s*)+$");
 pattern!(DATE_TIME, r"(?i)^\d{4}-\d{2}-\d{2}t\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:z|[+-]\d{2}:\d{2})$");
 
+const KNOWN: [&str; 26] = [
+    "bsonobjectid",
+    "uri",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "mac",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "creditcard",
+    "ssn",
+    "hexcolor",
+    "rgbcolor",
+    "byte",
+    "password",
+    "date",
+    "duration",
+    "datetime",
+    "k8sshortname",
+    "k8slongname",
+];
+
+/// True for a format of texts that upstream knows.
+pub fn is_known(format: &str) -> bool {
+    KNOWN.contains(&format.replace('-', "").as_str())
+}
+
 /// True when the text has the format, or the format is not known.
 pub fn fits(format: &str, text: &str) -> bool {
     match format.replace('-', "").as_str() {
