@@ -130,6 +130,24 @@ pub(crate) fn object(
         let decoded = schema::decode_json(schema::table(), name, &body).map_err(|error| unfit(kind, &error))?;
         return judged(decoded.value, decoded.problems, kind, validation, warnings);
     }
+    if kind.custom.is_some() {
+        let parsed = match media {
+            Media::Yaml => yaml(body).map_err(|words| unrecognized(&words))?,
+            _ => {
+                let text = text(body);
+                let (version, name) = json_meta(&text)
+                    .map_err(|words| unrecognized(&format!("couldn't get version/kind; json parse error: {words}")))?;
+                if name.is_empty() {
+                    let shown = String::from_utf8_lossy(&text).into_owned();
+                    return Err(unrecognized(&format!("Object 'Kind' is missing in '{shown}'")));
+                }
+                check_version(&version, kind)?;
+                parse(body, content_type)?
+            }
+        };
+        check_custom(&parsed.value, kind)?;
+        return typed(parsed, kind, validation, warnings);
+    }
     let parsed = match media {
         Media::Yaml => yaml(body).map_err(|words| unrecognized(&words))?,
         _ => parse(body, content_type)?,
@@ -198,6 +216,29 @@ pub(crate) fn body_schema(gvk: &object::Gvk) -> Option<String> {
         _ => return None,
     };
     Some(name.into())
+}
+
+/// The version of a custom resource's body is that of its URL.
+fn check_version(api_version: &str, kind: &Kind) -> Result<(), Status> {
+    let own = kind.api_version();
+    if api_version == own {
+        return Ok(());
+    }
+    let text = format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
+    Err(Status::bad_request(text))
+}
+
+/// A custom resource is of the definition's kind.
+pub(crate) fn check_custom(value: &Value, kind: &Kind) -> Result<(), Status> {
+    let own = kind.api_version();
+    for (field, wanted) in [("kind", &kind.kind), ("apiVersion", &own)] {
+        let Some(given) = value[field].as_str().filter(|given| given != wanted) else { continue };
+        let error = object::Invalid::invalid(field, &given.into(), format!("must be {wanted}"));
+        let name = value["metadata"]["name"].as_str().unwrap_or("");
+        let shown = if field == "kind" { given } else { &kind.kind };
+        return Err(Status::invalid(&kind.group, shown, name, &[error]));
+    }
+    Ok(())
 }
 
 /// Checks that the tree is an object, and of the kind where it says so.

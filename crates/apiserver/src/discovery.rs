@@ -247,7 +247,9 @@ fn resource_list(group_version: &str, kinds: &[Arc<Kind>]) -> Value {
             entry["categories"] = json!(kind.categories);
         }
         if kind.storage_prefix.is_some() {
-            let hash = Sha256::digest(kind.gvk().to_string().as_bytes());
+            let stored = kind.storage_version.clone().unwrap_or_else(|| kind.gvk());
+            let stored = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+            let hash = Sha256::digest(stored.as_bytes());
             entry["storageVersionHash"] =
                 base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &hash[..8]).into();
         }

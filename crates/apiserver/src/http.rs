@@ -183,12 +183,35 @@ impl Service {
             return self.proxy(&at, request).await;
         }
         let Ok(kind) = &self.api.kind_of(&at.gvr) else {
-            return if self.api.registry.has_group(&at.gvr.group) {
-                Err(removed(&at.gvr))
-            } else {
-                Ok(reply::page_not_found())
-            };
+            let built_in = kinds::table().kinds().iter().any(|kind| kind.group == at.gvr.group);
+            return if built_in { Err(removed(&at.gvr)) } else { Ok(reply::page_not_found()) };
         };
+        let Some(words) = deprecation(kind) else { return self.on_kind(user, at, kind, verb, query, request).await };
+        // Of a deprecated version clients are told first, whatever becomes of the request.
+        let accept = header_text(request.headers(), header::ACCEPT);
+        let answered = self.on_kind(user, at, kind, verb, query, request).await;
+        let mut response = answered.unwrap_or_else(|status| reply::failure_as(&status, query.flag("pretty"), &accept));
+        reply::warn_first(&mut response, words);
+        Ok(response)
+    }
+
+    async fn on_kind(
+        &self,
+        user: &User,
+        at: Resource,
+        kind: &Arc<Kind>,
+        verb: &'static str,
+        query: &Query,
+        request: Request<Body>,
+    ) -> Handled {
+        let (method, sub) = (request.method().clone(), at.subresource.as_deref().unwrap_or(""));
+        if kind.custom.is_some()
+            && kind.namespaced()
+            && at.namespace.is_none()
+            && (at.name.is_some() || verb == "create")
+        {
+            return Ok(reply::page_not_found());
+        }
         served_verb(kind, &at, verb, &method)?;
         // Reads say how new an answer they want; writes build on the newest.
         let known = query.get("resourceVersion").filter(|_| verb == "get").and_then(|rv| rv.parse().ok());
@@ -223,17 +246,13 @@ impl Service {
                     return reads.scale(&scale, StatusCode::OK, &[]);
                 }
                 let object = conversion::one(&self.api.store, kind, self.api.get(&at)?).await?;
-                let mut response = reads.object(&object, StatusCode::OK, &[])?;
-                reply::warn(&mut response, deprecation(kind));
-                Ok(response)
+                reads.object(&object, StatusCode::OK, &[])
             }
             "list" => {
                 let selection = options::list(query)?;
                 self.api.fresh(selection.needs()).await?;
                 let listing = self.api.list_as(&at, &selection).await?;
-                let mut response = reads.list(listing, request.headers())?;
-                reply::warn(&mut response, deprecation(kind));
-                Ok(response)
+                reads.list(listing, request.headers())
             }
             "watch" => {
                 let asked = streaming::take_websocket(&mut request);
@@ -465,9 +484,7 @@ impl Reads<'_> {
 
     fn written(self, written: Written) -> Handled {
         let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        let mut response = self.object(&written.object, code, &written.warnings)?;
-        reply::warn(&mut response, deprecation(self.kind));
-        Ok(response)
+        self.object(&written.object, code, &written.warnings)
     }
 
     /// A line per event, until the time is over.
@@ -631,18 +648,16 @@ fn component_statuses(reads: Reads<'_>, at: &Resource, headers: &HeaderMap) -> H
     let all = ["etcd-0", "controller-manager", "scheduler"];
     let items = all.iter().filter(|n| at.name.as_deref().is_none_or(|wanted| wanted == **n));
     let items: Vec<_> = items.filter_map(|n| object::Object::from_value(&one(n)).ok()).map(Arc::new).collect();
-    let mut response = match &at.name {
+    match &at.name {
         Some(name) => {
             let object = items.first().ok_or_else(|| Status::not_found("", "componentstatuses", name))?;
-            reads.object(object, StatusCode::OK, &[])?
+            reads.object(object, StatusCode::OK, &[])
         }
         None => {
             let listing = Listing { revision: 0, items, continue_token: None, remaining: None };
-            reads.list(listing, headers)?
+            reads.list(listing, headers)
         }
-    };
-    reply::warn(&mut response, deprecation(reads.kind));
-    Ok(response)
+    }
 }
 
 /// No body.

@@ -146,6 +146,9 @@ impl Api {
                 tree.problems.clone_from(duplicates);
             }
             // What does not fit the type is the patch's fault.
+            if kind.custom.is_some() {
+                decode::check_custom(&tree.value, kind)?;
+            }
             let shown = tree.value.to_string();
             let checked = decode::check_kind(&tree.value, kind);
             let typed = checked.and_then(|()| decode::typed(tree, kind, query.validation, &mut found));
@@ -232,11 +235,17 @@ impl Api {
         }
         let change = |old: &Value| {
             let scale = compute(&scale_of(kind, old)?)?;
+            let given = scale["metadata"]["name"].as_str().unwrap_or("");
+            let name = at.name.as_deref().unwrap_or("");
+            if !given.is_empty() && given != name {
+                let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
+                return Err(Status::bad_request(text));
+            }
             let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-            if replicas < 0 {
+            // Custom resources have checks of their own.
+            if replicas < 0 && kind.custom.is_none() {
                 let error =
                     object::Invalid::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
-                let name = at.name.as_deref().unwrap_or("");
                 return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
             }
             let mut new = old.clone();

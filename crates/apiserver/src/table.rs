@@ -95,7 +95,7 @@ pub(crate) fn put_row(kind: &Kind, object: &Object, include: Include, version: &
 
 /// The table of a `Scale`.
 pub(crate) fn scale(value: Value, include: Include) -> Value {
-    let column = |name: &str, kind: &str, format: &str| json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0});
+    let column = |name: &str, kind: &str, format: &str, words: &str| json!({"name": name, "type": kind, "format": format, "description": words, "priority": 0});
     let age = kinds::age::since(&value["metadata"]["creationTimestamp"], base::time::now_seconds());
     let cells = json!([value["metadata"]["name"], value["spec"]["replicas"], value["status"]["replicas"], age]);
     let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
@@ -105,8 +105,8 @@ pub(crate) fn scale(value: Value, include: Include) -> Value {
         Include::Object => value,
     };
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [
-        column("Name", "string", "name"), column("Desired", "integer", ""), column("Available", "integer", ""),
-        column("Age", "string", "")], "rows": [{"cells": cells, "object": object}]})
+        column("Name", "string", "name", kinds::custom::NAME), column("Desired", "integer", "", "Number of desired replicas"),
+        column("Available", "integer", "", "Number of actual replicas"), column("Age", "date", "", kinds::custom::CREATED)], "rows": [{"cells": cells, "object": object}]})
 }
 
 /// A list in a shape other than [`Shape::Whole`].

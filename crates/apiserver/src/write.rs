@@ -311,8 +311,12 @@ impl Api {
         }
         let versioned = value["metadata"]["resourceVersion"].as_str().is_some_and(|rv| !rv.is_empty());
         if !versioned && !kind.unconditional_update {
+            if !exists {
+                return Err(Status::not_found(&kind.group, &kind.plural, name));
+            }
+            // As upstream: the resource stands where the kind does elsewhere.
             let error = Invalid::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
-            return Err(Status::invalid(&kind.group, &kind.kind, name, &[error]));
+            return Err(Status::invalid(&kind.group, &kind.plural, name, &[error]));
         }
         let replace = |old: &Value| {
             let (wanted, is) = (&value["metadata"]["uid"], &old["metadata"]["uid"]);

@@ -36,7 +36,7 @@ fn what_is_true() {
         "self.list.transformList(i, v, v > 1, i + v) == [3, 4] && self.labels.transformMap(k, v, v + '!') == {'app': 'x!', 'tier': 'y!'}",
         "self.labels.transformMapEntry(k, v, {v: k}) == {'x': 'app', 'y': 'tier'}",
         "lists.range(3) == [0, 1, 2] && optional.of(3).optMap(x, x + 1).value() == 4",
-        "(self.nope == 1 || true) && !(self.nope == 1 && false) && [1, 'a'].exists(x, x == 'a' || x < 0)",
+        "(self.nope == 1 || true) && !(self.nope == 1 && false) && [dyn(1), 'a'].exists(x, x == 'a' || x < 0)",
         "self.list.sum() == 6 && self.list.max() == 3 && !self.list.isSorted() && self.list.sort() == [1, 2, 3] && self.list.indexOf(2) == 2",
         "'a,b,c'.split(',') == ['a', 'b', 'c'] && ['a', 'b'].join('-') == 'a-b' && 'hello'.substring(1, 3) == 'el' && 'x'.charAt(0) == 'x'",
         "'Hello'.lowerAscii() == 'hello' && ' a '.trim() == 'a' && 'aXbX'.replace('X', '') == 'ab' && 'abc'.indexOf('c') == 2",

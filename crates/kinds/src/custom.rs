@@ -58,8 +58,10 @@ pub struct Custom {
 
 const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 const VERBS_OF_THE_DYING: [&str; 5] = ["delete", "deletecollection", "get", "list", "watch"];
-const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+/// What tables say of the column `Name`.
+pub const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+/// What tables say of the column `Age`.
+pub const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
 fn words(list: &[&str]) -> Vec<String> {
     list.iter().map(|w| (*w).to_owned()).collect()
@@ -182,11 +184,11 @@ fn definition_name(gvk: &Gvk) -> String {
 fn subresources(declared: &Value, gvk: &Gvk) -> Vec<Subresource> {
     let verbs = || words(&["get", "patch", "update"]);
     let mut all = Vec::new();
-    if declared["scale"].is_object() {
-        all.push(Subresource { name: "scale".into(), body: Gvk::new("autoscaling", "v1", "Scale"), verbs: verbs() });
-    }
     if declared["status"].is_object() {
         all.push(Subresource { name: "status".into(), body: gvk.clone(), verbs: verbs() });
+    }
+    if declared["scale"].is_object() {
+        all.push(Subresource { name: "scale".into(), body: Gvk::new("autoscaling", "v1", "Scale"), verbs: verbs() });
     }
     all
 }
@@ -321,7 +323,8 @@ fn printed(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "<nil>".into(),
-        other => other.to_string(),
+        // As Go writes JSON.
+        other => other.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"),
     }
 }
 

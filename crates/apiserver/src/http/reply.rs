@@ -60,13 +60,27 @@ pub(super) fn page_not_found() -> Response<Body> {
     text(404, "404 page not found\n".into())
 }
 
+/// A warning as its header has it.
+fn warning(words: &str) -> Option<header::HeaderValue> {
+    let plain: String = words.chars().filter(|c| !c.is_control()).collect();
+    let text = format!("299 - \"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""));
+    header::HeaderValue::from_bytes(text.as_bytes()).ok()
+}
+
 /// Adds warnings for the client's user to see.
 pub(super) fn warn<'a>(response: &mut Response<Body>, warnings: impl IntoIterator<Item = &'a str>) {
-    for warning in warnings {
-        let text = format!("299 - \"{}\"", warning.replace('\\', "\\\\").replace('"', "\\\""));
-        if let Ok(value) = text.parse() {
-            response.headers_mut().append(header::WARNING, value);
-        }
+    for value in warnings.into_iter().filter_map(warning) {
+        response.headers_mut().append(header::WARNING, value);
+    }
+}
+
+/// Adds a warning before those that are there.
+pub(super) fn warn_first(response: &mut Response<Body>, words: &str) {
+    let Some(first) = warning(words) else { return };
+    let others: Vec<_> = response.headers().get_all(header::WARNING).iter().cloned().collect();
+    response.headers_mut().insert(header::WARNING, first);
+    for other in others {
+        response.headers_mut().append(header::WARNING, other);
     }
 }
 

@@ -48,7 +48,10 @@ impl Scale {
         let mut scale =
             json!({"spec": {"replicas": replicas(&self.spec)}, "status": {"replicas": replicas(&self.status)}});
         if !self.selector.is_empty() {
-            scale["status"]["selector"] = text(at(object, &self.selector)).into();
+            let selector = text(at(object, &self.selector));
+            if !selector.is_empty() {
+                scale["status"]["selector"] = selector.into();
+            }
         }
         scale
     }
@@ -67,20 +70,50 @@ impl Scale {
 
     pub(super) fn validate(&self, object: &Value, errors: &mut Vec<Invalid>) {
         for path in [&self.spec, &self.status] {
-            let value = at(object, path);
-            let field = path.join(".");
-            match value.as_i64() {
-                Some(n) if n < 0 => errors.push(Invalid::invalid(&field, value, "should be a non-negative integer")),
-                Some(n) if n > i64::from(i32::MAX) => {
+            let field = format!(".{}", path.join("."));
+            match found(object, path) {
+                Ok(Some(n)) if n < 0 => {
+                    errors.push(Invalid::invalid(&field, &n.into(), "should be a non-negative integer"));
+                }
+                Ok(Some(n)) if n > i64::from(i32::MAX) => {
                     let detail = format!("should be less than or equal to {}", i32::MAX);
-                    errors.push(Invalid::invalid(&field, value, detail));
+                    errors.push(Invalid::invalid(&field, &n.into(), detail));
                 }
-                None if !value.is_null() => {
-                    let detail = format!(".{field} accessor error: {value} is not an integer");
-                    errors.push(Invalid::invalid(&field, value, detail));
-                }
-                _ => {}
+                Ok(_) => {}
+                Err(why) => errors.push(Invalid::invalid(&field, &0.into(), format!("{field} accessor error: {why}"))),
             }
         }
     }
+}
+
+/// The number at a path; in Go's words why there is none.
+fn found(object: &Value, path: &[String]) -> Result<Option<i64>, String> {
+    let mut value = object;
+    for key in path {
+        match value {
+            Value::Object(entries) => match entries.get(key) {
+                None => return Ok(None),
+                Some(below) => value = below,
+            },
+            other => return Err(format!("{}, expected map[string]interface{{}}", of_type(other))),
+        }
+    }
+    match value.as_i64() {
+        Some(n) => Ok(Some(n)),
+        None if value.is_null() => Ok(None),
+        None => Err(format!("{}, expected int64", of_type(value))),
+    }
+}
+
+fn of_type(value: &Value) -> String {
+    let (shown, of) = match value {
+        Value::Null => ("<nil>".to_owned(), "<nil>"),
+        Value::Bool(_) => (value.to_string(), "bool"),
+        Value::Number(n) if n.is_f64() => (value.to_string(), "float64"),
+        Value::Number(_) => (value.to_string(), "int64"),
+        Value::String(text) => (text.clone(), "string"),
+        Value::Array(_) => (value.to_string().replace(',', " "), "[]interface {}"),
+        Value::Object(_) => (value.to_string(), "map[string]interface {}"),
+    };
+    format!("{shown} is of the type {of}")
 }

@@ -9,6 +9,8 @@ use super::{Dialect, META, Served};
 use crate::structural::META_FIELDS;
 
 const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const EMBEDDED_API_VERSION: &str = "apiVersion defines the versioned schema of this representation of an object. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const EMBEDDED_KIND: &str = "kind is a string value representing the type of this object. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
 /// The schema of a version of a CustomResourceDefinition.
@@ -43,8 +45,8 @@ fn metadata(kind: &str, dialect: Dialect) -> Value {
     if dialect == Dialect::V3 {
         reference = json!({"allOf": [reference]});
     }
-    let text = if kind == "ListMeta" { "list" } else { "object" };
-    reference["description"] = format!("Standard {text} metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata").into();
+    let (text, at) = if kind == "ListMeta" { ("list", "types-kinds") } else { ("object's", "metadata") };
+    reference["description"] = format!("Standard {text} metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#{at}").into();
     reference
 }
 
@@ -78,13 +80,27 @@ fn object(resource: &Served, custom: &CustomSchema, dialect: Dialect) -> Value {
 fn embed(schema: &mut Value, root: bool, dialect: Dialect) {
     if !root && schema["x-kubernetes-embedded-resource"] == true && schema["type"] == "object" {
         let fields = [
-            json!({"type": "string", "description": API_VERSION}),
-            json!({"type": "string", "description": KIND}),
+            json!({"type": "string", "description": EMBEDDED_API_VERSION}),
+            json!({"type": "string", "description": EMBEDDED_KIND}),
             metadata("ObjectMeta", dialect),
         ];
         for (name, field) in META_FIELDS.into_iter().zip(fields) {
             schema["properties"][name] = field;
         }
+        let mut required = schema["required"].as_array().cloned().unwrap_or_default();
+        for field in ["kind", "apiVersion"] {
+            if !required.iter().any(|r| r == field) {
+                required.push(field.into());
+            }
+        }
+        schema["required"] = required.into();
+    }
+    if dialect == Dialect::V3
+        && schema["x-kubernetes-int-or-string"] == true
+        && schema.get("anyOf").is_none()
+        && schema.get("type").is_none()
+    {
+        schema["anyOf"] = json!([{"type": "integer"}, {"type": "string"}]);
     }
     let Some(entries) = schema.as_object_mut() else { return };
     for (key, value) in entries {
@@ -119,7 +135,7 @@ fn simple(schema: &Value) -> Value {
     let mut kept = Map::new();
     for (key, value) in entries {
         let value = match (key.as_str(), value) {
-            ("oneOf" | "anyOf" | "allOf" | "not" | "nullable" | "x-kubernetes-validations", _) => continue,
+            ("oneOf" | "anyOf" | "allOf" | "not" | "nullable" | "default", _) => continue,
             ("type" | "format" | "properties" | "items" | "additionalProperties" | "required", _) if open => continue,
             ("properties", Value::Object(properties)) => {
                 properties.iter().map(|(name, p)| (name.clone(), simple(p))).collect::<Map<_, _>>().into()

@@ -32,14 +32,15 @@ pub fn duplicates(value: &Value, node: &Node, path: &str, errors: &mut Vec<Inval
 }
 
 fn twice(items: &[Value], node: &Node, path: &str, errors: &mut Vec<Invalid>) {
-    let mut seen = HashSet::new();
+    let (mut seen, mut told) = (HashSet::new(), HashSet::new());
     for (index, item) in items.iter().enumerate() {
         let shown = match node.list {
             Some(ListType::Set) => item.clone(),
             Some(ListType::Map) => Value::Object(keys_of(item, node)),
             _ => return,
         };
-        if !seen.insert(shown.to_string()) {
+        // What is there three times is told once.
+        if !seen.insert(shown.to_string()) && told.insert(shown.to_string()) {
             errors.push(Invalid::duplicate(&format!("{path}[{index}]"), &shown));
         }
     }

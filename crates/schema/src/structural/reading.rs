@@ -19,8 +19,24 @@ pub fn decode_custom(
     metadata(table, &mut value, "", problems)?;
     problems.extend(prune(&mut value, root).into_iter().map(Problem::Unknown));
     drop_nulls(&mut value, root);
+    whole_numbers(&mut value);
     embedded(table, &mut value, root, "", problems)?;
     Ok(value)
+}
+
+/// `1.0` is `1`, as Go writes it.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(n) if n.is_f64() => {
+            // Above that, Go writes an exponent.
+            if let Some(whole) = n.as_f64().filter(|n| *n == n.trunc() && n.abs() < 9e18) {
+                *value = (whole as i64).into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(entries) => entries.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
 }
 
 /// Decodes the metadata of a resource at `path`.
