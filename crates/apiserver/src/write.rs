@@ -243,7 +243,7 @@ impl Api {
         }
         admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
         let mut charges = admission::charge(self, &admitted, &value, &Value::Null)?;
-        warnings.extend((kind.rules.warnings)(&value, None));
+        warnings.extend(kind.warnings(&value, None));
         let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
         let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
         if query.dry_run {
@@ -459,7 +459,7 @@ impl Api {
         }
         query.track(kind, part, Some(old), new);
         patch::keep_times(old, new);
-        warnings.extend((kind.rules.warnings)(new, Some(old)));
+        warnings.extend(kind.warnings(new, Some(old)));
         if patch::same_but(new, old, &["resourceVersion"]) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }

@@ -277,6 +277,13 @@ impl Kind {
                 ("autoscaling", "HorizontalPodAutoscaler") | ("" | "events.k8s.io", "Event")
             )
     }
+    /// What clients are told about a new or changed object.
+    pub fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        match self.custom {
+            Some(_) => crate::metadata::finalizer_warnings(new, old),
+            None => (self.rules.warnings)(new, old),
+        }
+    }
     /// True when writes to the main resource leave `status` alone.
     pub fn has_status(&self) -> bool {
         self.subresource("status").is_some()

@@ -41,7 +41,7 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
     for (index, finalizer) in metadata["finalizers"].as_array().into_iter().flatten().enumerate() {
         if let Some(why) = names::qualified(finalizer.as_str().unwrap_or("")) {
             errors.push(Invalid::invalid(&format!("metadata.finalizers[{index}]"), finalizer, why));
-        } else if !is_finalizer(finalizer.as_str().unwrap_or("")) {
+        } else if kind.custom.is_none() && !is_finalizer(finalizer.as_str().unwrap_or("")) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(Invalid::invalid(&format!("metadata.finalizers[{index}]"), finalizer, why));
         }
@@ -55,6 +55,20 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
 /// Finalizers say whose they are, but for upstream's own of old.
 fn is_finalizer(name: &str) -> bool {
     name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion")
+}
+
+/// What clients are told about finalizers of a custom resource that are new to it.
+pub(crate) fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let of = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let known = old.map(of).unwrap_or_default();
+    let told = |(index, name): (usize, Value)| {
+        let name = name.as_str().filter(|name| !is_finalizer(name) && !known.iter().any(|k| k == name))?;
+        let path = if name.contains('.') { " including a path (/)" } else { "" };
+        Some(format!(
+            "metadata.finalizers[{index}]: {name:?}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers"
+        ))
+    };
+    of(new).into_iter().enumerate().filter_map(told).collect()
 }
 
 /// Checks a label map at `path`.
