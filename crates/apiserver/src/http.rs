@@ -170,7 +170,7 @@ impl Service {
         Ok(reply::page_not_found())
     }
 
-    async fn resource(&self, user: &User, target: Target, query: &Query, mut request: Request<Body>) -> Handled {
+    async fn resource(&self, user: &User, target: Target, query: &Query, request: Request<Body>) -> Handled {
         let at = target.resource;
         let method = request.method().clone();
         let watching = query.flag("watch") || target.watch;
@@ -202,7 +202,7 @@ impl Service {
         kind: &Arc<Kind>,
         verb: &'static str,
         query: &Query,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Handled {
         let (method, sub) = (request.method().clone(), at.subresource.as_deref().unwrap_or(""));
         if kind.custom.is_some()
