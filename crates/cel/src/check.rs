@@ -91,7 +91,7 @@ pub fn check(expr: &Expr, source: &str, variables: &Environment) -> Result<Type,
 
 /// As [`check`], with the types of all parts of the expression.
 pub fn check_typed(expr: &Expr, source: &str, variables: &Environment) -> Result<(Type, Types), Compile> {
-    let mut checker = Checker { source, variables, locals: Vec::new(), types: Types::new() };
+    let mut checker = Checker { source, variables, locals: Vec::new(), types: Types::new(), mixes: false };
     let found = checker.of(expr)?;
     Ok((found, checker.types))
 }
@@ -101,6 +101,8 @@ struct Checker<'c> {
     variables: &'c Environment,
     locals: Vec<(String, Type)>,
     types: Types,
+    /// Lists may mix types.
+    mixes: bool,
 }
 
 type Checked = Result<Type, Compile>;
@@ -188,7 +190,7 @@ impl Checker<'_> {
                         (found, _) => found,
                     };
                     match &joined {
-                        Some(first) if !found.fits(first) => {
+                        Some(first) if !self.mixes && !found.fits(first) => {
                             return self.fail(item.at, &format!("expected type '{first}' but found '{found}'"));
                         }
                         _ => joined = Some(joined.map_or(found.clone(), |j| j.joined(found))),
@@ -269,7 +271,11 @@ impl Checker<'_> {
             _ => None,
         };
         self.literals(function, args)?;
-        let args = args.iter().map(|arg| self.of(arg)).collect::<Result<Vec<Type>, _>>()?;
+        // What is formatted may be of any types.
+        let mixes = std::mem::replace(&mut self.mixes, function == "format");
+        let args = args.iter().map(|arg| self.of(arg)).collect::<Result<Vec<Type>, _>>();
+        self.mixes = mixes;
+        let args = args?;
         let name = namespaced.map_or_else(|| function.to_owned(), |space| format!("{space}.{function}"));
         if let Some(Type::Host(_)) = on {
             return signatures::host(function).map_or_else(|| self.undeclared(at, function), Ok);
