@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use kinds::Kind;
-use object::{Reason, Status};
+use object::{Gvk, Reason, Status};
 use schema::Problem;
 use serde_json::Value;
 
@@ -126,7 +126,7 @@ pub(crate) fn object(
         let body = text(body);
         let meta = json_meta(&body)
             .map_err(|words| unrecognized(&format!("couldn't get version/kind; json parse error: {words}")))?;
-        check_meta(&meta.0, &meta.1, kind)?;
+        check_meta(&meta.0, &meta.1, &kind.gvk())?;
         let decoded = schema::decode_json(schema::table(), name, &body).map_err(|error| unfit(kind, &error))?;
         return judged(decoded.value, decoded.problems, kind, validation, warnings);
     }
@@ -243,6 +243,11 @@ pub(crate) fn check_custom(value: &Value, kind: &Kind) -> Result<(), Status> {
 
 /// Checks that the tree is an object, and of the kind where it says so.
 pub(crate) fn check_kind(value: &Value, kind: &Kind) -> Result<(), Status> {
+    check_body(value, &kind.gvk())
+}
+
+/// The same for a body that is no resource of its own: a scale, a binding.
+pub(crate) fn check_body(value: &Value, kind: &Gvk) -> Result<(), Status> {
     if !value.is_object() && !value.is_null() {
         let words = not_an_object(type_name(value));
         return Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {words}")));
@@ -252,7 +257,7 @@ pub(crate) fn check_kind(value: &Value, kind: &Kind) -> Result<(), Status> {
 }
 
 /// What the object does not say is what the URL says.
-fn check_meta(api_version: &str, name: &str, kind: &Kind) -> Result<(), Status> {
+fn check_meta(api_version: &str, name: &str, kind: &Gvk) -> Result<(), Status> {
     let own = kind.api_version();
     let (api_version, name) =
         (if api_version.is_empty() { &own } else { api_version }, if name.is_empty() { &kind.kind } else { name });

@@ -121,7 +121,13 @@ impl DeleteRequest {
 
 impl Api {
     /// DELETE of an object.
-    pub(crate) async fn delete(&self, user: &User, at: &Resource, request: &DeleteRequest) -> Result<Deleted, Status> {
+    pub(crate) async fn delete(
+        &self,
+        user: &User,
+        at: &Resource,
+        request: &DeleteRequest,
+        warnings: &mut Vec<String>,
+    ) -> Result<Deleted, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let name = at.name.as_deref().unwrap_or("");
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
@@ -137,9 +143,8 @@ impl Api {
                 title: name,
                 dry_run: request.is_dry_run(),
             };
-            let mut warnings = Vec::new();
-            admission::mutate(self, &admitted, &mut Value::Null, &old, &mut warnings).await?;
-            admission::validate(self, &admitted, &Value::Null, &old, &mut warnings).await?;
+            admission::mutate(self, &admitted, &mut Value::Null, &old, warnings).await?;
+            admission::validate(self, &admitted, &Value::Null, &old, warnings).await?;
         }
         Ok(match self.delete_as(kind, at, request).await? {
             Deleted::Terminating(object) => {
@@ -167,7 +172,8 @@ impl Api {
             let mut new = old.clone();
             let free = mark(kind, &mut new, request);
             if request.is_dry_run() {
-                return Ok(Deleted::Gone(current.object));
+                let sealed = self.draft(kind, &mut new)?.seal(current.mod_revision);
+                return Ok(if free { Deleted::Gone(current.object) } else { Deleted::Terminating(Arc::new(sealed)) });
             }
             if !free && new == old {
                 return Ok(Deleted::Terminating(current.object));
@@ -193,12 +199,13 @@ impl Api {
         at: &Resource,
         query: &ListQuery,
         request: &DeleteRequest,
+        warnings: &mut Vec<String>,
     ) -> Result<Vec<Arc<Object>>, Status> {
         let listing = self.list_as(at, &ListQuery { limit: 0, continue_token: None, ..query.clone() }).await?;
         for item in &listing.items {
             let namespace = Some(item.head.namespace.as_str());
             let one = Resource::object(&at.gvr, namespace, &item.head.name);
-            match self.delete(user, &one, request).await {
+            match self.delete(user, &one, request, warnings).await {
                 Err(status) if !status.is_not_found() => return Err(status),
                 _ => {}
             }

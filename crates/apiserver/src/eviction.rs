@@ -102,6 +102,7 @@ impl Api {
             options.dry_run = Some(vec!["All".into()]);
         }
         let pinned = options.preconditions.as_ref().is_some_and(|p| p.resource_version.is_some());
+        let mut last = Status::stale(&kind.group, &kind.plural, at.name.as_deref().unwrap_or(""));
         for _ in 0..ATTEMPTS {
             let pod = self.get(at)?.value().map_err(Status::internal)?;
             if !ignores_budgets(&pod) {
@@ -113,11 +114,11 @@ impl Api {
                 pin(&mut options, &pod);
             }
             match self.mark_and_delete(kind, at, options).await {
-                Err(status) if status.is_conflict() && !pinned => {}
+                Err(status) if status.is_conflict() && !pinned => last = status,
                 outcome => return outcome,
             }
         }
-        Err(Status::stale(&kind.group, &kind.plural, at.name.as_deref().unwrap_or("")))
+        Err(last)
     }
 
     async fn evict_running(

@@ -334,12 +334,17 @@ impl Service {
     ) -> Handled {
         let request = options::delete(query, content.bytes, content.content_type)?;
         if at.name.is_some() {
-            let deleted = self.api.delete(user, at, &request).await?;
-            return reads.reply(&deleted.body(reads.kind)?, StatusCode::OK);
+            let mut warnings = Vec::new();
+            let deleted = self.api.delete(user, at, &request, &mut warnings).await?;
+            return reads.reply_warned(&deleted.body(reads.kind)?, 200, &warnings);
         }
-        let items = self.api.delete_collection(user, at, &options::list(query)?, &request).await?;
+        let mut warnings = Vec::new();
+        let items = self.api.delete_collection(user, at, &options::list(query)?, &request, &mut warnings).await?;
         let revision = self.api.store.revision();
-        reads.list(Listing { revision, items, continue_token: None, remaining: None }, headers)
+        let listing = Listing { revision, items, continue_token: None, remaining: None };
+        let mut response = reads.list(listing, headers)?;
+        reply::warn(&mut response, warnings.iter().map(String::as_str));
+        Ok(response)
     }
 
     async fn watch(&self, at: &Resource, query: &Query, reads: Reads<'_>) -> Handled {

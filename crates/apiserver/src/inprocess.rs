@@ -169,7 +169,7 @@ impl Transport for InProcess {
     async fn delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
         self.authorize("delete", at)?;
         self.api.fresh(None).await?;
-        Ok(match self.api.delete(&self.user, at, &delete_request(options)).await? {
+        Ok(match self.api.delete(&self.user, at, &delete_request(options), &mut Vec::new()).await? {
             Deleted::Gone(_) => None,
             Deleted::Terminating(object) => Some(object),
         })
@@ -179,7 +179,7 @@ impl Transport for InProcess {
         self.authorize("deletecollection", at)?;
         self.api.fresh(None).await?;
         let request = delete_request(options);
-        self.api.delete_collection(&self.user, at, &list_query(selection), &request).await.map(drop)
+        self.api.delete_collection(&self.user, at, &list_query(selection), &request, &mut Vec::new()).await.map(drop)
     }
 
     async fn raw_get(&self, path: &str) -> Result<Bytes> {

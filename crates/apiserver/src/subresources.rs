@@ -5,7 +5,7 @@ use std::sync::Arc;
 use client::Resource;
 use kinds::Kind;
 use object::patch;
-use object::{Gvr, Object, Reason, Status};
+use object::{Gvr, Invalid, Object, Reason, Status};
 use serde_json::{Value, json};
 
 use crate::admission::{self, Attributes, Operation};
@@ -272,6 +272,10 @@ impl Api {
     ) -> Result<(Value, u16, Vec<String>), Status> {
         let mut value = decode::parse(body.bytes, body.content_type)?.value;
         let mut warnings = Vec::new();
+        let kind = &*self.kind_of(&at.gvr)?;
+        if let Some(sub) = at.subresource.as_deref().and_then(|sub| kind.subresource(sub)) {
+            decode::check_body(&value, &sub.body)?;
+        }
         match (at.gvr.resource.as_str(), at.subresource.as_deref()) {
             ("pods", Some("binding")) => self.bind(user, at, value, query).await,
             ("pods", Some("eviction")) => {
@@ -333,24 +337,23 @@ impl Api {
         }
         self.admit_sub(user, at, &mut binding, query, &mut warnings).await?;
         let pods = Gvr::new("", "v1", "pods");
+        check_target(&binding["target"])?;
         let target = binding["target"]["name"].as_str().unwrap_or("").to_owned();
-        if target.is_empty() {
-            let error = object::Invalid::required("target.name", "");
-            return Err(Status::invalid("", "Binding", pod, &[error]));
-        }
         let kind = &*self.stored_kind_of(&pods)?;
         let at = Resource::object(&pods, at.namespace.as_deref(), pod);
         let assign = |old: &Value| {
-            let conflict = |why: String| Err(Status::conflict("", "pods/binding", pod, &why));
             for (field, word) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
                 let (wanted, is) = (&binding["metadata"][field], &old["metadata"][field]);
                 if wanted.as_str().is_some_and(|w| !w.is_empty()) && wanted != is {
                     let (wanted, is) = (wanted.as_str().unwrap_or(""), is.as_str().unwrap_or(""));
-                    return conflict(format!(
-                        "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {is}"
-                    ));
+                    let key = crate::api::key(kind, at.namespace.as_deref(), pod);
+                    let why = format!(
+                        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {is}"
+                    );
+                    return Err(Status::conflict("", "pods", pod, &why));
                 }
             }
+            let conflict = |why: String| Err(Status::conflict("", "pods/binding", pod, &why));
             let present = old["spec"]["nodeName"].as_str().unwrap_or("");
             if old["metadata"]["deletionTimestamp"].is_string() {
                 return conflict(format!("pod {pod} is being deleted, cannot be assigned to a host"));
@@ -379,6 +382,23 @@ impl Api {
         };
         self.change(user, kind, &at, Part::Inner, query, assign).await?;
         Ok((success(), 201, warnings))
+    }
+}
+
+/// What is wrong with a binding's target; upstream tells it as an error of its own.
+fn check_target(target: &Value) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    let kind = &target["kind"];
+    if kind.as_str().is_some_and(|kind| !matches!(kind, "" | "Node")) {
+        errors.push(Invalid::unsupported("target.kind", kind, &["Node", "<empty>"]).to_string());
+    }
+    if target["name"].as_str().is_none_or(str::is_empty) {
+        errors.push(Invalid::required("target.name", "").to_string());
+    }
+    match errors.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Status::unexpected(one)),
+        many => Err(Status::unexpected(&format!("[{}]", many.join(", ")))),
     }
 }
 
@@ -418,11 +438,12 @@ pub(crate) fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
         }
         map => serde_json::from_value(map.clone()).ok().map(|m| object::LabelSelector::from_map(&m)),
     };
+    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
     Ok(json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]},
-        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "spec": if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) },
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector.map(|s| s.to_string()).unwrap_or_default()},
     }))
 }

@@ -128,6 +128,11 @@ impl Status {
         Self::new(Reason::Conflict, text).about(group, resource, name)
     }
 
+    /// An error that upstream has no reason for: its words, and code 500.
+    pub fn unexpected(why: &str) -> Self {
+        Self { code: 500, reason: None, ..Self::bad_request(why) }
+    }
+
     /// The conflict that a stale resourceVersion gets.
     pub fn stale(group: &str, resource: &str, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";

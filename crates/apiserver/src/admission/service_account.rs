@@ -96,7 +96,8 @@ pub(super) async fn validate(api: &Api, at: &Attributes<'_>, pod: &Value) -> Res
         return Ok(());
     }
     match limited(&account, pod, which) {
-        Some(why) => Err(at.forbidden(&why)),
+        Some(why) if at.operation == Operation::Create => Err(at.forbidden(&why)),
+        Some(why) => Err(Status::unexpected(&why)),
         None => Ok(()),
     }
 }

@@ -86,7 +86,7 @@ impl Api {
         let managed = page.items.iter().filter(|v| v.object.head.labels.get(MANAGED).is_some_and(|m| m == "true"));
         for left in managed.filter(|v| !wanted.iter().any(|(g, ver)| name(g, ver) == v.object.head.name)) {
             let at = Resource::object(&apiservices(), None, &left.object.head.name);
-            if let Err(error) = self.delete(&user, &at, &DeleteRequest::default()).await.map(drop) {
+            if let Err(error) = self.delete(&user, &at, &DeleteRequest::default(), &mut Vec::new()).await.map(drop) {
                 tracing::debug!(%error, "an APIService is gone already");
             }
         }
