@@ -128,12 +128,23 @@ impl Api {
         request: &DeleteRequest,
         warnings: &mut Vec<String>,
     ) -> Result<Deleted, Status> {
+        self.delete_one(user, at, request, false, warnings).await
+    }
+
+    async fn delete_one(
+        &self,
+        user: &User,
+        at: &Resource,
+        request: &DeleteRequest,
+        with_others: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Deleted, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let name = at.name.as_deref().unwrap_or("");
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
             let old = conversion::one(&self.store, kind, served(kind, current.object)).await?;
             let old = old.value().map_err(Status::internal)?;
-            let admitted = Attributes {
+            let mut admitted = Attributes {
                 user,
                 kind,
                 operation: Operation::Delete,
@@ -144,6 +155,10 @@ impl Api {
                 dry_run: request.is_dry_run(),
             };
             admission::mutate(self, &admitted, &mut Value::Null, &old, warnings).await?;
+            if with_others {
+                // As upstream: such a request names nothing.
+                (admitted.name, admitted.title) = ("", "Unknown");
+            }
             admission::validate(self, &admitted, &Value::Null, &old, warnings).await?;
         }
         Ok(match self.delete_as(kind, at, request).await? {
@@ -205,7 +220,7 @@ impl Api {
         for item in &listing.items {
             let namespace = Some(item.head.namespace.as_str());
             let one = Resource::object(&at.gvr, namespace, &item.head.name);
-            match self.delete(user, &one, request, warnings).await {
+            match self.delete_one(user, &one, request, true, warnings).await {
                 Err(status) if !status.is_not_found() => return Err(status),
                 _ => {}
             }

@@ -72,15 +72,23 @@ pub(crate) fn variables(api: &Api, at: &Attributes<'_>, object: &Value, old: &Va
         ..Question::default()
     };
     let of_request = Authorizer { at: check, ..authorizer.clone() };
-    let request = json!({
+    let mut request = json!({
         "kind": {"group": own.group, "version": own.version, "kind": own.kind},
         "resource": {"group": at.kind.group, "version": at.kind.version, "resource": at.kind.plural},
-        "subResource": at.subresource, "requestSubResource": at.subresource,
         "requestKind": {"group": own.group, "version": own.version, "kind": own.kind},
         "requestResource": {"group": at.kind.group, "version": at.kind.version, "resource": at.kind.plural},
-        "name": at.name, "namespace": at.namespace, "operation": at.operation.name(), "userInfo": at.user_info(),
-        "dryRun": at.dry_run, "options": at.options(),
+        "operation": at.operation.name(), "userInfo": at.user_info(), "dryRun": at.dry_run, "options": at.options(),
     });
+    // As upstream: what is empty is not there.
+    let given = [
+        ("name", at.name),
+        ("namespace", at.namespace),
+        ("subResource", at.subresource),
+        ("requestSubResource", at.subresource),
+    ];
+    for (key, value) in given.into_iter().filter(|(_, value)| !value.is_empty()) {
+        request[key] = value.into();
+    }
     HashMap::from([
         ("object".to_owned(), from_json(object)),
         ("oldObject".to_owned(), from_json(old)),

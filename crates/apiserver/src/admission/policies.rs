@@ -241,7 +241,7 @@ pub(super) fn mutate(api: &Api, at: &Attributes<'_>, object: &mut Value, old: &V
             Err(_) if policy.ignores_failures() => {}
             Err(why) => {
                 let text = format!("policy '{}' with binding '{binding}' denied request: {why}", policy.name);
-                return Err(refused(at, &text, "", &why));
+                return Err(refused(at, &text, ""));
             }
         }
     }
@@ -275,7 +275,7 @@ pub(super) fn validate(
                             "ValidatingAdmissionPolicy '{}' with binding '{name}' denied request: {message}",
                             policy.name
                         );
-                        first.get_or_insert_with(|| refused(at, &text, &reason, &message));
+                        first.get_or_insert_with(|| refused(at, &text, &reason));
                     }
                     "Warn" => warnings.push(format!(
                         "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{name}': {message}",
@@ -289,8 +289,8 @@ pub(super) fn validate(
     first.map_or(Ok(()), Err)
 }
 
-fn refused(at: &Attributes<'_>, words: &str, reason: &str, message: &str) -> Status {
-    let mut status = Status::forbidden(&at.kind.group, &at.kind.plural, at.name, words);
+fn refused(at: &Attributes<'_>, words: &str, reason: &str) -> Status {
+    let mut status = at.forbidden(words);
     let reason = match reason {
         "Unauthorized" => Reason::Unauthorized,
         "Forbidden" => Reason::Forbidden,
@@ -298,6 +298,6 @@ fn refused(at: &Attributes<'_>, words: &str, reason: &str, message: &str) -> Sta
         _ => Reason::Invalid,
     };
     (status.reason, status.code) = (Some(reason), reason.code());
-    status.causes = vec![Cause { reason: String::new(), message: message.into(), field: String::new() }];
+    status.causes = vec![Cause { reason: String::new(), message: words.into(), field: String::new() }];
     status
 }
