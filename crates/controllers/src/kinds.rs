@@ -53,6 +53,7 @@ kinds! {
     REPLICA_SETS = "apps" / "v1" "replicasets" "ReplicaSet";
     SERVICES = "" / "v1" "services" "Service";
     SERVICE_ACCOUNTS = "" / "v1" "serviceaccounts" "ServiceAccount";
+    STORAGE_CLASSES = "storage.k8s.io" / "v1" "storageclasses" "StorageClass";
     STATEFUL_SETS = "apps" / "v1" "statefulsets" "StatefulSet";
     VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io" / "v1" "volumeattributesclasses" "VolumeAttributesClass";
 }

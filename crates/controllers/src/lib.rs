@@ -62,6 +62,7 @@ pub mod token_cleaner;
 pub mod tokens;
 pub mod ttl_after_finished;
 pub mod views;
+pub mod volume_binder;
 pub mod volume_protection;
 pub mod world;
 
@@ -121,6 +122,8 @@ pub static CONTROLLERS: &[&Controller] = &[
     &token_cleaner::CONTROLLER,
     &tokens::CONTROLLER,
     &ttl_after_finished::CONTROLLER,
+    &volume_binder::CLAIMS,
+    &volume_binder::VOLUMES,
     &volume_protection::CLAIMS,
     &volume_protection::VOLUMES,
     &volume_protection::CLASSES,
