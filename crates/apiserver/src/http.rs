@@ -54,6 +54,8 @@ const MOST_BODY_BYTES: usize = 3 * 1024 * 1024;
 pub(crate) struct Service {
     pub(crate) api: Arc<Api>,
     pub(crate) nodes: Option<Arc<dyn NodeProxy>>,
+    /// How this server proves to kubelets who it is; whom it meets there is not checked, as upstream does not unless it is told to.
+    pub(crate) kubelet_tls: Arc<rustls::ClientConfig>,
     /// Watches and logs over WebSockets.
     pub(crate) sockets: streaming::Streams,
 }

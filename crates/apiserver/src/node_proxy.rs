@@ -1,4 +1,4 @@
-//! The way to a node's agent: logs, exec, attach, port-forward.
+//! The way to the agent of a node in this process: logs, exec, attach, port-forward. Other nodes' agents are reached by HTTPS.
 
 use async_trait::async_trait;
 use hyper::{Request, Response};
@@ -9,6 +9,9 @@ use crate::http::Body;
 /// upgrade carries its `OnUpgrade`, so whoever answers 101 also gets the connection.
 #[async_trait]
 pub trait NodeProxy: Send + Sync {
+    /// Whether the node is this one.
+    fn is(&self, node: &str) -> bool;
+
     /// The kubelet's reply.
-    async fn send(&self, node: &str, request: Request<Body>) -> Response<Body>;
+    async fn send(&self, request: Request<Body>) -> Response<Body>;
 }

@@ -143,9 +143,15 @@ impl Server {
             advertise: config.advertise,
             port: address.port(),
         });
+        let pair = api.pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")?;
+        let kubelet_tls = Arc::new(pki::credulous_client_config(Some(&pair))?);
         start_objects(&api).await.map_err(StartError::Bootstrap)?;
-        let service =
-            Arc::new(Service { api: api.clone(), nodes: config.nodes, sockets: streaming::Streams::default() });
+        let service = Arc::new(Service {
+            api: api.clone(),
+            nodes: config.nodes,
+            kubelet_tls,
+            sockets: streaming::Streams::default(),
+        });
         let token = tasks.token().clone();
         let definitions = Definitions::load(api.clone()).map_err(StartError::Bootstrap)?;
         tasks.spawn("custom resources", definitions.follow(token.clone()));

@@ -38,18 +38,29 @@ pub(crate) struct Config {
 }
 
 /// The way from the API server to this node's kubelet: in process.
-#[derive(Default)]
 pub(crate) struct LocalNode {
+    name: String,
     kubelet: OnceLock<kubelet::KubeletServer>,
+}
+
+impl LocalNode {
+    /// The node of this name, whose kubelet is yet to start.
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.into(), kubelet: OnceLock::new() }
+    }
 }
 
 #[async_trait]
 impl apiserver::NodeProxy for LocalNode {
-    async fn send(&self, node: &str, request: Request<apiserver::Body>) -> Response<apiserver::Body> {
+    fn is(&self, node: &str) -> bool {
+        node == self.name
+    }
+
+    async fn send(&self, request: Request<apiserver::Body>) -> Response<apiserver::Body> {
         match self.kubelet.get() {
             Some(kubelet) => kubelet.handle(&kubelet::server::Peer::trusted(), request).await,
             None => {
-                let text = format!("the kubelet of node {node:?} is not running");
+                let text = format!("the kubelet of node {:?} is not running", self.name);
                 let mut response = Response::new(Full::from(text).boxed_unsync());
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 response

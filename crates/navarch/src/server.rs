@@ -72,7 +72,7 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
         Some(name) => name.clone(),
         None => nix::unistd::gethostname().context("cannot read the host name")?.to_string_lossy().to_lowercase(),
     };
-    let local = Arc::new(node::LocalNode::default());
+    let local = Arc::new(node::LocalNode::new(&node_name));
     let config = apiserver::Config {
         store: store.backend(),
         pki: pki.clone(),

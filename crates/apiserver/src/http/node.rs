@@ -1,10 +1,12 @@
 //! What the kubelet of a pod's node does: logs, exec, attach, port-forward.
 
 use client::Resource;
-use http::{Method, Request, Response};
-use object::{Reason, Status};
+use http::uri::PathAndQuery;
+use http::{Method, Request};
+use object::{Gvr, Status};
 use serde_json::Value;
 
+use super::proxy::{self, Place};
 use super::reply::{self, Body};
 use super::route::{self, Query};
 use super::upgrade::is_upgrade;
@@ -47,18 +49,28 @@ impl Service {
             return Err(Status::bad_request("Upgrade request required"));
         }
         let query = request.uri().query().map(|q| format!("?{}", route::kubelet_query(q))).unwrap_or_default();
-        self.ask_node(&node, &format!("{path}{query}"), request).await
+        let path = format!("{path}{query}").parse().map_err(|e| Status::bad_request(format!("{e}")))?;
+        self.ask_node(&node, path, request).await
     }
 
-    /// Sends a request to a node's kubelet, under another path.
-    pub(super) async fn ask_node(&self, node: &str, path: &str, request: Request<Body>) -> Handled {
-        let Some(nodes) = &self.nodes else {
-            return Err(Status::new(Reason::ServiceUnavailable, "no way to the nodes is configured"));
-        };
-        let (mut parts, body) = request.into_parts();
-        parts.uri = path.parse().map_err(|e| Status::bad_request(format!("{e}")))?;
-        Ok::<Response<Body>, Status>(nodes.send(node, Request::from_parts(parts, body)).await)
+    /// Sends a request to a node's kubelet, under another path: within the process, or to the address that the node has.
+    pub(super) async fn ask_node(&self, node: &str, path: PathAndQuery, request: Request<Body>) -> Handled {
+        if let Some(local) = self.nodes.as_ref().filter(|local| local.is(node)) {
+            let (mut parts, body) = request.into_parts();
+            parts.uri = path.into();
+            return Ok(local.send(Request::from_parts(parts, body)).await);
+        }
+        let at = Resource::object(&Gvr::new("", "v1", "nodes"), None, node);
+        let place = kubelet(&self.api.get(&at)?.value().map_err(Status::internal)?)?;
+        proxy::send(&self.api.egress, &place, &self.kubelet_tls, path, request).await
     }
+}
+
+/// Where a node's kubelet listens, by what the node says of itself.
+fn kubelet(node: &Value) -> Result<Place, Status> {
+    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().filter(|port| *port != 0);
+    let port = port.and_then(|port| port.try_into().ok()).unwrap_or(proxy::KUBELET_PORT);
+    proxy::node(node, "https", port).and_then(Place::checked)
 }
 
 /// The container that a request means: the one it names, or the only one.
@@ -85,6 +97,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn kubelets_are_where_their_nodes_say() {
+        let of = |address: &str, port: u16| {
+            let addresses = json!([{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": address}]);
+            let endpoints = json!({"kubeletEndpoint": {"Port": port}});
+            kubelet(&json!({"status": {"addresses": addresses, "daemonEndpoints": endpoints}}))
+        };
+        let at = |ip: &str, port| {
+            proxy::node(&json!({"status": {"addresses": [{"type": "InternalIP", "address": ip}]}}), "https", port)
+        };
+        assert_eq!(of("192.0.2.1", 10260), at("192.0.2.1", 10260));
+        assert_eq!(of("192.0.2.1", 0), at("192.0.2.1", 10250));
+        assert_eq!(of("127.0.0.1", 10250).unwrap_err().message, "address not allowed");
+        assert_eq!(of("169.254.0.1", 10250).unwrap_err().code, 400);
+        assert_eq!(kubelet(&json!({})).unwrap_err().code, 503);
+    }
 
     #[test]
     fn containers_are_chosen() {

@@ -30,7 +30,8 @@ use crate::api::Api;
 use crate::egress::Egress;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const KUBELET_PORT: &str = "10250";
+/// Where a kubelet listens that does not say.
+pub(super) const KUBELET_PORT: u16 = 10250;
 /// What belongs to one connection, and the caller's credentials, which are for this server alone.
 const KEPT_BACK: [HeaderName; 8] = [
     // Pages are read on the way.
@@ -46,10 +47,20 @@ const KEPT_BACK: [HeaderName; 8] = [
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     tls: bool,
     ip: IpAddr,
     port: u16,
+}
+
+impl Place {
+    /// Refuses addresses that only this server reaches.
+    pub(super) fn checked(self) -> Result<Self, Status> {
+        if self.ip.is_loopback() || is_link_local(self.ip) {
+            return Err(Status::bad_request("address not allowed"));
+        }
+        Ok(self)
+    }
 }
 
 /// `name`, `name:port`, `scheme:name:port`.
@@ -96,19 +107,13 @@ impl Service {
         let place = match at.gvr.resource.as_str() {
             "pods" => pod(&value(&self.api, &target)?, scheme, port)?,
             "services" => service(&self.api, &target, scheme, port)?,
-            _ if port.is_empty() || port == KUBELET_PORT => {
-                let nodes = self.nodes.as_ref().ok_or_else(|| unavailable("no way to the nodes is configured"))?;
+            _ if port.is_empty() || number(port)? == KUBELET_PORT => {
                 self.api.get(&target)?;
-                let (mut parts, body) = request.into_parts();
-                parts.uri = wanted.into();
-                return Ok(nodes.send(name, Request::from_parts(parts, body)).await);
+                return self.ask_node(name, wanted, request).await;
             }
-            _ => node(&value(&self.api, &target)?, scheme, port)?,
+            _ => node(&value(&self.api, &target)?, scheme, number(port)?)?,
         };
-        if place.ip.is_loopback() || is_link_local(place.ip) {
-            return Err(Status::bad_request("address not allowed"));
-        }
-        let mut response = send(&self.api.egress, &place, wanted, request).await?;
+        let mut response = send(&self.api.egress, &place.checked()?, &unverified()?, wanted, request).await?;
         // A redirect within the target stays within the proxy.
         let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
         if let Some(rest) = location.filter(|l| l.starts_with('/')) {
@@ -186,15 +191,11 @@ fn pod(pod: &Value, scheme: &str, port: &str) -> Result<Place, Status> {
     Ok(Place { tls: scheme == "https", ip, port })
 }
 
-fn node(node: &Value, scheme: &str, port: &str) -> Result<Place, Status> {
-    let addresses = node["status"]["addresses"].as_array();
-    let internal = addresses.into_iter().flatten().find(|a| a["type"] == "InternalIP");
-    let ip = internal.and_then(|a| a["address"].as_str()?.parse().ok());
-    Ok(Place {
-        tls: scheme == "https",
-        ip: ip.ok_or_else(|| unavailable("the node has no address"))?,
-        port: number(port)?,
-    })
+pub(super) fn node(node: &Value, scheme: &str, port: u16) -> Result<Place, Status> {
+    let addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of = |kind: &str| addresses.iter().find(|a| a["type"] == kind)?["address"].as_str()?.parse().ok();
+    let ip = of("InternalIP").or_else(|| of("ExternalIP"));
+    Ok(Place { tls: scheme == "https", ip: ip.ok_or_else(|| unavailable("the node has no address"))?, port })
 }
 
 /// A ready endpoint of the service's port.
@@ -229,7 +230,14 @@ fn service(api: &Api, at: &Resource, scheme: &str, port: &str) -> Result<Place, 
     Ok(Place { tls: scheme == "https", ip, port })
 }
 
-async fn send(egress: &Egress, place: &Place, wanted: PathAndQuery, request: Request<Body>) -> Handled {
+/// Sends a request over a connection of its own.
+pub(super) async fn send(
+    egress: &Egress,
+    place: &Place,
+    tls: &Arc<rustls::ClientConfig>,
+    wanted: PathAndQuery,
+    request: Request<Body>,
+) -> Handled {
     let address = std::net::SocketAddr::new(place.ip, place.port);
     let failed = |error: String| unavailable(format!("error trying to reach service: {error}"));
     let connect = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
@@ -248,7 +256,7 @@ async fn send(egress: &Egress, place: &Place, wanted: PathAndQuery, request: Req
     if !place.tls {
         return exchange(egress, stream, request).await.map_err(failed);
     }
-    let connector = tokio_rustls::TlsConnector::from(unverified()?);
+    let connector = tokio_rustls::TlsConnector::from(tls.clone());
     let name = ServerName::IpAddress(place.ip.into());
     let stream = connector.connect(name, stream).await.map_err(|e| failed(base::Chain(&e).to_string()))?;
     exchange(egress, stream, request).await.map_err(failed)
