@@ -38,14 +38,7 @@ pub(crate) struct WriteQuery {
 impl WriteQuery {
     /// Runs `work` with the record of this write for the managed fields.
     pub(crate) fn recorded<T>(&self, kind: &Kind, part: Part, work: impl FnOnce(&patch::Write<'_>) -> T) -> T {
-        static OTHERS: LazyLock<[FieldSet; 3]> =
-            LazyLock::new(|| [FieldSet::of(&[&["status"]]), FieldSet::of(&[&["spec"]]), FieldSet::default()]);
-        let [status, spec, nothing] = &*OTHERS;
-        let ignored = match part {
-            Part::Main if kind.has_status() => status,
-            Part::Status => spec,
-            _ => nothing,
-        };
+        let ignored = reset_fields(kind, part);
         let subresource = part.subresource();
         let manager = patch::manager_of(self.manager.as_deref().unwrap_or(""), &self.agent);
         let (api_version, time) = (kind.api_version(), base::time::now());
@@ -57,6 +50,42 @@ impl WriteQuery {
         if !self.applied && kind.schema.is_some() && part != Part::Inner {
             self.recorded(kind, part, |write| patch::track(kind.place(), old, new, write));
         }
+    }
+}
+
+/// Fields that a write of this part puts back, so that nobody comes to own them by it.
+fn reset_fields(kind: &Kind, part: Part) -> &'static FieldSet {
+    static SETS: LazyLock<[FieldSet; 8]> = LazyLock::new(|| {
+        [
+            FieldSet::default(),
+            FieldSet::of(&[&["status"]]),
+            FieldSet::of(&[&["spec"]]),
+            FieldSet::of(&[&["spec"], &["status"]]),
+            FieldSet::of(&[&["spec"], &["status", "conditions"]]),
+            FieldSet::of(&[&["spec"], &["status", "certificate"]]),
+            FieldSet::of(&[&["spec"], &["metadata"]]),
+            FieldSet::of(&[&["spec"], &["metadata", "labels"]]),
+        ]
+    });
+    let [nothing, status, spec, both, conditions, certificate, metadata, labels] = &*SETS;
+    match (part, kind.kind.as_str()) {
+        (Part::Main, "CertificateSigningRequest") => both,
+        (Part::Main | Part::Finalize, _) if kind.has_status() => status,
+        (Part::Status, "CertificateSigningRequest") => conditions,
+        (Part::Approval, _) => certificate,
+        (Part::Status, "Deployment") => labels,
+        (
+            Part::Status,
+            "ServiceCIDR"
+            | "ResourceClaim"
+            | "FlowSchema"
+            | "PriorityLevelConfiguration"
+            | "VolumeAttachment"
+            | "ValidatingAdmissionPolicy"
+            | "APIService",
+        ) => metadata,
+        (Part::Status, _) => spec,
+        _ => nothing,
     }
 }
 
@@ -213,6 +242,8 @@ impl Api {
         }
         complete(kind, &mut value);
         kind.default(&mut value);
+        // What admission and the kind's own rules add is nobody's.
+        query.track(kind, Part::Main, None, &mut value);
         kind.prepare_create(&mut value);
         complete(kind, &mut value);
         let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
@@ -232,11 +263,11 @@ impl Api {
         if is_request(kind) {
             certificates::identify(user, &mut value);
         }
-        let reserved = self.reserve(kind, &mut value, None).await?;
+        let reserved = self.reserve(kind, &mut value, None, query.dry_run).await?;
         kind.prepare_create(&mut value);
         kind.default(&mut value);
         tidy(&mut value);
-        query.track(kind, Part::Main, None, &mut value);
+        complete_with_nulls(kind, &mut value);
         self.check(kind, &value, None, Part::Main)?;
         if is_request(kind) {
             certificates::created(&value)?;
@@ -402,6 +433,7 @@ impl Api {
         restore_metadata(new, old);
         complete(kind, new);
         kind.default(new);
+        query.track(kind, part, Some(old), new);
         match part {
             Part::Main | Part::Scale => kind.prepare_update(new, old),
             Part::Status => kind.prepare_status(new, old),
@@ -438,10 +470,11 @@ impl Api {
         }
         admission::escalation::check(self, user, kind, new, Some(old))?;
         let reserved = match part {
-            Part::Main => self.reserve(kind, new, Some(old)).await?,
+            Part::Main => self.reserve(kind, new, Some(old), query.dry_run).await?,
             _ => Reserved::default(),
         };
         tidy(new);
+        complete_with_nulls(kind, new);
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             let changed = !matches!(part, Part::Status | Part::Approval | Part::Inner)
@@ -457,7 +490,6 @@ impl Api {
             }
             _ => admission::validate(self, &admitted, new, old, &mut warnings).await?,
         }
-        query.track(kind, part, Some(old), new);
         patch::keep_times(old, new);
         warnings.extend(kind.warnings(new, Some(old)));
         if patch::same_but(new, old, &["resourceVersion"]) {
@@ -500,9 +532,15 @@ impl Api {
     }
 
     /// Reserves what a Service needs of addresses and ports; freed unless the write succeeds.
-    async fn reserve(&self, kind: &Kind, new: &mut Value, old: Option<&Value>) -> Result<Reserved, Status> {
+    async fn reserve(
+        &self,
+        kind: &Kind,
+        new: &mut Value,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<Reserved, Status> {
         if kind.group.is_empty() && kind.kind == "Service" {
-            return addresses::admit(self, new, old).await;
+            return addresses::admit(self, new, old, dry_run).await;
         }
         Ok(Reserved::default())
     }
@@ -615,6 +653,13 @@ fn restore_metadata(new: &mut Value, old: &Value) {
 fn complete(kind: &Kind, value: &mut Value) {
     if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
         schema::complete(schema::table(), name, value);
+    }
+}
+
+/// Gives a tree the form in which it is stored.
+fn complete_with_nulls(kind: &Kind, value: &mut Value) {
+    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
+        schema::complete_with_nulls(schema::table(), name, value);
     }
 }
 

@@ -11,51 +11,89 @@ use serde_json::Value;
 
 use crate::checks;
 use crate::core::podtemplate;
+use crate::spot::{Errors, Spot};
 
-/// Checks that all workloads share: the selector matches the template, which always restarts. `named` is how messages call an
-/// empty selector's owner, `kind` the kind whose pods have no deadline.
-pub(crate) fn validate_workload(new: &Value, named: &str, kind: &str, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    checks::non_negative(spec, "spec", &["replicas", "minReadySeconds"], errors);
-    validate_selector(new, named, errors);
-    validate_template(&spec["template"], "spec.template", kind, errors);
+/// A template whose pods always restart. `kind` is the kind whose pods have no deadline.
+pub(crate) fn validate_template(template: &Spot, kind: &str, errors: &mut Errors) {
+    podtemplate::validate_template(template, errors);
+    always(template, kind, errors);
 }
 
-/// A template whose pods always restart.
-pub(crate) fn validate_template(template: &Value, path: &str, kind: &str, errors: &mut Vec<Invalid>) {
-    podtemplate::validate_template(template, path, errors);
-    let policy = &template["spec"]["restartPolicy"];
-    if policy != "Always" {
-        errors.push(Invalid::not_supported(&format!("{path}.spec.restartPolicy"), policy, &["Always"]));
-    }
-    if !template["spec"]["activeDeadlineSeconds"].is_null() {
+/// Pods of workloads always restart, and run on.
+fn always(template: &Spot, kind: &str, errors: &mut Errors) {
+    let spec = template.at("spec");
+    spec.at("restartPolicy").exactly_one_of(&["Always"], errors);
+    if spec.at("activeDeadlineSeconds").is_set() {
         let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
-        errors.push(Invalid::forbidden(&format!("{path}.spec.activeDeadlineSeconds"), detail));
+        spec.at("activeDeadlineSeconds").forbid(detail, errors);
     }
 }
 
-fn validate_selector(new: &Value, named: &str, errors: &mut Vec<Invalid>) {
-    let selector = &new["spec"]["selector"];
-    if selector.is_null() {
-        errors.push(Invalid::required("spec.selector", ""));
+/// A selector that must be there and select something. `named` is how messages call its owner.
+fn validate_selector(spec: &Spot, named: &str, errors: &mut Errors) {
+    let selector = spec.at("selector");
+    if !selector.is_set() {
+        selector.missing("", errors);
         return;
     }
-    checks::selector(selector, "spec.selector", errors);
-    if checks::is_empty_selector(selector) {
-        let detail = format!("empty selector is invalid for {named}");
-        errors.push(Invalid::invalid("spec.selector", selector, detail));
-        return;
+    selector.selector(errors);
+    if checks::is_empty_selector(selector.value) {
+        selector.fail(format!("empty selector is invalid for {named}"), errors);
     }
-    let labels = &new["spec"]["template"]["metadata"]["labels"];
+}
+
+/// The selector matches the template. `false` when it cannot be read.
+fn validate_match(spec: &Spot, errors: &mut Errors) -> bool {
+    let (selector, template) = (spec.at("selector"), spec.at("template"));
+    let labels = &template.value["metadata"]["labels"];
     let map = serde_json::from_value(labels.clone()).unwrap_or_default();
-    match LabelSelector::from_object(selector) {
-        None => errors.push(Invalid::invalid("spec.selector", selector, "invalid label selector")),
-        Some(parsed) if !parsed.matches(&map) => errors.push(Invalid::invalid(
-            "spec.template.metadata.labels",
-            labels,
-            "`selector` does not match template `labels`",
-        )),
-        Some(_) => {}
+    let parsed = match selector.is_set() {
+        true => LabelSelector::from_object(selector.value),
+        // What selects nothing matches nothing, and is told of as missing.
+        false => return true,
+    };
+    let Some(parsed) = parsed else { return false };
+    if !checks::is_empty_selector(selector.value) && !parsed.matches(&map) {
+        let at = format!("{}.metadata.labels", template.path());
+        errors.push(Invalid::invalid(&at, labels, "`selector` does not match template `labels`"));
+    }
+    true
+}
+
+/// A template that its selector matches, as replica sets have it. What is wrong with its metadata upstream says twice.
+fn validate_selected_template(spec: &Spot, kind: &str, errors: &mut Errors) {
+    if !validate_match(spec, errors) {
+        spec.at("selector").fail("invalid label selector", errors);
+        return;
+    }
+    let template = spec.at("template");
+    podtemplate::validate_template(&template, errors);
+    if kind == "StatefulSet" {
+        podtemplate::validate_metadata(&template, errors);
+    }
+    always(&template, kind, errors);
+}
+
+/// Numbers of a status: not negative, and of the replicas.
+pub(crate) fn validate_counts(
+    status: &Spot,
+    counts: &[&'static str],
+    of_replicas: &[&'static str],
+    errors: &mut Errors,
+) {
+    counts.iter().for_each(|count| status.at(count).not_negative(errors));
+    let all = status.at("replicas").count();
+    for count in of_replicas.iter().map(|c| status.at(c)).filter(|c| c.count() > all) {
+        count.fail("cannot be greater than status.replicas", errors);
+    }
+}
+
+/// How often names of what a workload made were taken; that only grows.
+fn validate_collisions(new: &Value, old: &Value, errors: &mut Errors) {
+    let count = |object: &Value| object["status"]["collisionCount"].as_i64();
+    if count(old).is_some_and(|old| count(new).is_none_or(|new| new < old)) {
+        let shown = count(new).unwrap_or(0);
+        errors.push(Invalid::invalid("status.collisionCount", &shown.into(), "cannot be decremented"));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::tree::{list, text};
 use crate::{age, names};
 
 pub(crate) const RULES: Rules =
-    Rules { name: |_| None, prepare_update, prepare_status, validate, validate_status, row, ..NO_RULES };
+    Rules { name: |_| Vec::new(), prepare_update, prepare_status, validate, validate_status, row, ..NO_RULES };
 
 /// Conditions that are decisions: only the `approval` subresource makes them.
 fn is_decision(condition: &Value) -> bool {
@@ -107,7 +107,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
                 errors.push(Invalid::invalid("spec.signerName", &signer.into(), detail));
             }
             Some((domain, _)) => {
-                if let Some(why) = names::subdomain(domain) {
+                for why in names::subdomain(domain) {
                     errors.push(Invalid::invalid("spec.signerName", &domain.into(), why));
                 }
             }

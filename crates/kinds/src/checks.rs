@@ -3,6 +3,7 @@
 use object::Invalid;
 use serde_json::Value;
 
+use crate::spot::{Errors, Spot};
 use crate::tree::{list, text};
 use crate::{cells, metadata, names};
 
@@ -48,15 +49,9 @@ pub(crate) fn exactly_one_of(object: &Value, path: &str, field: &str, allowed: &
 }
 
 /// A name that, where it is there, follows a rule of [`names`].
-pub(crate) fn named(
-    object: &Value,
-    path: &str,
-    field: &str,
-    rule: fn(&str) -> Option<String>,
-    errors: &mut Vec<Invalid>,
-) {
+pub(crate) fn named(object: &Value, path: &str, field: &str, rule: names::Rule, errors: &mut Vec<Invalid>) {
     let value = cells::at(object, field);
-    if let Some(why) = value.as_str().filter(|v| !v.is_empty()).and_then(rule) {
+    for why in value.as_str().filter(|v| !v.is_empty()).map(rule).unwrap_or_default() {
         errors.push(Invalid::invalid(&join(path, field), value, why));
     }
 }
@@ -105,7 +100,7 @@ pub(crate) fn amount(value: &Value) -> i64 {
 pub(crate) fn port(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
     match value.as_str() {
         Some(name) => {
-            if let Some(why) = names::port_name(name) {
+            for why in names::port_name(name) {
                 errors.push(Invalid::invalid(path, value, why));
             }
         }
@@ -138,14 +133,29 @@ pub(crate) fn selector(selector: &Value, path: &str, errors: &mut Vec<Invalid>) 
                 errors.push(Invalid::invalid(&format!("{at}.operator"), &other.into(), detail));
             }
         }
-        if let Some(why) = names::qualified(text(&expression["key"])) {
+        for why in names::qualified(text(&expression["key"])) {
             errors.push(Invalid::invalid(&format!("{at}.key"), &text(&expression["key"]).into(), why));
         }
         for (place, value) in values.iter().enumerate() {
-            if let Some(why) = names::label_value(text(value)) {
+            for why in names::label_value(text(value)) {
                 errors.push(Invalid::invalid(&format!("{at}.values[{place}]"), value, why));
             }
         }
+    }
+}
+
+/// `acme.io/foo`
+pub(crate) fn domain_path(name: &Spot, errors: &mut Errors) {
+    let Some((domain, path)) = name.text().split_once('/').filter(|(d, p)| !d.is_empty() && !p.is_empty()) else {
+        return match name.text() {
+            "" => name.missing("", errors),
+            _ => name.fail("must be a domain-prefixed path (such as \"acme.io/foo\")", errors),
+        };
+    };
+    names::subdomain(domain).into_iter().for_each(|why| name.fail_as(domain, why, errors));
+    let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !path.chars().all(fits) {
+        name.fail_as(path, "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')", errors);
     }
 }
 

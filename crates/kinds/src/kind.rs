@@ -110,7 +110,7 @@ pub struct Rules {
     /// Field errors of an update through `status`.
     pub validate_status: fn(new: &Value, old: &Value, errors: &mut Vec<Invalid>),
     /// Why a name is wrong (`None`: it is fine). Most kinds: DNS subdomain; services and namespaces: DNS-1123 label.
-    pub name: fn(&str) -> Option<String>,
+    pub name: names::Rule,
     /// Cells of the table row, one per column; none when they are plain paths (`cells.rs`). See [`Kind::row`].
     pub row: fn(object: &Value, now: i64) -> Vec<Value>,
     /// Default grace period of a delete in seconds (pods: `spec.terminationGracePeriodSeconds`); `None`: not graceful.

@@ -10,6 +10,7 @@
 //! Start reading at [`kind`](crate::Kind), then `core/configmap.rs` for the smallest room. A new room is one file and one line in
 //! `rooms.rs`.
 
+mod addresses;
 mod admissionregistration;
 pub mod age;
 mod apps;
@@ -34,6 +35,7 @@ mod rbac;
 mod resource;
 mod rooms;
 mod scheduling;
+mod spot;
 mod storage;
 mod table;
 #[cfg(test)]
@@ -42,6 +44,7 @@ mod tree;
 
 pub use certificates::{prepare_approval, validate_status as validate_approval};
 pub use convert::convert;
+pub use core::service::validate_addresses as validate_service_addresses;
 pub use kind::{Column, Kind, NO_RULES, Rules, Scope, Subresource};
 pub use metadata::validate_metadata;
 pub use table::{Table, fields, table};

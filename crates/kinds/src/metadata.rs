@@ -16,20 +16,25 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
     if let Some(generate) = metadata["generateName"].as_str().filter(|g| !g.is_empty()) {
         // What follows is at least five characters; a final dash or dot is fine.
         let stem = generate.trim_end_matches(['-', '.']);
-        if let Some(why) = (kind.rules.name)(if stem.is_empty() { generate } else { stem }) {
+        for why in (kind.rules.name)(if stem.is_empty() { generate } else { stem }) {
             errors.push(Invalid::invalid("metadata.generateName", &metadata["generateName"], why));
         }
     }
     if name.is_empty() {
         errors.push(Invalid::required("metadata.name", "name or generateName is required"));
-    } else if let Some(why) = (kind.rules.name)(name).or_else(|| names::path_segment(name)) {
-        errors.push(Invalid::invalid("metadata.name", &metadata["name"], why));
+    } else {
+        // Every name must fit into a path; most rules see to that.
+        let mut problems = (kind.rules.name)(name);
+        if problems.is_empty() {
+            problems = names::path_segment(name);
+        }
+        problems.into_iter().for_each(|why| errors.push(Invalid::invalid("metadata.name", &metadata["name"], why)));
     }
     let namespace = metadata["namespace"].as_str().unwrap_or("");
     match (kind.namespaced(), namespace.is_empty()) {
         (true, true) => errors.push(Invalid::required("metadata.namespace", "")),
         (true, false) => {
-            if let Some(why) = names::label(namespace) {
+            for why in names::label(namespace) {
                 errors.push(Invalid::invalid("metadata.namespace", &metadata["namespace"], why));
             }
         }
@@ -38,17 +43,40 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
     }
     labels(&metadata["labels"], "metadata.labels", errors);
     annotations(&metadata["annotations"], "metadata.annotations", errors);
-    for (index, finalizer) in metadata["finalizers"].as_array().into_iter().flatten().enumerate() {
-        if let Some(why) = names::qualified(finalizer.as_str().unwrap_or("")) {
-            errors.push(Invalid::invalid(&format!("metadata.finalizers[{index}]"), finalizer, why));
-        } else if kind.custom.is_none() && !is_finalizer(finalizer.as_str().unwrap_or("")) {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(Invalid::invalid(&format!("metadata.finalizers[{index}]"), finalizer, why));
-        }
-    }
     owners(&metadata["ownerReferences"], errors);
+    let finalizers = metadata["finalizers"].as_array().map_or(&[][..], Vec::as_slice);
+    for finalizer in finalizers {
+        // Upstream does not say which one.
+        names_finalizer(finalizer, "metadata.finalizers", errors);
+    }
+    if ["orphan", "foregroundDeletion"].iter().all(|both| finalizers.iter().any(|f| f == both)) {
+        let detail = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(Invalid::invalid("metadata.finalizers", &metadata["finalizers"], detail));
+    }
     if let Some(old) = old {
         unchanged(metadata, &old["metadata"], errors);
+    }
+    for (i, finalizer) in finalizers.iter().enumerate().filter(|_| kind.custom.is_none()) {
+        validate_standard_finalizer(finalizer, &format!("metadata.finalizers[{i}]"), errors);
+    }
+}
+
+fn names_finalizer(finalizer: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    let name = finalizer.as_str().unwrap_or("");
+    names::qualified(name).into_iter().for_each(|why| errors.push(Invalid::invalid(path, finalizer, why)));
+}
+
+/// Checks the name of a finalizer.
+pub(crate) fn validate_finalizer(finalizer: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    names_finalizer(finalizer, path, errors);
+    validate_standard_finalizer(finalizer, path, errors);
+}
+
+/// A finalizer without a domain is one of upstream's own.
+pub(crate) fn validate_standard_finalizer(finalizer: &Value, path: &str, errors: &mut Vec<Invalid>) {
+    if !is_finalizer(finalizer.as_str().unwrap_or("")) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(Invalid::invalid(path, finalizer, why));
     }
 }
 
@@ -74,10 +102,10 @@ pub(crate) fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String
 /// Checks a label map at `path`.
 pub(crate) fn labels(labels: &Value, path: &str, errors: &mut Vec<Invalid>) {
     for (key, value) in labels.as_object().into_iter().flatten() {
-        if let Some(why) = names::qualified(key) {
+        for why in names::qualified(key) {
             errors.push(Invalid::invalid(path, &key.as_str().into(), why));
         }
-        if let Some(why) = names::label_value(value.as_str().unwrap_or("")) {
+        for why in names::label_value(value.as_str().unwrap_or("")) {
             errors.push(Invalid::invalid(path, value, why));
         }
     }
@@ -88,7 +116,7 @@ pub(crate) fn annotations(annotations: &Value, path: &str, errors: &mut Vec<Inva
     let mut bytes = 0;
     for (key, value) in annotations.as_object().into_iter().flatten() {
         // Upstream checks annotation keys in lower case.
-        if let Some(why) = names::qualified(&key.to_lowercase()) {
+        for why in names::qualified(&key.to_lowercase()) {
             errors.push(Invalid::invalid(path, &key.as_str().into(), why));
         }
         bytes += key.len() + value.as_str().map_or(0, str::len);
@@ -170,7 +198,7 @@ mod tests {
             None,
             &[
                 "metadata.name: Required value: name or generateName is required",
-                &format!("metadata.labels: Invalid value: \"b c\": {}", names::label_value("b c").unwrap()),
+                &format!("metadata.labels: Invalid value: \"b c\": {}", names::label_value("b c").join("")),
             ],
         );
         check(

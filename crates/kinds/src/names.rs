@@ -6,8 +6,31 @@ const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumer
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
+const SUBDOMAIN_UNDERSCORE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL_KEY: &str = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+const VARIABLE: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+
+/// What is wrong with a name; nothing for a good one.
+pub type Problems = Vec<String>;
+/// A rule for names.
+pub type Rule = fn(&str) -> Problems;
+
+/// All that is wrong in one line.
+pub(crate) fn joined(problems: Problems) -> Option<String> {
+    (!problems.is_empty()).then(|| problems.join(","))
+}
+
 fn too_long(most: usize) -> String {
     format!("must be no more than {most} characters")
+}
+
+/// The lines whose condition holds.
+fn all<const N: usize>(lines: [(bool, &dyn Fn() -> String); N]) -> Problems {
+    lines.into_iter().filter(|(wrong, _)| *wrong).map(|(_, line)| line()).collect()
 }
 
 fn is_label(text: &str) -> bool {
@@ -15,79 +38,82 @@ fn is_label(text: &str) -> bool {
     text.starts_with(alphanumeric) && text.ends_with(alphanumeric) && text.chars().all(|c| alphanumeric(c) || c == '-')
 }
 
+fn is_subdomain(text: &str) -> bool {
+    text.split('.').all(is_label)
+}
+
 /// DNS subdomain: most names.
-pub fn subdomain(name: &str) -> Option<String> {
-    match name {
-        name if name.len() > 253 => Some(too_long(253)),
-        name if !name.split('.').all(is_label) => Some(SUBDOMAIN.into()),
-        _ => None,
-    }
+pub fn subdomain(name: &str) -> Problems {
+    all([(name.len() > 253, &|| too_long(253)), (!is_subdomain(name), &|| SUBDOMAIN.into())])
+}
+
+/// A subdomain in any case: names of CSI drivers.
+pub fn caseless_subdomain(name: &str) -> Problems {
+    subdomain(&name.to_lowercase())
+}
+
+/// A subdomain whose parts may have underscores: search domains.
+pub fn subdomain_with_underscore(name: &str) -> Problems {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = name.split('.').map(|part| part.strip_prefix('_').unwrap_or(part)).all(|part| {
+        part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || c == '-' || c == '_')
+    });
+    all([(name.len() > 253, &|| too_long(253)), (!fits, &|| SUBDOMAIN_UNDERSCORE.into())])
 }
 
 /// DNS-1123 label: namespaces, containers, volumes.
-pub fn label(name: &str) -> Option<String> {
-    match name {
-        name if name.len() > 63 => Some(too_long(63)),
-        name if !is_label(name) => Some(LABEL.into()),
-        _ => None,
-    }
+pub fn label(name: &str) -> Problems {
+    let dotted = is_subdomain(name) && name.contains('.');
+    all([
+        (name.len() > 63, &|| too_long(63)),
+        (dotted, &|| "must not contain dots".into()),
+        (!dotted && !is_label(name), &|| LABEL.into()),
+    ])
 }
 
 /// DNS-1035 label: services.
-pub fn label_1035(name: &str) -> Option<String> {
-    match name {
-        name if name.len() > 63 => Some(too_long(63)),
-        name if !is_label(name) || !name.starts_with(|c: char| c.is_ascii_lowercase()) => Some(LABEL_1035.into()),
-        _ => None,
-    }
+pub fn label_1035(name: &str) -> Problems {
+    let fits = is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase());
+    all([(name.len() > 63, &|| too_long(63)), (!fits, &|| LABEL_1035.into())])
 }
 
 /// A subdomain behind `*.`: hosts of ingresses.
-pub fn wildcard(name: &str) -> Option<String> {
-    match name.strip_prefix("*.") {
-        Some(rest) if subdomain(rest).is_none() && name.len() <= 253 => None,
-        _ if name.len() > 253 => Some(too_long(253)),
-        _ => Some("a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".into()),
-    }
+pub fn wildcard(name: &str) -> Problems {
+    let fits = name.strip_prefix("*.").is_some_and(is_subdomain);
+    all([(name.len() > 253, &|| too_long(253)), (!fits, &|| WILDCARD.into())])
 }
 
 /// A name that only needs to fit into a path: RBAC objects.
-pub fn path_segment(name: &str) -> Option<String> {
-    match name {
-        "." | ".." => Some(format!("may not be '{name}'")),
-        name if name.contains('/') => Some("may not contain '/'".into()),
-        name if name.contains('%') => Some("may not contain '%'".into()),
-        _ => None,
+pub fn path_segment(name: &str) -> Problems {
+    if name == "." || name == ".." {
+        return vec![format!("may not be '{name}'")];
     }
+    all([
+        (name.contains('/'), &|| "may not contain '/'".into()),
+        (name.contains('%'), &|| "may not contain '%'".into()),
+    ])
 }
 
 /// Label and annotation keys: optional DNS subdomain prefix, `/`, name of at most 63 characters.
-pub fn qualified(key: &str) -> Option<String> {
+pub fn qualified(key: &str) -> Problems {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
     if name.contains('/') {
-        return Some(
-            "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-                .into(),
-        );
+        return vec![LABEL_KEY.into()];
     }
-    if let Some(prefix) = prefix {
-        if prefix.is_empty() {
-            return Some("prefix part must be non-empty".into());
-        }
-        if let Some(why) = subdomain(prefix) {
-            return Some(format!("prefix part {why}"));
-        }
-    }
-    if name.is_empty() {
-        return Some("name part must be non-empty".into());
-    }
-    if name.len() > 63 {
-        return Some("name part must be no more than 63 bytes".into());
-    }
-    if label_value_shape(name) { None } else { Some(QUALIFIED.into()) }
+    let mut problems = match prefix {
+        Some("") => vec!["prefix part must be non-empty".to_owned()],
+        Some(prefix) => subdomain(prefix).into_iter().map(|why| format!("prefix part {why}")).collect(),
+        None => Vec::new(),
+    };
+    problems.extend(all([
+        (name.is_empty(), &|| "name part must be non-empty".into()),
+        (name.len() > 63, &|| "name part must be no more than 63 bytes".into()),
+        (!label_value_shape(name), &|| QUALIFIED.into()),
+    ]));
+    problems
 }
 
 fn label_value_shape(text: &str) -> bool {
@@ -98,46 +124,50 @@ fn label_value_shape(text: &str) -> bool {
 }
 
 /// Label values.
-pub fn label_value(value: &str) -> Option<String> {
-    match value {
-        "" => None,
-        value if value.len() > 63 => Some("must be no more than 63 bytes".into()),
-        value if !label_value_shape(value) => Some(LABEL_VALUE.into()),
-        _ => None,
-    }
+pub fn label_value(value: &str) -> Problems {
+    all([
+        (value.len() > 63, &|| "must be no more than 63 bytes".into()),
+        (!value.is_empty() && !label_value_shape(value), &|| LABEL_VALUE.into()),
+    ])
 }
 
 /// Keys of ConfigMaps and Secrets.
-pub fn config_key(key: &str) -> Option<String> {
-    if key.len() > 253 {
-        return Some(too_long(253));
-    }
-    if key == "." || key == ".." || key.starts_with("..") {
-        return Some(if key.starts_with("..") && key != ".." {
-            "must not start with '..'".into()
-        } else {
-            format!("must not be '{key}'")
-        });
-    }
+pub fn config_key(key: &str) -> Problems {
     let fits = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    (!fits).then(|| "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')".into())
+    all([
+        (key.len() > 253, &|| too_long(253)),
+        (!fits, &|| CONFIG_KEY.into()),
+        (key == "." || key == "..", &|| format!("must not be '{key}'")),
+        (key.starts_with("..") && key != "..", &|| "must not start with '..'".into()),
+    ])
 }
 
 /// Names of ports (IANA service names).
-pub fn port_name(name: &str) -> Option<String> {
-    if name.len() > 15 {
-        return Some("must be no more than 15 characters".into());
+pub fn port_name(name: &str) -> Problems {
+    let known = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    all([
+        (name.len() > 15, &|| too_long(15)),
+        (!known || name.is_empty(), &|| {
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into()
+        }),
+        (!name.chars().any(|c| c.is_ascii_lowercase()), &|| "must contain at least one letter (a-z)".into()),
+        (name.contains("--"), &|| "must not contain consecutive hyphens".into()),
+        (name.starts_with('-') || name.ends_with('-'), &|| "must not begin or end with a hyphen".into()),
+    ])
+}
+
+/// Names of environment variables: anything printable but `=`.
+pub fn variable(name: &str) -> Problems {
+    if name.is_empty() {
+        return vec!["environment variable name must be non-empty".into()];
     }
-    if !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
-        return Some("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
-    }
-    if !name.chars().any(|c| c.is_ascii_lowercase()) {
-        return Some("must contain at least one letter (a-z)".into());
-    }
-    if name.contains("--") {
-        return Some("must not contain consecutive hyphens".into());
-    }
-    (name.starts_with('-') || name.ends_with('-')).then(|| "must not begin or end with a hyphen".into())
+    all([(!name.chars().all(|c| (' '..='~').contains(&c) && c != '='), &|| VARIABLE.into())])
+}
+
+/// Names of HTTP headers.
+pub fn header(name: &str) -> Problems {
+    let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    all([(!fits, &|| HEADER.into())])
 }
 
 #[cfg(test)]
@@ -147,11 +177,7 @@ mod tests {
     #[test]
     fn rules() {
         for (rule, good, bad) in [
-            (
-                subdomain as fn(&str) -> Option<String>,
-                &["a", "a.b-c", "1"][..],
-                &["", "A", "a..b", "-a", "a_b", ".a"][..],
-            ),
+            (subdomain as Rule, &["a", "a.b-c", "1"][..], &["", "A", "a..b", "-a", "a_b", ".a"][..]),
             (label, &["a", "a-b"], &["a.b", "-", "é"]),
             (label_1035, &["a1"], &["1a"]),
             (qualified, &["a", "x.y/a_B.c"], &["", "/a", "x/", "X_y/a", "a/b/c"]),
@@ -159,8 +185,8 @@ mod tests {
             (config_key, &["a.b", "_x"], &["", "..", "..a", "a/b"]),
             (port_name, &["http", "p2p-1"], &["80", "a--b", "http-", "UP"]),
         ] {
-            good.iter().for_each(|n| assert_eq!(rule(n), None, "{n}"));
-            bad.iter().for_each(|n| assert!(rule(n).is_some(), "{n}"));
+            good.iter().for_each(|n| assert!(rule(n).is_empty(), "{n}"));
+            bad.iter().for_each(|n| assert!(!rule(n).is_empty(), "{n}"));
         }
     }
 }

@@ -1,25 +1,34 @@
 //! `policy/v1 PodDisruptionBudget`.
 
-use object::Invalid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::{age, checks};
 
-pub(crate) const RULES: Rules = Rules { validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { validate, validate_status, row, ..NO_RULES };
 
-fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
+fn validate(new: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
     let bounds = ["minAvailable", "maxUnavailable"];
-    if bounds.iter().all(|b| !spec[*b].is_null()) {
-        errors.push(Invalid::invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"));
+    if bounds.iter().all(|b| spec.at(b).is_set()) {
+        let shown = json!({"MinAvailable": spec.value["minAvailable"], "Selector": spec.value["selector"],
+            "MaxUnavailable": spec.value["maxUnavailable"], "UnhealthyPodEvictionPolicy": spec.value["unhealthyPodEvictionPolicy"]});
+        spec.fail_as(shown, "minAvailable and maxUnavailable cannot be both set", errors);
     }
     for bound in bounds {
-        checks::number_or_percent(&spec[bound], &format!("spec.{bound}"), errors);
-        checks::at_most_all(&spec[bound], &format!("spec.{bound}"), errors);
+        checks::number_or_percent(spec.at(bound).value, &spec.at(bound).path(), errors);
+        checks::at_most_all(spec.at(bound).value, &spec.at(bound).path(), errors);
     }
-    checks::selector(&spec["selector"], "spec.selector", errors);
-    checks::one_of(spec, "spec", "unhealthyPodEvictionPolicy", &["AlwaysAllow", "IfHealthyBudget"], errors);
+    spec.at("selector").selector(errors);
+    spec.at("unhealthyPodEvictionPolicy").one_of(&["AlwaysAllow", "IfHealthyBudget"], errors);
+}
+
+fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
+    let status = Spot::new(&new["status"], "status");
+    for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        status.at(field).not_negative(errors);
+    }
 }
 
 fn row(budget: &Value, now: i64) -> Vec<Value> {

@@ -4,13 +4,20 @@
 use object::Invalid;
 use serde_json::Value;
 
+use crate::core::podspec;
 use crate::kind::{NO_RULES, Rules};
-use crate::tree::{set, text};
+use crate::spot::{Errors, Spot};
+use crate::tree::{child, entries, list, remove, set, text};
 use crate::{checks, names};
 
 pub(crate) const PRIORITY_RULES: Rules = Rules { default, validate: validate_priority, ..NO_RULES };
-pub(crate) const LEASE_RULES: Rules = Rules { validate: validate_lease, ..NO_RULES };
-pub(crate) const RUNTIME_RULES: Rules = Rules { validate: validate_runtime, ..NO_RULES };
+pub(crate) const LEASE_RULES: Rules = Rules {
+    prepare_create: prepare_lease,
+    prepare_update: |new, _| prepare_lease(new),
+    validate: validate_lease,
+    ..NO_RULES
+};
+pub(crate) const RUNTIME_RULES: Rules = Rules { validate: validate_runtime, warnings: runtime_warnings, ..NO_RULES };
 
 /// Larger values belong to the system.
 const HIGHEST: i64 = 1_000_000_000;
@@ -48,20 +55,46 @@ fn validate_priority(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>
     checks::immutable(new, old, &["preemptionPolicy"], errors);
 }
 
-fn validate_lease(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    if let Some(seconds) = spec["leaseDurationSeconds"].as_i64().filter(|s| *s <= 0) {
-        errors.push(Invalid::invalid("spec.leaseDurationSeconds", &seconds.into(), "must be greater than 0"));
+fn validate_lease(new: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    let seconds = spec.at("leaseDurationSeconds");
+    if seconds.number().is_some_and(|s| s <= 0) {
+        seconds.fail("must be greater than 0", errors);
     }
-    checks::non_negative(spec, "spec", &["leaseTransitions"], errors);
+    spec.at("leaseTransitions").not_negative(errors);
 }
 
-fn validate_runtime(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    match text(&new["handler"]) {
-        "" => errors.push(Invalid::invalid("handler", &"".into(), names::label("").unwrap_or_default())),
-        _ => checks::named(new, "", "handler", names::label, errors),
+/// Drops what is not offered yet.
+fn prepare_lease(lease: &mut Value) {
+    if let Some(spec) = child(lease, "spec") {
+        remove(spec, "strategy");
+        remove(spec, "preferredHolder");
     }
+}
+
+fn validate_runtime(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let class = Spot::new(new, "");
+    class.at("handler").obey(names::label, errors);
     checks::immutable(new, old, &["handler"], errors);
+    let overhead = class.at("overhead");
+    if overhead.at("podFixed").is_set() {
+        podspec::overhead(&overhead.at("podFixed"), errors);
+    }
+    let scheduling = class.at("scheduling");
+    scheduling.at("nodeSelector").labels(errors);
+    for (index, toleration) in list(&new["scheduling"]["tolerations"]).iter().enumerate() {
+        let same = |other: &&Value| ["key", "operator", "effect", "value"].iter().all(|f| other[*f] == toleration[*f]);
+        if list(&new["scheduling"]["tolerations"])[..index].iter().any(|other| same(&other)) {
+            errors.push(Invalid::duplicate(&format!("scheduling.tolerations[{index}]"), toleration));
+        }
+    }
+    podspec::tolerations(&scheduling, errors);
+}
+
+fn runtime_warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let selector = entries(&new["scheduling"]["nodeSelector"]);
+    let told = selector.filter_map(|(key, _)| podspec::warnings::deprecated_label(key));
+    told.map(|message| format!("scheduling.nodeSelector: {message}")).collect()
 }
 
 #[cfg(test)]

@@ -343,8 +343,10 @@ mod tests {
         for kind in table.kinds() {
             assert!(kind.schema.is_some(), "{} has no type", kind.gvk());
             let row = kind.row(&serde_json::json!({"metadata": {"name": "x"}}), 0);
+            // Upstream shows the age of an address in a column that has no title.
+            let untitled = usize::from(kind.kind == "IPAddress");
             assert!(
-                row.len() == kind.columns.len(),
+                row.len() == kind.columns.len() + untitled,
                 "{}: {} cells for {} columns",
                 kind.gvk(),
                 row.len(),

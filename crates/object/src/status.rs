@@ -366,6 +366,10 @@ impl Invalid {
     pub fn invalid(field: &str, value: &Value, detail: impl Into<String>) -> Self {
         Self::of(InvalidKind::Invalid, field, Some(value), detail)
     }
+    /// `spec.x: Invalid value: detail`: the value is too large to be shown.
+    pub fn unshown(field: &str, detail: impl Into<String>) -> Self {
+        Self::of(InvalidKind::Invalid, field, None, detail)
+    }
     /// `spec.x: Duplicate value: "v"`.
     pub fn duplicate(field: &str, value: &Value) -> Self {
         Self::of(InvalidKind::Duplicate, field, Some(value), "")

@@ -1,48 +1,55 @@
-//! What Go holds by value is always there: an object without `status` is written with an empty one, whose numbers are zero.
+//! What Go writes into every object: structures that it holds by value, and zero values of fields that it never leaves out.
 
 use serde_json::{Map, Value};
 
-use crate::types::{Field, Scalar, Struct, Table, Type};
+use crate::types::{Field, Struct, Table, Type};
 
-/// Adds to an object of the structure `name` the structures that Go holds by value, and to its `status` the fields that Go never leaves
-/// out.
+/// Adds to an object of the structure `name` what Go's encoder writes into every such object, but for `null`s.
 pub fn complete(table: &Table, name: &str, value: &mut Value) {
+    walk(table, name, value, false);
+}
+
+/// The same with `null` for lists and times that are not set: the form in which objects are stored.
+pub fn complete_with_nulls(table: &Table, name: &str, value: &mut Value) {
+    walk(table, name, value, true);
+}
+
+fn walk(table: &Table, name: &str, value: &mut Value, nulls: bool) {
     let (Some(structure), Some(object)) = (table.get(name), value.as_object_mut()) else { return };
     for (field, declared) in &structure.fields {
-        inline(table, field, declared, object, field == "status");
+        add(table, field, declared, object, nulls);
     }
 }
 
-fn inline(table: &Table, name: &str, field: &Field, object: &mut Map<String, Value>, in_status: bool) {
-    if field.inline && !object.contains_key(name) {
-        object.insert(name.into(), Value::Object(Map::new()));
-    }
-    match (&field.kind, object.get_mut(name)) {
-        (Type::Scalar(scalar), None) if in_status && field.required => {
-            if let Some(zero) = zero(*scalar) {
-                object.insert(name.into(), zero);
+fn add(table: &Table, name: &str, field: &Field, object: &mut Map<String, Value>, nulls: bool) {
+    match object.get_mut(name) {
+        Some(value) => within(table, &field.kind, value, nulls),
+        None if field.inline => {
+            let mut made = Value::Object(Map::new());
+            within(table, &field.kind, &mut made, nulls);
+            object.insert(name.into(), made);
+        }
+        None => {
+            if let Some(zero) = field.written().filter(|zero| nulls || !zero.is_null()) {
+                object.insert(name.into(), zero.clone());
             }
         }
-        (kind, Some(value)) => within(table, kind, value, in_status),
-        (_, None) => {}
     }
 }
 
-fn within(table: &Table, kind: &Type, value: &mut Value, in_status: bool) {
+fn within(table: &Table, kind: &Type, value: &mut Value, nulls: bool) {
     match (kind, value) {
         (Type::Struct(name), Value::Object(object)) => {
             let Some(structure) = table.get(&**name) else { return };
             if !is_plain(structure) {
                 for (field, declared) in &structure.fields {
-                    inline(table, field, declared, object, in_status);
+                    add(table, field, declared, object, nulls);
                 }
             }
         }
-        (Type::List(element), Value::Array(items)) => {
-            items.iter_mut().for_each(|i| within(table, element, i, in_status))
-        }
+        (Type::List(element), Value::Array(items)) => items.iter_mut().for_each(|i| within(table, element, i, nulls)),
         (Type::Map(element), Value::Object(entries)) => {
-            entries.values_mut().for_each(|entry| within(table, element, entry, in_status));
+            entries.values_mut().for_each(|entry| within(table, element, entry, nulls));
         }
         _ => {}
     }
@@ -51,15 +58,6 @@ fn within(table: &Table, kind: &Type, value: &mut Value, in_status: bool) {
 /// Schemas refer to themselves, and hold nothing by value.
 fn is_plain(structure: &Struct) -> bool {
     structure.name.ends_with(".JSONSchemaProps") || structure.name.ends_with(".ObjectMeta")
-}
-
-fn zero(scalar: Scalar) -> Option<Value> {
-    match scalar {
-        Scalar::String => Some("".into()),
-        Scalar::Int32 | Scalar::Int64 => Some(0.into()),
-        Scalar::Bool => Some(false.into()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

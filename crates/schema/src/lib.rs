@@ -26,9 +26,9 @@ pub mod structural;
 mod types;
 pub mod yaml;
 
-pub use complete::complete;
+pub use complete::{complete, complete_with_nulls};
 pub use decode::{DecodeError, Decoded, Problem, decode, decode_json, decode_yaml, strict_error};
 pub use place::{Place, custom_place, place};
 pub use strategic::{PatchError, strategic_merge};
 pub use structural::decode_custom;
-pub use types::{Field, ListType, Opaque, Scalar, Struct, Table, Type, table};
+pub use types::{Field, ListType, Opaque, Scalar, Struct, Table, Type, Zero, table};

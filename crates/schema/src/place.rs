@@ -162,7 +162,7 @@ impl MergeInfo for Place<'_> {
         let field = self.field?;
         match self.at {
             At::Struct(_) if field.inline => Some(&EMPTY),
-            At::List(_) | At::Map(_) if field.required => Some(&Value::Null),
+            At::List(_) | At::Map(_) | At::Scalar(_) => field.written(),
             _ => None,
         }
     }

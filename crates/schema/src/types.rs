@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 const TYPES: &str = include_str!("../data/types.json");
+/// What becomes of zero values, by type: names of fields whose zero is kept or written.
+const ZEROS: &str = include_str!("../data/zeros.json");
 
 /// The type of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,18 @@ pub enum ListType {
     Map,
 }
 
+/// What becomes of an empty text, list or map, of 0 and of `false`: Go's encoder leaves them out where a field is marked `omitempty`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Zero {
+    /// It is left out.
+    #[default]
+    Left,
+    /// It is something else than no value (Go has a pointer).
+    Kept,
+    /// It stands in every object.
+    Written,
+}
+
 /// A field of a structure.
 #[derive(Clone, Debug)]
 pub struct Field {
@@ -74,6 +88,8 @@ pub struct Field {
     pub required: bool,
     /// A structure that Go holds by value: every object has it, if only empty, and nobody owns it as such.
     pub inline: bool,
+    /// What becomes of its zero value.
+    pub zero: Zero,
     /// The values allowed, if they are enumerated.
     pub allowed: Vec<Value>,
     /// What stands at [`Type::Any`] in the field's type.
@@ -115,7 +131,43 @@ impl Opaque {
     }
 }
 
+impl Scalar {
+    /// The value that Go's type has when none is given; `null` for a time.
+    pub fn zero(self) -> &'static Value {
+        static ZEROS: LazyLock<[Value; 5]> =
+            LazyLock::new(|| ["".into(), 0.into(), false.into(), Value::Null, "0".into()]);
+        let [text, number, no, nothing, quantity] = &*ZEROS;
+        match self {
+            Self::String => text,
+            Self::Int32 | Self::Int64 | Self::Double | Self::IntOrString => number,
+            Self::Bool => no,
+            Self::Quantity => quantity,
+            Self::Bytes | Self::Time | Self::MicroTime | Self::Duration => nothing,
+        }
+    }
+}
+
 impl Field {
+    /// The value that stands for none where zeros are written.
+    pub fn written(&self) -> Option<&'static Value> {
+        match &self.kind {
+            _ if self.zero != Zero::Written => None,
+            Type::Scalar(scalar) => Some(scalar.zero()),
+            Type::Struct(_) | Type::List(_) | Type::Map(_) | Type::Any => Some(&Value::Null),
+        }
+    }
+    /// True for a value that Go's encoder leaves out.
+    pub fn is_left_out(&self, value: &Value) -> bool {
+        self.zero == Zero::Left
+            && match (&self.kind, value) {
+                (Type::List(_), Value::Array(items)) => items.is_empty(),
+                (Type::Map(_), Value::Object(entries)) => entries.is_empty(),
+                (Type::Scalar(Scalar::String | Scalar::Bytes), Value::String(text)) => text.is_empty(),
+                (Type::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Double), Value::Number(_)) => *value == 0,
+                (Type::Scalar(Scalar::Bool), Value::Bool(yes)) => !yes,
+                _ => false,
+            }
+    }
     /// A field of this type, without marks.
     pub fn new(kind: Type) -> Self {
         Self {
@@ -128,6 +180,7 @@ impl Field {
             default: None,
             required: false,
             inline: false,
+            zero: Zero::Left,
             allowed: Vec::new(),
             opaque: Opaque::Json,
         }
@@ -188,6 +241,14 @@ enum RawField {
     },
 }
 
+#[derive(Deserialize)]
+struct RawZeros {
+    #[serde(default)]
+    kept: String,
+    #[serde(default)]
+    written: String,
+}
+
 fn parse_type(text: &str) -> Type {
     if let Some(element) = text.strip_prefix("[]") {
         return Type::List(Box::new(parse_type(element)));
@@ -238,10 +299,20 @@ impl From<RawField> for Field {
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let raw: BTreeMap<String, BTreeMap<String, RawField>> =
         serde_json::from_str(TYPES).expect("data/types.json is part of the source and covered by a test");
+    let zeros: BTreeMap<String, RawZeros> =
+        serde_json::from_str(ZEROS).expect("data/zeros.json is part of the source and covered by a test");
     raw.into_iter()
         .map(|(name, mut fields)| {
             let atomic = fields.remove("*").is_some();
-            let fields = fields.into_iter().map(|(name, raw)| (name, raw.into())).collect();
+            let mut fields: BTreeMap<String, Field> =
+                fields.into_iter().map(|(name, raw)| (name, raw.into())).collect();
+            if let Some(zeros) = zeros.get(&name) {
+                for (names, zero) in [(&zeros.kept, Zero::Kept), (&zeros.written, Zero::Written)] {
+                    for field in names.split_whitespace() {
+                        fields.entry(field.to_owned()).and_modify(|field| field.zero = zero);
+                    }
+                }
+            }
             (name.clone(), Arc::new(Struct { name, fields, atomic, open: false }))
         })
         .collect()
@@ -251,7 +322,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
 pub(crate) fn fingerprint() -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    TYPES.hash(&mut hasher);
+    (TYPES, ZEROS).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -116,8 +116,13 @@ fn taken(api: &Api, except: &str) -> Result<(HashSet<Ipv4Addr>, HashSet<u16>), S
     Ok((ips, ports))
 }
 
-/// Gives a service what its type needs, and takes away what it does not.
-pub(crate) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -> Result<Reserved, Status> {
+/// Gives a service what its type needs. A dry run may be told numbers that are not free.
+pub(crate) async fn admit(
+    api: &Api,
+    service: &mut Value,
+    old: Option<&Value>,
+    dry_run: bool,
+) -> Result<Reserved, Status> {
     if let Some(old) = old {
         carry_over(service, old);
     }
@@ -129,13 +134,11 @@ pub(crate) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -
     let guard = is_shared(api).then(|| api.store.get(GUARD).map_or(0, |v| v.mod_revision));
     let pending = Some(api.addresses.pending.clone());
     let mut reserved = Reserved { ips: Vec::new(), ports: Vec::new(), pending, guard };
-    let spec = &mut service["spec"];
     if kind == "ExternalName" {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
-            spec.as_object_mut().and_then(|s| s.remove(field));
-        }
         return Ok(reserved);
     }
+    families(service, old).map_err(|errors| Status::invalid("", "Service", &name, &errors))?;
+    let spec = &mut service["spec"];
     let (ips, ports) = taken(api, &uid)?;
     let mut pending = api.addresses.pending.lock();
     let given = match spec["clusterIP"].as_str().filter(|ip| !ip.is_empty()) {
@@ -151,15 +154,19 @@ pub(crate) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -
             if let Ok(ip) = text.parse::<Ipv4Addr>() {
                 let at = "spec.clusterIPs";
                 if !api.addresses.contains(ip) {
-                    let detail =
-                        format!("failed to allocate IP {ip}: the provided network does not match the current range");
+                    let detail = format!(
+                        "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
+                        api.addresses.cidr()
+                    );
                     return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
                 }
-                if ips.contains(&ip) || !pending.ips.insert(ip) {
-                    let detail = format!("failed to allocate IP {ip}: provided IP is already allocated");
-                    return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
+                if !dry_run {
+                    if ips.contains(&ip) || !pending.ips.insert(ip) {
+                        let detail = format!("failed to allocate IP {ip}: provided IP is already allocated");
+                        return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
+                    }
+                    reserved.ips.push(ip);
                 }
-                reserved.ips.push(ip);
             }
             text.to_owned()
         }
@@ -184,19 +191,137 @@ pub(crate) async fn admit(api: &Api, service: &mut Value, old: Option<&Value>) -
     };
     spec["clusterIP"] = ip.as_str().into();
     spec["clusterIPs"] = json!([ip]);
-    for (field, value) in [("ipFamilies", json!(["IPv4"])), ("ipFamilyPolicy", json!("SingleStack"))] {
-        if spec.get(field).is_none() {
-            spec[field] = value;
+    let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
+    let exposed = kind == "NodePort" || kind == "LoadBalancer";
+    let wanted = Wanted { given: exposed, all: wants_ports, any_number: dry_run };
+    node_ports(spec, &wanted, old, &ports, &mut pending, &mut reserved).map_err(invalid)?;
+    health_port(spec, old, &ports, &mut pending, &mut reserved).map_err(invalid)?;
+    Ok(reserved)
+}
+
+/// Which families of addresses the service has: here there is IPv4 only.
+fn families(service: &mut Value, old: Option<&Value>) -> Result<(), Vec<Invalid>> {
+    let before = old.map_or(&Value::Null, |old| &old["spec"]);
+    let spec = &mut service["spec"];
+    let selects = spec["selector"].as_object().is_some_and(|s| !s.is_empty());
+    let open_headless = spec["clusterIP"] == "None" && !selects;
+    if spec["ipFamilyPolicy"].is_null() {
+        spec["ipFamilyPolicy"] = match before["ipFamilyPolicy"].as_str() {
+            Some(policy) => policy.into(),
+            None if open_headless => "RequireDualStack".into(),
+            None => "SingleStack".into(),
+        };
+    }
+    if spec["clusterIPs"].is_null() && spec["clusterIP"].as_str().is_some_and(|ip| !ip.is_empty()) {
+        spec["clusterIPs"] = json!([spec["clusterIP"]]);
+    }
+    let mut errors = Vec::new();
+    kinds::validate_service_addresses(service, old, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let spec = &mut service["spec"];
+    for field in ["clusterIP", "clusterIPs", "ipFamilies"] {
+        // Looking at what is not there has put a `null` in its place.
+        if spec[field].is_null() {
+            spec.as_object_mut().and_then(|s| s.remove(field));
         }
     }
-    let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
-    node_ports(spec, wants_ports, old, &ports, &mut pending, &mut reserved).map_err(invalid)?;
-    Ok(reserved)
+    let policy = spec["ipFamilyPolicy"].clone();
+    let single = policy == "SingleStack";
+    let count = |spec: &Value, field: &str| spec.get(field).and_then(Value::as_array).map_or(0, Vec::len);
+    for (field, called) in [("clusterIPs", "cluster IPs"), ("ipFamilies", "IP families")] {
+        if single && count(spec, field) == 2 {
+            let detail =
+                format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {called} are specified");
+            errors.push(Invalid::invalid("spec.ipFamilyPolicy", &policy, detail));
+        }
+    }
+    if count(spec, "ipFamilies") == 0 {
+        spec["ipFamilies"] = json!(["IPv4"]);
+        let all = spec.get("clusterIPs").and_then(Value::as_array).cloned().unwrap_or_default();
+        for (index, _) in all.iter().enumerate().filter(|(_, ip)| ip.as_str().is_some_and(|ip| ip.contains(':'))) {
+            let detail = "IPv6 is not configured on this cluster";
+            errors.push(Invalid::invalid(&format!("spec.clusterIPs[{index}]"), &all.clone().into(), detail));
+        }
+    }
+    if open_headless && errors.is_empty() {
+        if count(spec, "ipFamilies") < 2 && !single {
+            let other = if spec["ipFamilies"][0] == "IPv4" { "IPv6" } else { "IPv4" };
+            spec["ipFamilies"] = json!([spec["ipFamilies"][0], other]);
+        }
+        return Ok(());
+    }
+    if policy == "RequireDualStack" && errors.is_empty() {
+        let detail = "this cluster is not configured for dual-stack services";
+        errors.push(Invalid::invalid("spec.ipFamilyPolicy", &policy, detail));
+    }
+    for (index, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate().filter(|(_, f)| *f == "IPv6")
+    {
+        let at = format!("spec.ipFamilies[{index}]");
+        errors.push(Invalid::invalid(&at, family, "not configured on this cluster"));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// A load balancer that sends traffic to nodes with endpoints only asks each node whether it has some.
+fn health_port(
+    spec: &mut Value,
+    old: Option<&Value>,
+    taken: &HashSet<u16>,
+    pending: &mut Pending,
+    reserved: &mut Reserved,
+) -> Result<(), Invalid> {
+    const AT: &str = "spec.healthCheckNodePort";
+    if spec["type"] != "LoadBalancer" || spec["externalTrafficPolicy"] != "Local" {
+        return Ok(());
+    }
+    let had = old.and_then(|old| old["spec"]["healthCheckNodePort"].as_u64()).filter(|n| *n != 0);
+    match spec.get("healthCheckNodePort").and_then(Value::as_u64).filter(|n| *n != 0) {
+        Some(given) if Some(given) == had => {}
+        Some(given) => {
+            let Some(number) = u16::try_from(given).ok().filter(|n| NODE_PORTS.contains(n)) else { return Ok(()) };
+            if taken.contains(&number) || !pending.ports.insert(number) {
+                let detail = "provided port is already allocated";
+                return Err(Invalid::invalid(AT, &given.into(), detail));
+            }
+            reserved.ports.push(number);
+        }
+        None => match had {
+            Some(had) => spec["healthCheckNodePort"] = had.into(),
+            None => {
+                let number = free_port(taken, pending)
+                    .ok_or_else(|| Invalid::invalid(AT, &0.into(), "failed to allocate a nodePort: range is full"))?;
+                pending.ports.insert(number);
+                reserved.ports.push(number);
+                spec["healthCheckNodePort"] = number.into();
+            }
+        },
+    }
+    Ok(())
+}
+
+/// A port of the nodes that nobody has.
+fn free_port(taken: &HashSet<u16>, pending: &Pending) -> Option<u16> {
+    let span = u32::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
+    let start = rand::random_range(0..span);
+    let candidates = (0..span).filter_map(|n| u16::try_from(u32::from(*NODE_PORTS.start()) + (start + n) % span).ok());
+    candidates.into_iter().find(|n| !taken.contains(n) && !pending.ports.contains(n))
+}
+
+/// Which ports of the nodes a service gets.
+struct Wanted {
+    /// Those that it asks for.
+    given: bool,
+    /// One for each of its ports.
+    all: bool,
+    /// Also numbers out of the range.
+    any_number: bool,
 }
 
 fn node_ports(
     spec: &mut Value,
-    wanted: bool,
+    wanted: &Wanted,
     old: Option<&Value>,
     taken: &HashSet<u16>,
     pending: &mut Pending,
@@ -210,9 +335,9 @@ fn node_ports(
     let mut mine: Vec<(u16, String)> = Vec::new();
     let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return Ok(()) };
     for (index, port) in ports.iter_mut().enumerate() {
-        let given = port["nodePort"].as_u64().filter(|p| *p != 0);
-        port.as_object_mut().and_then(|p| p.remove("nodePort"));
-        if !wanted {
+        let given = port.get("nodePort").and_then(Value::as_i64).filter(|p| *p != 0);
+        if !wanted.given || (given.is_none() && !wanted.all) {
+            // What must not be there is validation's to report.
             continue;
         }
         let at = format!("spec.ports[{index}].nodePort");
@@ -222,6 +347,9 @@ fn node_ports(
                 let shown: Value = number.into();
                 let valid = u16::try_from(number).ok().filter(|n| NODE_PORTS.contains(n));
                 let Some(valid) = valid else {
+                    if wanted.any_number {
+                        continue;
+                    }
                     let detail = format!(
                         "provided port is not in the valid range. The range of valid ports is {}-{}",
                         NODE_PORTS.start(),
@@ -231,7 +359,7 @@ fn node_ports(
                 };
                 // The same number may serve TCP and UDP of one service.
                 let shared = mine.iter().any(|(n, p)| *n == valid && *p != protocol);
-                if !shared && !had.contains(&number) {
+                if !shared && !had.contains(&u64::from(valid)) {
                     if taken.contains(&valid) || !pending.ports.insert(valid) {
                         return Err(Invalid::invalid(&at, &shown, "provided port is already allocated"));
                     }
@@ -240,15 +368,9 @@ fn node_ports(
                 valid
             }
             None => {
-                let span = u32::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
-                let start = rand::random_range(0..span);
-                let candidates =
-                    (0..span).filter_map(|n| u16::try_from(u32::from(*NODE_PORTS.start()) + (start + n) % span).ok());
-                let mut free = candidates.filter(|n| !taken.contains(n) && !pending.ports.contains(n));
-                let Some(number) = free.next() else {
+                let Some(number) = free_port(taken, pending) else {
                     return Err(Invalid::invalid(&at, &0.into(), "failed to allocate a nodePort: range is full"));
                 };
-                drop(free);
                 pending.ports.insert(number);
                 reserved.ports.push(number);
                 number

@@ -3,13 +3,15 @@
 use object::Invalid;
 use serde_json::{Value, json};
 
-use crate::apps::validate_workload;
-use crate::core::podspec::set;
+use crate::apps::{validate_collisions, validate_counts, validate_match, validate_template};
+use crate::core::podspec::{self, set};
 use crate::core::podtemplate::default_template;
 use crate::kind::{NO_RULES, Rules, drop_status, keep_status};
+use crate::spot::{Errors, Spot};
 use crate::{age, cells, checks};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default, prepare_create, prepare_update, validate, validate_status, row, warnings, ..NO_RULES };
 
 /// Counts changes of the template, for clients of old.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -26,6 +28,13 @@ fn prepare_update(new: &mut Value, old: &Value) {
     let changed = new["spec"]["template"] != old["spec"]["template"];
     let count = before + i64::from(changed);
     new["metadata"]["annotations"][TEMPLATE_GENERATION] = count.to_string().into();
+}
+
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    match podspec::warnings::is_changed(new, old) {
+        true => podspec::warnings::warnings(&new["spec"]["template"], "spec.template"),
+        false => Vec::new(),
+    }
 }
 
 fn default(object: &mut Value) {
@@ -48,36 +57,66 @@ fn default(object: &mut Value) {
     default_template(&mut spec["template"]);
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    validate_workload(new, "daemonset", "DaemonSet", errors);
-    let spec = &new["spec"];
-    let (strategy, path) = (&spec["updateStrategy"], "spec.updateStrategy");
-    match strategy["type"].as_str() {
-        Some("OnDelete") => {}
-        Some("RollingUpdate") => rolling(&strategy["rollingUpdate"], &format!("{path}.rollingUpdate"), errors),
-        _ => checks::exactly_one_of(strategy, path, "type", &["OnDelete", "RollingUpdate"], errors),
-    }
-    checks::non_negative(spec, "spec", &["revisionHistoryLimit"], errors);
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     checks::immutable(new, old, &["spec.selector"], errors);
+    let spec = Spot::new(&new["spec"], "spec");
+    let (selector, template) = (spec.at("selector"), spec.at("template"));
+    selector.selector(errors);
+    if !selector.is_set() {
+        // It selects nothing.
+        let labels = &template.value["metadata"]["labels"];
+        let detail = "`selector` does not match template `labels`";
+        errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));
+    }
+    validate_match(&spec, errors);
+    if selector.is_set() && checks::is_empty_selector(selector.value) {
+        selector.fail("empty selector is invalid for daemonset", errors);
+    }
+    validate_template(&template, "DaemonSet", errors);
+    spec.at("minReadySeconds").not_negative(errors);
+    let strategy = spec.at("updateStrategy");
+    let rolling = strategy.at("rollingUpdate");
+    match strategy.at("type").text() {
+        "OnDelete" => {}
+        "RollingUpdate" if !rolling.is_set() => rolling.missing("", errors),
+        "RollingUpdate" => validate_rolling(&rolling, errors),
+        kind => {
+            let shown = json!({"Type": kind, "RollingUpdate": rolling.value});
+            errors.push(Invalid::unsupported(&strategy.path(), &shown, &["RollingUpdate", "OnDelete"]));
+        }
+    }
+    spec.at("revisionHistoryLimit").not_negative(errors);
 }
 
-fn rolling(rolling: &Value, path: &str, errors: &mut Vec<Invalid>) {
+fn validate_rolling(rolling: &Spot, errors: &mut Errors) {
     let fields = ["maxUnavailable", "maxSurge"];
     for check in [checks::number_or_percent, checks::at_most_all] {
         for field in fields {
-            check(&rolling[field], &format!("{path}.{field}"), errors);
+            check(rolling.at(field).value, &rolling.at(field).path(), errors);
         }
     }
-    match fields.map(|f| checks::amount(&rolling[f]) != 0) {
-        [true, true] => {
-            let detail = "may not be set when maxUnavailable is non-zero";
-            errors.push(Invalid::invalid(&format!("{path}.maxSurge"), &rolling["maxSurge"], detail));
-        }
-        [false, false] => {
-            errors.push(Invalid::required(&format!("{path}.maxUnavailable"), "cannot be 0 when maxSurge is 0"));
-        }
+    match fields.map(|f| checks::amount(rolling.at(f).value) != 0) {
+        [true, true] => rolling.at("maxSurge").fail("may not be set when maxUnavailable is non-zero", errors),
+        [false, false] => rolling.at("maxUnavailable").missing("cannot be 0 when maxSurge is 0", errors),
         _ => {}
     }
+}
+
+fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    let status = Spot::new(&new["status"], "status");
+    let counts = [
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+        "collisionCount",
+    ];
+    validate_counts(&status, &counts, &[], errors);
+    validate_collisions(new, old, errors);
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {

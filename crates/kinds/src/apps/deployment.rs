@@ -3,13 +3,22 @@
 use object::Invalid;
 use serde_json::{Value, json};
 
-use crate::apps::validate_workload;
-use crate::core::podspec::set;
+use crate::apps::{validate_collisions, validate_counts, validate_selected_template, validate_selector};
+use crate::core::podspec::{self, set};
 use crate::core::podtemplate::default_template;
-use crate::kind::{NO_RULES, Rules};
+use crate::kind::{NO_RULES, Rules, keep, keep_all_but_status};
+use crate::spot::{Errors, Spot};
 use crate::{age, cells, checks};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules {
+    default,
+    prepare_status,
+    validate,
+    validate_status,
+    row,
+    warnings: podspec::warnings::workload,
+    ..NO_RULES
+};
 
 fn default(deployment: &mut Value) {
     let spec = &mut deployment["spec"];
@@ -33,41 +42,72 @@ fn default(deployment: &mut Value) {
     default_template(&mut spec["template"]);
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    validate_workload(new, "deployment", "ReplicaSet", errors);
-    let spec = &new["spec"];
-    let strategy = &spec["strategy"];
-    match strategy["type"].as_str() {
-        Some("Recreate") if strategy["rollingUpdate"].is_object() => {
-            let detail = "may not be specified when strategy `type` is 'Recreate'";
-            errors.push(Invalid::forbidden("spec.strategy.rollingUpdate", detail));
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    spec.at("replicas").not_negative(errors);
+    validate_selector(&spec, "deployment", errors);
+    validate_selected_template(&spec, "ReplicaSet", errors);
+    let strategy = spec.at("strategy");
+    let rolling = strategy.at("rollingUpdate");
+    match strategy.at("type").text() {
+        "Recreate" if rolling.is_set() => {
+            rolling.forbid("may not be specified when strategy `type` is 'Recreate'", errors);
         }
-        Some("Recreate") => {}
-        Some("RollingUpdate") => rolling(&strategy["rollingUpdate"], errors),
-        _ => {
-            errors.push(Invalid::not_supported("spec.strategy.type", &strategy["type"], &["Recreate", "RollingUpdate"]))
+        "Recreate" => {}
+        "RollingUpdate" if !rolling.is_set() => {
+            rolling.missing("this should be defaulted and never be nil", errors);
+        }
+        "RollingUpdate" => validate_rolling(&rolling, errors),
+        kind => {
+            let shown = json!({"Type": kind, "RollingUpdate": rolling.value});
+            errors.push(Invalid::unsupported(&strategy.path(), &shown, &["Recreate", "RollingUpdate"]));
         }
     }
-    checks::non_negative(spec, "spec", &["revisionHistoryLimit", "progressDeadlineSeconds"], errors);
-    let deadline = &spec["progressDeadlineSeconds"];
-    if deadline.as_i64().is_some_and(|d| d <= spec["minReadySeconds"].as_i64().unwrap_or(0)) {
-        let detail = "must be greater than minReadySeconds";
-        errors.push(Invalid::invalid("spec.progressDeadlineSeconds", deadline, detail));
+    spec.at("minReadySeconds").not_negative(errors);
+    spec.at("revisionHistoryLimit").not_negative(errors);
+    let deadline = spec.at("progressDeadlineSeconds");
+    deadline.not_negative(errors);
+    if deadline.number().is_some_and(|d| d <= spec.at("minReadySeconds").count()) {
+        deadline.fail("must be greater than minReadySeconds", errors);
     }
     checks::immutable(new, old, &["spec.selector"], errors);
 }
 
-fn rolling(rolling: &Value, errors: &mut Vec<Invalid>) {
-    let path = "spec.strategy.rollingUpdate";
-    for field in ["maxUnavailable", "maxSurge"] {
-        checks::number_or_percent(&rolling[field], &format!("{path}.{field}"), errors);
+fn validate_rolling(rolling: &Spot, errors: &mut Errors) {
+    let (least, most) = (rolling.at("maxUnavailable"), rolling.at("maxSurge"));
+    for field in [&least, &most] {
+        checks::number_or_percent(field.value, &field.path(), errors);
     }
-    let least = &rolling["maxUnavailable"];
-    if checks::amount(least) == 0 && checks::amount(&rolling["maxSurge"]) == 0 {
-        let detail = "may not be 0 when `maxSurge` is 0";
-        errors.push(Invalid::invalid(&format!("{path}.maxUnavailable"), least, detail));
+    if checks::amount(least.value) == 0 && checks::amount(most.value) == 0 {
+        least.fail("may not be 0 when `maxSurge` is 0", errors);
     }
-    checks::at_most_all(least, &format!("{path}.maxUnavailable"), errors);
+    checks::at_most_all(least.value, &least.path(), errors);
+}
+
+fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    let status = Spot::new(&new["status"], "status");
+    let counts = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "terminatingReplicas",
+        "collisionCount",
+    ];
+    validate_counts(&status, &counts, &["updatedReplicas", "readyReplicas", "availableReplicas"], errors);
+    let available = status.at("availableReplicas");
+    if available.count() > status.at("readyReplicas").count() {
+        available.fail("cannot be greater than readyReplicas", errors);
+    }
+    validate_collisions(new, old, errors);
+}
+
+/// A status that is written leaves the labels alone, too.
+fn prepare_status(new: &mut Value, old: &Value) {
+    keep_all_but_status(new, old);
+    keep(&mut new["metadata"], &old["metadata"], "labels");
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {

@@ -3,14 +3,23 @@
 use object::Invalid;
 use serde_json::Value;
 
-use crate::apps::{validate_template, validate_workload};
+use crate::apps::{validate_counts, validate_selected_template, validate_selector, validate_template};
+use crate::core::podspec;
 use crate::core::podtemplate::default_template;
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::{age, cells, checks};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
-pub(crate) const CONTROLLER_RULES: Rules =
-    Rules { default: default_controller, validate: validate_controller, row, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default, validate, validate_status, row, warnings: podspec::warnings::workload, ..NO_RULES };
+pub(crate) const CONTROLLER_RULES: Rules = Rules {
+    default: default_controller,
+    validate: validate_controller,
+    validate_status,
+    row,
+    warnings: podspec::warnings::workload,
+    ..NO_RULES
+};
 
 fn default(set: &mut Value) {
     if set["spec"].get("replicas").is_none() {
@@ -34,31 +43,49 @@ fn default_controller(controller: &mut Value) {
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    validate_workload(new, "deployment", "ReplicaSet", errors);
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    spec.at("replicas").not_negative(errors);
+    spec.at("minReadySeconds").not_negative(errors);
+    // Upstream says so.
+    validate_selector(&spec, "deployment", errors);
+    validate_selected_template(&spec, "ReplicaSet", errors);
     checks::immutable(new, old, &["spec.selector"], errors);
 }
 
-fn validate_controller(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
-    checks::non_negative(&new["spec"], "spec", &["minReadySeconds"], errors);
-    let selector = &new["spec"]["selector"];
-    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
-        errors.push(Invalid::required("spec.selector", ""));
-    }
-    checks::non_negative(&new["spec"], "spec", &["replicas"], errors);
-    if new["spec"]["template"].is_null() {
-        errors.push(Invalid::required("spec.template", ""));
+fn validate_controller(new: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    spec.at("minReadySeconds").not_negative(errors);
+    let (selector, template) = (spec.at("selector"), spec.at("template"));
+    selector.require(errors);
+    spec.at("replicas").not_negative(errors);
+    if !template.is_set() {
+        template.missing("", errors);
         return;
     }
-    let labels = &new["spec"]["template"]["metadata"]["labels"];
-    if selector.as_object().into_iter().flatten().any(|(k, v)| labels.get(k) != Some(v)) {
-        errors.push(Invalid::invalid(
-            "spec.template.metadata.labels",
-            labels,
-            "`selector` does not match template `labels`",
-        ));
+    let labels = &template.value["metadata"]["labels"];
+    if selector.value.as_object().into_iter().flatten().any(|(k, v)| labels.get(k) != Some(v)) {
+        let detail = "`selector` does not match template `labels`";
+        errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));
     }
-    validate_template(&new["spec"]["template"], "spec.template", "ReplicationController", errors);
+    validate_template(&template, "ReplicationController", errors);
+}
+
+fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
+    let status = Spot::new(&new["status"], "status");
+    let counts = [
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "terminatingReplicas",
+    ];
+    validate_counts(&status, &counts, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], errors);
+    let available = status.at("availableReplicas");
+    if available.count() > status.at("readyReplicas").count() {
+        available.fail("cannot be greater than readyReplicas", errors);
+    }
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {

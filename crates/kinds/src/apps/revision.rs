@@ -10,11 +10,13 @@ use crate::{age, checks};
 pub(crate) const RULES: Rules = Rules { validate, row, ..NO_RULES };
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    if new["data"].is_null() {
-        errors.push(Invalid::required("data", "data is mandatory"));
-    }
     checks::non_negative(new, "", &["revision"], errors);
-    checks::immutable(new, old, &["data"], errors);
+    match (&new["data"], old) {
+        (_, Some(_)) => checks::immutable(new, old, &["data"], errors),
+        (Value::Null, None) => errors.push(Invalid::required("data", "data is mandatory")),
+        (Value::Object(_), None) => {}
+        (_, None) => errors.push(Invalid::required("data", "data must be a valid JSON object")),
+    }
 }
 
 fn row(revision: &Value, now: i64) -> Vec<Value> {

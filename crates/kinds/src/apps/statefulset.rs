@@ -3,14 +3,16 @@
 use object::Invalid;
 use serde_json::{Value, json};
 
-use crate::apps::validate_workload;
-use crate::core::claim;
+use crate::apps::{validate_collisions, validate_counts, validate_selected_template, validate_selector};
 use crate::core::podtemplate::default_template;
-use crate::kind::{NO_RULES, Rules, keep};
-use crate::tree::{each, list, made, set, text};
-use crate::{age, cells, checks, names};
+use crate::core::{claim, podspec};
+use crate::kind::{NO_RULES, Rules, drop_status, keep};
+use crate::spot::{Errors, Spot};
+use crate::tree::{child, each, list, made, remove, set, text};
+use crate::{age, cells, names};
 
-pub(crate) const RULES: Rules = Rules { default, validate, name: names::label, row, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default, prepare_create, validate, validate_status, name: names::label, row, warnings, ..NO_RULES };
 
 fn default(object: &mut Value) {
     let Some(spec) = made(object, "spec") else { return };
@@ -48,6 +50,12 @@ fn default(object: &mut Value) {
 fn with_claims(new: &Value) -> Value {
     let claims = list(&new["spec"]["volumeClaimTemplates"]);
     let mut whole = new.clone();
+    // The controller gives these to each pod.
+    for field in ["hostname", "subdomain"] {
+        if let Some(spec) = child(&mut whole, "spec.template.spec") {
+            remove(spec, field);
+        }
+    }
     if claims.is_empty() {
         return whole;
     }
@@ -58,40 +66,32 @@ fn with_claims(new: &Value) -> Value {
     whole
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    let policy = &spec["podManagementPolicy"];
-    if policy != "OrderedReady" && policy != "Parallel" {
-        errors.push(Invalid::invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"));
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let whole = with_claims(new);
+    let spec = Spot::new(&whole["spec"], "spec");
+    let policy = spec.at("podManagementPolicy");
+    if policy.require(errors) && !matches!(policy.text(), "OrderedReady" | "Parallel") {
+        policy.fail("must be 'OrderedReady' or 'Parallel'", errors);
     }
-    let strategy = &spec["updateStrategy"];
-    match strategy["type"].as_str() {
-        Some("OnDelete") if !strategy["rollingUpdate"].is_null() => {
-            let detail = "only allowed for updateStrategy 'RollingUpdate'";
-            errors.push(Invalid::invalid("spec.updateStrategy.rollingUpdate", &strategy["rollingUpdate"], detail));
-        }
-        Some("RollingUpdate") => {
-            checks::non_negative(
-                &strategy["rollingUpdate"],
-                "spec.updateStrategy.rollingUpdate",
-                &["partition"],
-                errors,
-            );
-        }
-        Some("OnDelete") => {}
-        _ => errors.push(Invalid::invalid("spec.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'")),
+    update_strategy(&spec.at("updateStrategy"), errors);
+    let retention = spec.at("persistentVolumeClaimRetentionPolicy");
+    if retention.is_set() {
+        retention.at("whenDeleted").exactly_one_of(&["Retain", "Delete"], errors);
+        retention.at("whenScaled").exactly_one_of(&["Retain", "Delete"], errors);
     }
-    for field in ["whenDeleted", "whenScaled"] {
-        let path = "spec.persistentVolumeClaimRetentionPolicy";
-        checks::one_of(&spec["persistentVolumeClaimRetentionPolicy"], path, field, &["Retain", "Delete"], errors);
-    }
-    checks::non_negative(spec, "spec", &["ordinals.start"], errors);
     if old.is_none() {
-        checks::named(spec, "spec", "serviceName", names::label, errors);
+        spec.list("volumeClaimTemplates").for_each(|claim| claim::validate_spec(&claim.at("spec"), errors));
     }
-    validate_workload(&with_claims(new), "statefulset", "StatefulSet", errors);
+    spec.at("replicas").not_negative(errors);
+    spec.at("minReadySeconds").not_negative(errors);
+    spec.at("ordinals").at("start").not_negative(errors);
+    if old.is_none() {
+        spec.at("serviceName").named(names::label, errors);
+    }
+    validate_selector(&spec, "statefulset", errors);
+    validate_selected_template(&spec, "StatefulSet", errors);
     let Some(old) = old else { return };
-    let mut evened = spec.clone();
+    let mut evened = new["spec"].clone();
     for field in [
         "replicas",
         "template",
@@ -107,6 +107,62 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
                       'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
         errors.push(Invalid::forbidden("spec", detail));
+    }
+}
+
+fn update_strategy(strategy: &Spot, errors: &mut Errors) {
+    let rolling = strategy.at("rollingUpdate");
+    match strategy.at("type").text() {
+        "" => strategy.missing("", errors),
+        "OnDelete" if rolling.is_set() => {
+            let shown = json!({"Partition": rolling.at("partition").count(), "MaxUnavailable": null});
+            rolling.fail_as(shown, "only allowed for updateStrategy 'RollingUpdate'", errors);
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => rolling.at("partition").not_negative(errors),
+        kind => {
+            let shown = match rolling.is_set() {
+                true => json!({"Partition": rolling.at("partition").count(), "MaxUnavailable": null}),
+                false => Value::Null,
+            };
+            let shown = json!({"Type": kind, "RollingUpdate": shown});
+            strategy.fail_as(shown, "must be 'RollingUpdate' or 'OnDelete'", errors);
+        }
+    }
+}
+
+fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    let status = Spot::new(&new["status"], "status");
+    let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
+    let counts = [&["replicas"][..], &parts, &["observedGeneration", "collisionCount"]].concat();
+    validate_counts(&status, &counts, &parts, errors);
+    let available = status.at("availableReplicas");
+    if available.count() > status.at("readyReplicas").count() {
+        available.fail("cannot be greater than status.readyReplicas", errors);
+    }
+    validate_collisions(new, old, errors);
+}
+
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut found = match podspec::warnings::is_changed(new, old) {
+        true => podspec::warnings::warnings(&new["spec"]["template"], "spec.template"),
+        false => Vec::new(),
+    };
+    podspec::warnings::claims(new, &mut found);
+    if new["spec"]["revisionHistoryLimit"].as_i64().is_some_and(|n| n < 0) {
+        found.push(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+                .into(),
+        );
+    }
+    found
+}
+
+/// Keeps what is not yet offered out of a new object.
+fn prepare_create(new: &mut Value) {
+    drop_status(new);
+    if let Some(rolling) = child(new, "spec.updateStrategy.rollingUpdate") {
+        remove(rolling, "maxUnavailable");
     }
 }
 

@@ -6,16 +6,32 @@ use object::Invalid;
 use serde_json::Value;
 
 use crate::batch::job;
+use crate::core::podspec;
 use crate::core::podtemplate::default_template;
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::tree::{child, list, set, text};
-use crate::{age, cells, checks, names};
+use crate::{age, cells, names};
 
-pub(crate) const RULES: Rules = Rules { default, validate, name, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, name, row, warnings, ..NO_RULES };
 
 /// Eleven characters are left for what the controller appends to the names of jobs.
-fn name(name: &str) -> Option<String> {
-    names::subdomain(name).or_else(|| (name.len() > 52).then(|| "must be no more than 52 characters".into()))
+fn name(name: &str) -> names::Problems {
+    let mut problems = names::subdomain(name);
+    if name.len() > 52 {
+        problems.push("must be no more than 52 characters".into());
+    }
+    problems
+}
+
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    if text(&new["spec"]["schedule"]).contains("TZ") {
+        found.push("cannot use TZ or CRON_TZ in schedule, use timeZone field instead".to_owned());
+    }
+    found.extend(podspec::warnings::host_name(&new["metadata"]["name"], "Pod names and hostnames"));
+    found.extend(job::of_spec(&new["spec"]["jobTemplate"]["spec"], "spec.jobTemplate.spec"));
+    found
 }
 
 fn default(cron: &mut Value) {
@@ -38,28 +54,57 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         if let Some(why) = schedule::problem(when) {
             errors.push(Invalid::invalid("spec.schedule", &when.into(), why));
         }
-        let kept = old.is_some_and(|o| o["spec"]["schedule"] == spec["schedule"]);
-        if when.contains("TZ") && !kept {
-            let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        let kept = old.is_some_and(|o| text(&o["spec"]["schedule"]).contains("TZ"));
+        let detail = match (when.contains("TZ"), kept) {
+            (true, true) if zone.is_string() => "cannot use both timeZone field and TZ or CRON_TZ in schedule",
+            (true, false) => "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            _ => "",
+        };
+        if !detail.is_empty() {
             errors.push(Invalid::invalid("spec.schedule", &when.into(), detail));
         }
     }
-    match zone.as_str() {
-        Some("") => errors.push(Invalid::invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string")),
-        Some("local" | "Local") => {
-            let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-            errors.push(Invalid::invalid("spec.timeZone", zone, detail));
-        }
-        _ => {}
+    if old.is_none_or(|old| old["spec"]["timeZone"] != *zone) {
+        time_zone(zone, errors);
     }
-    checks::non_negative(spec, "spec", &["startingDeadlineSeconds"], errors);
-    match text(&spec["concurrencyPolicy"]) {
-        "" => errors.push(Invalid::required("spec.concurrencyPolicy", "")),
-        _ => checks::one_of(spec, "spec", "concurrencyPolicy", &["Allow", "Forbid", "Replace"], errors),
+    let whole = Spot::new(spec, "spec");
+    whole.at("startingDeadlineSeconds").not_negative(errors);
+    whole.at("concurrencyPolicy").must_be_one_of(&["Allow", "Forbid", "Replace"], errors);
+    let job = whole.at("jobTemplate");
+    let job = job.at("spec");
+    job::validate_spec(&job, errors);
+    if job.at("selector").is_set() {
+        job.at("selector").fail("`selector` will be auto-generated", errors);
     }
-    let limits = ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
-    checks::non_negative(spec, "spec", &limits, errors);
-    job::validate_spec(&spec["jobTemplate"]["spec"], "spec.jobTemplate.spec", errors);
+    if job.at("manualSelector").is_true() {
+        errors.push(Invalid::unsupported(&job.at("manualSelector").path(), &true.into(), &["nil", "false"]));
+    }
+    whole.at("successfulJobsHistoryLimit").not_negative(errors);
+    whole.at("failedJobsHistoryLimit").not_negative(errors);
+}
+
+fn time_zone(zone: &Value, errors: &mut Errors) {
+    let Some(name) = zone.as_str() else { return };
+    let mut fail = |detail: &str| errors.push(Invalid::invalid("spec.timeZone", zone, detail));
+    if name.is_empty() {
+        return fail("timeZone must be nil or non-empty string");
+    }
+    let fits = |part: &str| {
+        (1..=14).contains(&part.len())
+            && part != "."
+            && part != ".."
+            && !part.starts_with('-')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || ".-_+".contains(c))
+    };
+    if !name.split('/').all(fits) {
+        return fail(&format!("unknown time zone {name}"));
+    }
+    if name.eq_ignore_ascii_case("local") {
+        fail("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+    }
+    if name != "Local" && jiff::tz::TimeZone::get(name).is_err() {
+        fail(&format!("unknown time zone {name}"));
+    }
 }
 
 fn row(cron: &Value, now: i64) -> Vec<Value> {

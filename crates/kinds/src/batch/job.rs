@@ -3,12 +3,16 @@
 use object::{Invalid, LabelSelector};
 use serde_json::{Value, json};
 
+mod policy;
+
+use crate::core::podspec;
 use crate::core::podtemplate::{default_template, validate_template};
 use crate::kind::{NO_RULES, Rules, keep};
-use crate::tree::{child, each, entries, made, set, text};
-use crate::{age, cells, checks};
+use crate::spot::{Errors, Spot};
+use crate::tree::{child, each, entries, list, made, set, text};
+use crate::{age, cells, checks, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, warnings, ..NO_RULES };
 
 fn default(job: &mut Value) {
     let Some(spec) = child(job, "spec") else { return };
@@ -43,6 +47,26 @@ fn default(job: &mut Value) {
     }
 }
 
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    if old.is_none() {
+        found.extend(podspec::warnings::host_name(&new["metadata"]["name"], "Pod names and hostnames"));
+    }
+    found.extend(of_spec(&new["spec"], "spec"));
+    found
+}
+
+/// What to tell of a job's spec, also of a cron job's template.
+pub(super) fn of_spec(spec: &Value, path: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let many = |field: &str, most: i64| spec[field].as_i64().is_some_and(|n| n > most);
+    if spec["completionMode"] == "Indexed" && many("completions", 100_000) && many("parallelism", 10_000) {
+        found.push(format!("{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"));
+    }
+    found.extend(podspec::warnings::warnings(&spec["template"], &format!("{path}.template")));
+    found
+}
+
 /// A job selects its pods by its own uid, unless the user takes that on.
 fn prepare_create(job: &mut Value) {
     crate::kind::drop_status(job);
@@ -62,86 +86,221 @@ fn prepare_create(job: &mut Value) {
     job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
 }
 
-/// Field errors of a job's spec but for its selector, at `path`: also of a cron job's template.
-pub(super) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    checks::non_negative(
-        spec,
-        path,
-        &[
-            "parallelism",
-            "completions",
-            "activeDeadlineSeconds",
-            "backoffLimit",
-            "ttlSecondsAfterFinished",
-            "backoffLimitPerIndex",
-            "maxFailedIndexes",
-        ],
-        errors,
-    );
-    let indexed = spec["completionMode"] == "Indexed";
-    checks::one_of(spec, path, "completionMode", &["Indexed", "NonIndexed"], errors);
-    if indexed && spec["completions"].is_null() {
-        errors.push(Invalid::required(&format!("{path}.completions"), "when completion mode is Indexed"));
+const INDEXED_ONLY: &str = "requires indexed completion mode";
+/// What a job with indices may have most of, and from when on it may have less.
+const MOST_PARALLEL: i64 = 100_000;
+const MANY_COMPLETIONS: i64 = 100_000;
+const MOST_OF_MANY: i64 = 10_000;
+
+/// Adds what is wrong with a job's spec but for its selector: also of a cron job's template.
+pub(super) fn validate_spec(spec: &Spot, errors: &mut Errors) {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        spec.at(field).not_negative(errors);
     }
-    for field in ["backoffLimitPerIndex", "maxFailedIndexes"].into_iter().filter(|f| !indexed && !spec[*f].is_null()) {
-        errors.push(Invalid::invalid(&format!("{path}.{field}"), &spec[field], "requires indexed completion mode"));
+    let (per_index, failed) = (spec.at("backoffLimitPerIndex"), spec.at("maxFailedIndexes"));
+    if failed.is_set() && !per_index.is_set() {
+        per_index.missing("when maxFailedIndexes is specified", errors);
     }
-    if spec["successPolicy"].is_object() && !indexed {
-        let detail = "requires indexed completion mode";
-        errors.push(Invalid::invalid(&format!("{path}.successPolicy"), &spec["successPolicy"], detail));
+    if spec.at("managedBy").is_set() {
+        checks::domain_path(&spec.at("managedBy"), errors);
+        if spec.at("managedBy").text().len() > 63 {
+            errors.push(Invalid::too_long(&spec.at("managedBy").path(), 63));
+        }
     }
-    checks::one_of(spec, path, "podReplacementPolicy", &["Failed", "TerminatingOrFailed"], errors);
-    let template = format!("{path}.template");
-    validate_template(&spec["template"], &template, errors);
-    let policy = &spec["template"]["spec"]["restartPolicy"];
-    let at = format!("{template}.spec.restartPolicy");
-    match text(policy) {
-        "" | "Always" => errors.push(Invalid::required(&at, "valid values: \"OnFailure\", \"Never\"")),
-        "OnFailure" if spec["podFailurePolicy"].is_object() => {
-            let detail = "only \"Never\" is supported when podFailurePolicy is specified";
-            errors.push(Invalid::invalid(&at, policy, detail));
+    spec.at("completionMode").one_of(&["NonIndexed", "Indexed"], errors);
+    match spec.at("completionMode").text() {
+        "Indexed" => indexed(spec, errors),
+        "NonIndexed" | "" => {
+            for field in [&per_index, &failed].into_iter().filter(|f| f.is_set()) {
+                field.fail(INDEXED_ONLY, errors);
+            }
+        }
+        _ => {}
+    }
+    policy::failure(spec, errors);
+    if spec.at("successPolicy").is_set() {
+        match spec.at("completionMode").text() {
+            "Indexed" => policy::success(spec, errors),
+            _ => spec.at("successPolicy").fail_as(policy::shown(&spec.at("successPolicy")), INDEXED_ONLY, errors),
+        }
+    }
+    let replacement: &[&str] = match spec.at("podFailurePolicy").is_set() {
+        true => &["Failed"],
+        false => &["Failed", "TerminatingOrFailed"],
+    };
+    spec.at("podReplacementPolicy").one_of(replacement, errors);
+    let template = spec.at("template");
+    validate_template(&template, errors);
+    let pod = template.at("spec");
+    let restart = pod.at("restartPolicy");
+    match restart.text() {
+        "" | "Always" => restart.missing("valid values: \"OnFailure\", \"Never\"", errors),
+        "OnFailure" if spec.at("podFailurePolicy").is_set() => {
+            restart.fail("only \"Never\" is supported when podFailurePolicy is specified", errors);
         }
         "OnFailure" | "Never" => {}
-        _ => errors.push(Invalid::not_supported(&at, policy, &["Never", "OnFailure"])),
+        _ => restart.unsupported(&["OnFailure", "Never"], errors),
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    validate_spec(spec, "spec", errors);
-    let labels = &spec["template"]["metadata"]["labels"];
-    if spec["selector"].is_null() {
-        errors.push(Invalid::required("spec.selector", ""));
-    } else {
-        checks::selector(&spec["selector"], "spec.selector", errors);
-        let map = serde_json::from_value(labels.clone()).unwrap_or_default();
-        if !LabelSelector::from_object(&spec["selector"]).is_some_and(|s| s.matches(&map)) {
-            let detail = "`selector` does not match template `labels`";
-            errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));
+fn indexed(spec: &Spot, errors: &mut Errors) {
+    let [completions, parallelism, failed] = ["completions", "parallelism", "maxFailedIndexes"].map(|f| spec.at(f));
+    if !completions.is_set() {
+        completions.missing("when completion mode is Indexed", errors);
+    }
+    let at_most = |spot: &Spot, most: i64, when: &str, errors: &mut Errors| {
+        if spot.number().is_some_and(|n| n > most) {
+            spot.fail(format!("must be less than or equal to {most}{when}"), errors);
         }
+    };
+    at_most(&parallelism, MOST_PARALLEL, " when completion mode is Indexed", errors);
+    if completions.is_set() && failed.number().is_some_and(|n| n > completions.count()) {
+        failed.fail("must be less than or equal to completions", errors);
     }
-    let Some(old) = old else { return };
-    // An indexed job may be made larger or smaller, its parallelism with it.
-    let elastic = spec["completionMode"] == "Indexed" && spec["completions"] == spec["parallelism"];
-    if !elastic {
-        checks::immutable(new, Some(old), &["spec.completions"], errors);
+    at_most(&failed, MOST_PARALLEL, "", errors);
+    if completions.count() > MANY_COMPLETIONS && spec.at("backoffLimitPerIndex").is_set() {
+        if !failed.is_set() {
+            failed.missing(format!("must be specified when completions is above {MANY_COMPLETIONS}"), errors);
+        }
+        let when = format!(" when completions are above {MANY_COMPLETIONS} and used with backoff limit per index");
+        at_most(&parallelism, MOST_OF_MANY, &when, errors);
+        at_most(&failed, MOST_OF_MANY, &when, errors);
     }
-    checks::immutable(new, Some(old), &["spec.selector"], errors);
-    let mut before = old.clone();
-    if old["spec"]["suspend"] == true && old["status"]["startTime"].is_null() {
-        // Where the pods go may change until the job starts.
-        for (part, fields) in [
-            ("spec", &["affinity", "nodeSelector", "tolerations", "schedulingGates"][..]),
-            ("metadata", &["annotations", "labels"][..]),
-        ] {
-            for field in fields {
-                keep(&mut before["spec"]["template"][part], &spec["template"][part], field);
+}
+
+/// Labels that a job gives its pods, unless the user takes that on.
+fn generated(new: &Value, errors: &mut Errors) {
+    let (metadata, spec) = (&new["metadata"], &new["spec"]);
+    if spec["manualSelector"] == true || spec["selector"].is_null() || !metadata["uid"].is_string() {
+        return;
+    }
+    let (uid, name) = (text(&metadata["uid"]), text(&metadata["name"]));
+    let labels = &spec["template"]["metadata"]["labels"];
+    let wanted = [
+        ("controller-uid", uid),
+        ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+    ];
+    for (key, value) in wanted {
+        match labels[key].as_str() {
+            Some(given) if given == value => {}
+            Some(_) => {
+                let at = format!("spec.template.metadata.labels[{key}]");
+                errors.push(Invalid::invalid(&at, labels, format!("must be '{value}'")));
+            }
+            None => {
+                let at = format!("spec.template.metadata.labels[{key}]");
+                errors.push(Invalid::required(&at, format!("must be '{value}'")));
             }
         }
     }
-    let fields =
-        ["template", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
-    checks::immutable(new, Some(&before), &fields.map(|f| format!("spec.{f}")).each_ref().map(String::as_str), errors);
+    let map = wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    if LabelSelector::from_object(&spec["selector"]).is_some_and(|s| !s.matches(&map)) {
+        errors.push(Invalid::invalid("spec.selector", &spec["selector"], "`selector` not auto-generated"));
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    if old.is_none() {
+        generated(new, errors);
+    }
+    validate_spec(&spec, errors);
+    let (selector, labels) = (spec.at("selector"), &new["spec"]["template"]["metadata"]["labels"]);
+    if !selector.is_set() {
+        selector.missing("", errors);
+    }
+    selector.selector(errors);
+    let map = serde_json::from_value(labels.clone()).unwrap_or_default();
+    if !selector.is_set() || LabelSelector::from_object(selector.value).is_some_and(|s| !s.matches(&map)) {
+        let detail = "`selector` does not match template `labels`";
+        errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));
+    }
+    match old {
+        Some(old) => update(new, old, errors),
+        None => host_names(new, errors),
+    }
+}
+
+/// Pods of a job with indices are called by them.
+fn host_names(new: &Value, errors: &mut Errors) {
+    let completions = new["spec"]["completions"].as_i64().filter(|n| *n > 0);
+    if let Some(last) = completions.filter(|_| new["spec"]["completionMode"] == "Indexed") {
+        let longest = format!("{}-{}", text(&new["metadata"]["name"]), last - 1);
+        if !names::label(&longest).is_empty() {
+            let detail = format!("will not able to create pod with invalid DNS label: {longest}");
+            errors.push(Invalid::invalid("metadata.name", &new["metadata"]["name"], detail));
+        }
+    }
+}
+
+fn update(new: &Value, old: &Value, errors: &mut Errors) {
+    let spec = &new["spec"];
+    // A job with indices may be made larger or smaller, its parallelism with it.
+    if spec["completionMode"] != "Indexed" {
+        checks::immutable(new, Some(old), &["spec.completions"], errors);
+    } else if spec["completions"].is_i64()
+        && spec["completions"] != old["spec"]["completions"]
+        && spec["completions"] != spec["parallelism"]
+    {
+        let detail = "can only be modified in tandem with spec.parallelism";
+        errors.push(Invalid::invalid("spec.completions", &spec["completions"], detail));
+    }
+    checks::immutable(new, Some(old), &["spec.selector"], errors);
+    template_update(spec, old, errors);
+    let fields = ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
+    checks::immutable(new, Some(old), &fields.map(|f| format!("spec.{f}")).each_ref().map(String::as_str), errors);
+}
+
+/// Where the pods go and what they ask for may change until the job starts.
+fn template_update(spec: &Value, old: &Value, errors: &mut Errors) {
+    let suspended = old["spec"]["suspend"] == true;
+    let stopped = list(&old["status"]["conditions"]).iter().any(|c| c["type"] == "Suspended" && c["status"] == "True");
+    let mut before = old["spec"]["template"].clone();
+    if suspended && (stopped || old["status"]["startTime"].is_null()) {
+        for (part, fields) in [
+            ("spec", &["nodeSelector", "tolerations", "schedulingGates"][..]),
+            ("metadata", &["annotations", "labels"][..]),
+        ] {
+            for field in fields {
+                keep(&mut before[part], &spec["template"][part], field);
+            }
+        }
+        let wanted = &spec["template"]["spec"]["affinity"];
+        if wanted.is_object() || before["spec"]["affinity"].is_object() {
+            let mut affinity = before["spec"]["affinity"].clone();
+            if !affinity.is_object() {
+                affinity = json!({});
+            }
+            keep(&mut affinity, wanted, "nodeAffinity");
+            before["spec"]["affinity"] = affinity;
+            if wanted.is_null() && before["spec"]["affinity"] == json!({}) {
+                crate::tree::remove(&mut before["spec"], "affinity");
+            }
+        }
+        for list in ["containers", "initContainers"] {
+            let now = spec["template"]["spec"][list].as_array().map_or(&[][..], Vec::as_slice);
+            let Some(was) = before["spec"][list].as_array_mut().filter(|was| was.len() == now.len()) else { continue };
+            for (was, now) in was.iter_mut().zip(now).filter(|(was, now)| was["name"] == now["name"]) {
+                keep(was, now, "resources");
+            }
+        }
+        if before["spec"]["initContainers"].is_null() {
+            crate::tree::remove(&mut before["spec"], "initContainers");
+        }
+    }
+    if before != spec["template"] {
+        errors.push(Invalid::invalid("spec.template", &spec["template"], "field is immutable"));
+    }
 }
 
 fn row(job: &Value, now: i64) -> Vec<Value> {

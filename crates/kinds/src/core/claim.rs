@@ -3,12 +3,20 @@
 use object::{Invalid, Quantity};
 use serde_json::{Value, json};
 
+use crate::core::podspec;
 use crate::core::volume::{access_modes, class, validate_modes};
 use crate::kind::{NO_RULES, Rules, keep};
+use crate::spot::{Errors, Spot};
 use crate::tree::{child, made, set, text};
-use crate::{age, checks, names};
+use crate::{age, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, warnings, ..NO_RULES };
+
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    podspec::warnings::claim_spec(&Spot::new(&new["spec"], "spec"), &mut found);
+    found
+}
 
 fn default(claim: &mut Value) {
     if let Some(status) = made(claim, "status") {
@@ -41,25 +49,57 @@ fn prepare_create(claim: &mut Value) {
     }
 }
 
-/// Field errors of a claim's spec at `path`.
-pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    validate_modes(spec, path, "at least 1 access mode is required", errors);
-    checks::selector(&spec["selector"], &format!("{path}.selector"), errors);
-    let at = format!("{path}.resources[storage]");
-    let asked = &spec["resources"]["requests"]["storage"];
-    match asked.as_str().and_then(Quantity::parse) {
+/// Adds what is wrong with a claim's spec.
+pub(crate) fn validate_spec(spec: &Spot, errors: &mut Errors) {
+    validate_modes(spec, "at least 1 access mode is required", errors);
+    spec.at("selector").selector(errors);
+    let resources = spec.at("resources");
+    let requests = resources.at("requests");
+    let amount = requests.at("storage");
+    let at = format!("{}[storage]", resources.path());
+    match amount.quantity() {
         None => errors.push(Invalid::required(&at, "")),
-        Some(amount) if amount.is_negative() || amount.is_zero() => {
-            errors.push(Invalid::invalid(&at, asked, "must be greater than zero"));
+        Some(asked) if asked.is_negative() || asked.is_zero() => {
+            errors.push(Invalid::invalid(&at, amount.value, "must be greater than zero"));
         }
         Some(_) => {}
     }
-    checks::named(spec, path, "storageClassName", names::subdomain, errors);
-    checks::one_of(spec, path, "volumeMode", &["Block", "Filesystem"], errors);
+    spec.at("storageClassName").named(names::subdomain, errors);
+    spec.at("volumeMode").one_of(&["Block", "Filesystem"], errors);
+    let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
+    for source in [&source, &reference].into_iter().filter(|s| s.is_set()) {
+        data_source(source, errors);
+    }
+    if source.is_set() && reference.is_set() && reference.at("namespace").text().is_empty() && !same_source(spec.value)
+    {
+        // Upstream shows the path, of which nothing is seen.
+        spec.fail_as(json!({}), "must match dataSourceRef", errors);
+    }
+    let class = spec.at("volumeAttributesClassName");
+    class.named(names::subdomain, errors);
+}
+
+fn same_source(spec: &Value) -> bool {
+    let field = |name: &str, field: &str| text(&spec[name][field]).to_owned();
+    ["apiGroup", "kind", "name"].iter().all(|f| field("dataSource", f) == field("dataSourceRef", f))
+}
+
+/// Where the data of a new volume comes from.
+fn data_source(source: &Spot, errors: &mut Errors) {
+    source.at("name").require(errors);
+    source.at("kind").require(errors);
+    let group = source.at("apiGroup").text();
+    if group.is_empty() && source.at("kind").text() != "PersistentVolumeClaim" {
+        let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        source.fail_as(source.at("kind").text(), detail, errors);
+    }
+    if !group.is_empty() {
+        source.at("apiGroup").obey(names::subdomain, errors);
+    }
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    validate_spec(&new["spec"], "spec", errors);
+    validate_spec(&Spot::new(&new["spec"], "spec"), errors);
     let Some(old) = old else { return };
     let bound = new["status"]["phase"] == "Bound";
     let mut evened = new["spec"].clone();

@@ -15,7 +15,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     let mut bytes = 0;
     for field in ["data", "binaryData"] {
         for (key, value) in new[field].as_object().into_iter().flatten() {
-            if let Some(why) = names::config_key(key) {
+            for why in names::config_key(key) {
                 errors.push(Invalid::invalid(&format!("{field}[{key}]"), &key.as_str().into(), why));
             }
             if field == "binaryData" && new["data"].get(key).is_some() {

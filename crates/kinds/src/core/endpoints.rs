@@ -4,74 +4,74 @@ pub(crate) mod slice;
 
 use std::net::IpAddr;
 
-use object::Invalid;
 use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::tree::{each, list, set, text};
-use crate::{cells, checks, names};
+use crate::{addresses, cells, names};
 
 pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
-
-const NOT_AN_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 fn default(endpoints: &mut Value) {
     each(endpoints, "subsets", |subset| each(subset, "ports", |port| set(port, "protocol", "TCP")));
 }
 
 /// An endpoint's address is one that others can reach.
-fn endpoint_ip(address: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let Ok(ip) = text(address).parse::<IpAddr>() else { return };
+pub(crate) fn endpoint_ip(address: &Spot, errors: &mut Errors) {
+    let Ok(ip) = address.text().parse::<IpAddr>() else {
+        if !addresses::ip(address.text()).iter().any(|why| why == "must not have leading 0s") {
+            address.fail_as(address.text(), "must be a valid IP address", errors);
+        }
+        return;
+    };
     let link_local = |multicast: bool| match ip {
         IpAddr::V4(v4) if multicast => v4.octets()[..3] == [224, 0, 0],
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) if multicast => v6.segments()[0] & 0xff0f == 0xff02,
         IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
     };
+    if ip.is_unspecified() {
+        address.fail(format!("may not be unspecified ({})", address.text()), errors);
+    }
     for (is, range) in [
-        (ip.is_unspecified(), "may not be unspecified"),
         (ip.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
         (link_local(false), "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
         (link_local(true), "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
     ] {
         if is {
-            let detail = if ip.is_unspecified() { format!("{range} ({})", text(address)) } else { range.to_owned() };
-            errors.push(Invalid::invalid(path, address, detail));
+            address.fail(range, errors);
         }
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     if old.is_some_and(|old| old["subsets"] == new["subsets"]) {
         return;
     }
-    for (index, subset) in list(&new["subsets"]).iter().enumerate() {
-        let path = format!("subsets[{index}]");
+    for subset in Spot::new(new, "").list("subsets") {
         let lists = ["addresses", "notReadyAddresses"];
-        if lists.iter().all(|l| list(&subset[*l]).is_empty()) {
-            errors.push(Invalid::required(&path, "must specify `addresses` or `notReadyAddresses`"));
+        if lists.iter().all(|l| subset.at(l).len() == 0) {
+            subset.missing("must specify `addresses` or `notReadyAddresses`", errors);
         }
-        for kind in lists {
-            for (place, address) in list(&subset[kind]).iter().enumerate() {
-                let at = format!("{path}.{kind}[{place}]");
-                if text(&address["ip"]).parse::<IpAddr>().is_err() {
-                    errors.push(Invalid::invalid(&format!("{at}.ip"), &text(&address["ip"]).into(), NOT_AN_IP));
-                }
-                checks::named(address, &at, "hostname", names::label, errors);
-                checks::named(address, &at, "nodeName", names::subdomain, errors);
-                endpoint_ip(&address["ip"], &format!("{at}.ip"), errors);
+        for address in lists.iter().flat_map(|l| subset.list(l)) {
+            address.at("ip").ip(errors);
+            address.at("hostname").named(names::label, errors);
+            if address.at("nodeName").is_set() {
+                address.at("nodeName").obey(names::subdomain, errors);
             }
+            endpoint_ip(&address.at("ip"), errors);
         }
-        let ports = list(&subset["ports"]);
-        for (place, port) in ports.iter().enumerate() {
-            let at = format!("{path}.ports[{place}]");
-            if ports.len() > 1 {
-                checks::required(port, &at, "name", errors);
+        for port in subset.list("ports") {
+            match subset.at("ports").len() > 1 {
+                true => port.at("name").must_obey(names::label, errors),
+                false => port.at("name").named(names::label, errors),
             }
-            checks::named(port, &at, "name", names::label, errors);
-            checks::port(&port["port"], &format!("{at}.port"), errors);
-            checks::one_of(port, &at, "protocol", &["SCTP", "TCP", "UDP"], errors);
-            checks::named(port, &at, "appProtocol", names::qualified, errors);
+            port.at("port").port_number(errors);
+            port.at("protocol").must_be_one_of(&["SCTP", "TCP", "UDP"], errors);
+            if port.at("appProtocol").is_set() {
+                port.at("appProtocol").obey(names::qualified, errors);
+            }
         }
     }
 }
@@ -118,6 +118,7 @@ mod tests {
             &[
                 "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
                 "subsets[1].addresses[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                "subsets[1].addresses[0].ip: Invalid value: \"x\": must be a valid IP address",
                 "subsets[1].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
             ],
         );

@@ -45,7 +45,7 @@ fn validate_timed(event: &Value, controller: &str, errors: &mut Vec<Invalid>) {
     if reporter.is_empty() {
         errors.push(Invalid::required(controller, ""));
     }
-    if let Some(why) = names::qualified(reporter) {
+    for why in names::qualified(reporter) {
         errors.push(Invalid::invalid(controller, &reporter.into(), why));
     }
     for (field, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)] {

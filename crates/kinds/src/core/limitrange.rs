@@ -3,8 +3,11 @@
 use object::{Invalid, Quantity};
 use serde_json::{Map, Value};
 
+use crate::core::podspec;
 use crate::kind::{NO_RULES, Rules};
-use crate::tree::{each, entries, list, text};
+use crate::names;
+use crate::spot::{Errors, Spot};
+use crate::tree::each;
 
 pub(crate) const RULES: Rules = Rules { default, validate, ..NO_RULES };
 
@@ -43,31 +46,101 @@ const ORDER: &[(&str, &str, &str, [&str; 2])] = &[
     ("default", "max", "default", ["default", "max"]),
 ];
 
-fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
+fn validate(new: &Value, _: Option<&Value>, errors: &mut Errors) {
     let mut seen = Vec::new();
-    for (index, limit) in list(&new["spec"]["limits"]).iter().enumerate() {
-        let path = format!("spec.limits[{index}]");
-        let kind = text(&limit["type"]);
-        if seen.contains(&kind) {
-            errors.push(Invalid::duplicate(&format!("{path}.type"), &limit["type"]));
+    for limit in Spot::new(&new["spec"], "spec").list("limits") {
+        let kind = limit.at("type");
+        limit_type(&kind, errors);
+        if seen.contains(&kind.text()) {
+            errors.push(Invalid::duplicate(&kind.path(), &kind.text().into()));
         }
-        seen.push(kind);
-        if kind == "Pod" {
-            for field in ["default", "defaultRequest"].into_iter().filter(|f| entries(&limit[*f]).next().is_some()) {
-                let detail = "may not be specified when `type` is 'Pod'";
-                errors.push(Invalid::forbidden(&format!("{path}.{field}"), detail));
+        seen.push(kind.text());
+        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            if kind.text() == "Pod" && field.starts_with("default") {
+                if limit.at(field).len() > 0 {
+                    limit.at(field).forbid("may not be specified when `type` is 'Pod'", errors);
+                }
+                continue;
             }
-        }
-        for (small, large, at, words) in ORDER {
-            let amount = |field: &str, resource: &str| limit[field][resource].as_str().and_then(Quantity::parse);
-            for (resource, low) in entries(&limit[*small]) {
-                if amount(small, resource) > amount(large, resource) && amount(large, resource).is_some() {
-                    let (low, high) = (text(low), text(&limit[*large][resource]));
-                    let detail = format!("{} value {low} is greater than {} value {high}", words[0], words[1]);
-                    let shown = &limit[*at][resource];
-                    errors.push(Invalid::invalid(&format!("{path}.{at}[{resource}]"), shown, detail));
+            if field == "maxLimitRequestRatio" && kind.text() == "PersistentVolumeClaim" {
+                let given = |bound: &str| limit.at(bound).at("storage").is_set();
+                if !given("min") && !given("max") {
+                    let detail = "either minimum or maximum storage value is required, but neither was provided";
+                    limit.at("limits").missing(detail, errors);
                 }
             }
+            for (name, spot) in limit.map(field) {
+                match kind.text() {
+                    "Pod" | "Container" => podspec::container_resource(name, &spot, errors),
+                    _ => drop(podspec::resource_name(name, &spot, errors)),
+                }
+            }
+        }
+        amounts(&limit, errors);
+    }
+}
+
+fn limit_type(kind: &Spot, errors: &mut Errors) {
+    let before = errors.len();
+    kind.obey(names::qualified, errors);
+    let known = ["Pod", "Container", "PersistentVolumeClaim"].contains(&kind.text());
+    if errors.len() == before && !kind.text().contains('/') && !known {
+        kind.fail("must be a standard limit type or fully qualified", errors);
+    }
+}
+
+/// How the bounds of a resource stand to each other.
+fn amounts(limit: &Spot, errors: &mut Errors) {
+    let fields = ["min", "max", "default", "defaultRequest", "maxLimitRequestRatio"];
+    let resources: std::collections::BTreeSet<&String> =
+        fields.iter().flat_map(|field| limit.map(field)).map(|(name, _)| name).collect();
+    let pod = limit.at("type").text() == "Pod";
+    for resource in resources {
+        let text = |field: &str| limit.value[field][resource.as_str()].as_str().unwrap_or("");
+        let amount = |field: &str| {
+            let hidden = pod && field.starts_with("default");
+            Quantity::parse(text(field)).filter(|_| !hidden && !text(field).is_empty())
+        };
+        let mut fail = |field: &str, shown: &str, detail: String| {
+            let at = format!("{}[{resource}]", limit.at(field).path());
+            errors.push(Invalid::invalid(&at, &shown.into(), detail));
+        };
+        for (small, large, at, words) in ORDER {
+            let (Some(low), Some(high)) = (amount(small), amount(large)) else { continue };
+            if low > high {
+                let (low, high) = (text(small), text(large));
+                // Where a default is too small, upstream shows what it is compared with.
+                let shown = match (*small, *large) {
+                    ("min", "default") => low,
+                    ("default", "max") => high,
+                    _ => text(at),
+                };
+                fail(at, shown, format!("{} value {low} is greater than {} value {high}", words[0], words[1]));
+            }
+        }
+        const RATIO: &str = "maxLimitRequestRatio";
+        if let Some(ratio) = amount(RATIO) {
+            if ratio < Quantity::from_units(1) {
+                fail(RATIO, text(RATIO), format!("ratio {} is less than 1", text(RATIO)));
+            }
+            if let (Some(min), Some(max)) = (amount("min"), amount("max")) {
+                let number = |q: Quantity| q.millis() as f64;
+                let most = number(max) / number(min);
+                if number(ratio) / 1000.0 > most {
+                    fail(RATIO, text(RATIO), format!("ratio {} is greater than max/min = {most:.6}", text(RATIO)));
+                }
+            }
+        }
+        if let (Some(limit), Some(request)) = (amount("default"), amount("defaultRequest"))
+            && limit != request
+            && !podspec::overcommits(resource)
+        {
+            let detail = format!(
+                "default value {} must equal to defaultRequest value {} in {resource}",
+                text("default"),
+                text("defaultRequest")
+            );
+            fail("defaultRequest", text("defaultRequest"), detail);
         }
     }
 }

@@ -17,7 +17,11 @@ fn default(namespace: &mut Value) {
 }
 
 fn prepare_create(new: &mut Value) {
-    new["spec"] = json!({"finalizers": ["kubernetes"]});
+    let mut finalizers = new["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.iter().any(|f| f == "kubernetes") {
+        finalizers.push("kubernetes".into());
+    }
+    new["spec"] = json!({"finalizers": finalizers});
     new["status"] = json!({"phase": "Active"});
 }
 
@@ -26,7 +30,13 @@ fn prepare_update(new: &mut Value, old: &Value) {
     keep(new, old, "status");
 }
 
-fn validate(_: &Value, _: Option<&Value>, _: &mut Vec<Invalid>) {}
+fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
+    for finalizer in new["spec"]["finalizers"].as_array().into_iter().flatten() {
+        crate::metadata::validate_finalizer(finalizer, "spec.finalizers", errors);
+        // Upstream looks at these twice.
+        crate::metadata::validate_standard_finalizer(finalizer, "spec.finalizers", errors);
+    }
+}
 
 fn row(object: &Value, now: i64) -> Vec<Value> {
     cells::row(object, now, &[".metadata.name", ".status.phase", "@age"])

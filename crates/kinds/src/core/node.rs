@@ -1,13 +1,15 @@
 //! `v1/Node`.
 
 use object::Invalid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::core::podspec::amount;
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::tree::{child, entries, list, text};
-use crate::{age, cells, checks, names};
+use crate::{addresses, age, cells, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create: |_| {}, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create: |_| {}, validate, validate_status, row, ..NO_RULES };
 
 /// What a node has is what it may give away, unless it says otherwise.
 fn default(node: &mut Value) {
@@ -26,26 +28,24 @@ fn default(node: &mut Value) {
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    for (index, taint) in list(&new["spec"]["taints"]).iter().enumerate() {
-        let path = format!("spec.taints[{index}]");
-        if let Some(why) = names::qualified(text(&taint["key"])) {
-            errors.push(Invalid::invalid(&format!("{path}.key"), &text(&taint["key"]).into(), why));
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    amounts(new, errors);
+    let Some(old) = old else {
+        taints(&spec, errors);
+        for network in spec.list("podCIDRs") {
+            network.obey(addresses::network, errors);
         }
-        checks::named(taint, &path, "value", names::label_value, errors);
-        match text(&taint["effect"]) {
-            "" => errors.push(Invalid::required(&format!("{path}.effect"), "")),
-            _ => checks::one_of(taint, &path, "effect", &["NoExecute", "NoSchedule", "PreferNoSchedule"], errors),
+        let all = spec.at("podCIDRs");
+        let sixths = spec.list("podCIDRs").filter(|c| c.text().contains(':')).count();
+        if all.len() > 1 && (sixths != 1 || all.len() > 2) {
+            all.fail("may specify no more than one CIDR for each IP family", errors);
         }
-        let same = |other: &&Value| ["key", "effect"].iter().all(|f| other[*f] == taint[*f]);
-        if list(&new["spec"]["taints"])[..index].iter().find(same).is_some() {
-            let mut error = Invalid::duplicate(&path, taint);
-            error.detail = "taints must be unique by key and effect pair".into();
-            errors.push(error);
-        }
-    }
-    let Some(old) = old else { return };
-    if !list(&old["spec"]["podCIDRs"]).is_empty() && old["spec"]["podCIDRs"] != new["spec"]["podCIDRs"] {
+        return;
+    };
+    let (now, was) = (list(&new["spec"]["podCIDRs"]), list(&old["spec"]["podCIDRs"]));
+    let changed = if now.len() == was.len() { now.iter().zip(was).filter(|(n, w)| n != w).count() } else { 1 };
+    for _ in (0..changed).filter(|_| !was.is_empty()) {
         let detail = "node updates may not change podCIDR except from \"\" to valid";
         errors.push(Invalid::forbidden("spec.podCIDRs", detail));
     }
@@ -53,6 +53,52 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     if !provider.is_empty() && provider != text(&new["spec"]["providerID"]) {
         let detail = "node updates may not change providerID except from \"\" to valid";
         errors.push(Invalid::forbidden("spec.providerID", detail));
+    }
+    taints(&spec, errors);
+}
+
+/// What a node has and gives away is not negative.
+fn amounts(new: &Value, errors: &mut Errors) {
+    for field in ["capacity", "allocatable"] {
+        for (name, value) in entries(&new["status"][field]) {
+            amount(name, &Spot::new(value, &format!("status.{field}.{name}")), errors);
+        }
+    }
+}
+
+fn taints(spec: &Spot, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    // Upstream takes taints for a part of the metadata.
+    for (index, given) in list(spec.at("taints").value).iter().enumerate() {
+        let path = format!("metadata.taints[{index}]");
+        let taint = Spot::new(given, &path);
+        let [key, value, effect] = ["key", "value", "effect"].map(|f| taint.at(f));
+        key.obey(names::qualified, errors);
+        let problems = names::label_value(value.text());
+        if !problems.is_empty() {
+            value.fail_as(value.text(), problems.join(";"), errors);
+        }
+        effect.must_be_one_of(&["NoSchedule", "PreferNoSchedule", "NoExecute"], errors);
+        let pair = (key.text(), effect.text());
+        if seen.contains(&pair) {
+            let shown = json!({"Key": pair.0, "Value": value.text(), "Effect": pair.1, "TimeAdded": taint.at("timeAdded").value});
+            let mut error = Invalid::duplicate(&path, &shown);
+            error.detail = "taints must be unique by key and effect pair".into();
+            errors.push(error);
+        }
+        seen.push(pair);
+    }
+}
+
+fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
+    amounts(new, errors);
+    let mut seen = Vec::new();
+    for (index, address) in list(&new["status"]["addresses"]).iter().enumerate() {
+        if seen.contains(&address) {
+            let shown = json!({"Type": address["type"], "Address": address["address"]});
+            errors.push(Invalid::duplicate(&format!("status.addresses[{index}]"), &shown));
+        }
+        seen.push(address);
     }
 }
 
@@ -123,7 +169,7 @@ mod tests {
         );
         case.invalid(
             json!({"spec": {"taints": [{"key": "a", "effect": "Some"}]}}),
-            &["spec.taints[0].effect: Unsupported value: \"Some\": supported values: \"NoExecute\", \"NoSchedule\", \"PreferNoSchedule\""],
+            &["metadata.taints[0].effect: Unsupported value: \"Some\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\""],
         );
         case.update(
             json!({"spec": {"podCIDRs": ["10.0.0.0/24"]}}),

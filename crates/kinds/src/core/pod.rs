@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::core::podspec;
 use crate::kind::{NO_RULES, Rules, keep};
-use crate::tree::{child, entries, list, text};
+use crate::spot::Spot;
+use crate::tree::{child, each, entries, list, text};
 
 pub(crate) const RULES: Rules = Rules {
     default: |pod| {
@@ -20,16 +21,70 @@ pub(crate) const RULES: Rules = Rules {
     prepare_status,
     validate,
     row: row::row,
+    warnings,
     grace: |pod| Some(pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30)),
     ..NO_RULES
 };
 
 fn prepare_create(pod: &mut Value) {
     pod["status"] = json!({"phase": "Pending", "qosClass": qos(&pod["spec"])});
+    if !list(&pod["spec"]["schedulingGates"]).is_empty() {
+        pod["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastTransitionTime": pod["metadata"]["creationTimestamp"], "lastProbeTime": null}]);
+    }
+    let labels = pod["metadata"]["labels"].clone();
+    if let Some(spec) = child(pod, "spec") {
+        podspec::drop_disabled(spec);
+        merge_label_keys(spec, &labels);
+    }
+}
+
+/// Keys of the pod's own labels become part of the selectors that name them, with the values that the pod has.
+fn merge_label_keys(spec: &mut Value, labels: &Value) {
+    let merge = |term: &mut Value| {
+        if !term["labelSelector"].is_object() {
+            return;
+        }
+        for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            for key in list(&term[field]).to_vec() {
+                let Some(value) = labels.get(text(&key)) else { continue };
+                let rule = json!({"key": key, "operator": operator, "values": [value]});
+                let selector = &mut term["labelSelector"];
+                let mut rules = list(&selector["matchExpressions"]).to_vec();
+                // The rules are merged once, however often this runs.
+                if !rules.contains(&rule) {
+                    rules.push(rule);
+                    selector["matchExpressions"] = rules.into();
+                }
+            }
+        }
+    };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(pods) = child(spec, "affinity").and_then(|a| child(a, kind)) else { continue };
+        each(pods, "requiredDuringSchedulingIgnoredDuringExecution", merge);
+        each(pods, "preferredDuringSchedulingIgnoredDuringExecution", |preferred| {
+            child(preferred, "podAffinityTerm").map(merge);
+        });
+    }
+    each(spec, "topologySpreadConstraints", merge);
 }
 
 fn prepare_update(new: &mut Value, old: &Value) {
     keep(new, old, "status");
+    if let Some(spec) = child(new, "spec") {
+        podspec::drop_disabled(spec);
+    }
+}
+
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    if old.is_some() {
+        return Vec::new();
+    }
+    let mut found: Vec<String> =
+        podspec::warnings::host_name(&new["metadata"]["name"], "the Pod's hostname").into_iter().collect();
+    found.extend(podspec::warnings::warnings(new, ""));
+    found
 }
 
 fn prepare_status(new: &mut Value, old: &Value) {
@@ -64,7 +119,9 @@ pub(crate) fn qos(spec: &Value) -> &'static str {
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    podspec::validate(&new["spec"], "spec", errors);
+    let whole = Spot::new(new, "");
+    podspec::validate(&whole.at("spec"), &new["metadata"], errors);
+    podspec::validate_of_pod(&whole.at("spec"), errors);
     if let Some(old) = old {
         validate_update(&new["spec"], &old["spec"], errors);
     }

@@ -1,17 +1,36 @@
 //! The pod spec, shared by pods and all workloads: defaults and checks.
 
 mod containers;
+mod paths;
 mod placement;
 mod security;
 mod volumes;
+pub(crate) mod warnings;
 
-use object::Invalid;
+use object::{Invalid, Quantity};
 use serde_json::{Value, json};
 
-use crate::core::service::is_port;
+use crate::names;
+use crate::spot::{Errors, Spot};
+use crate::tree::each;
 pub(crate) use crate::tree::set;
-use crate::tree::{each, list, text};
-use crate::{checks, names};
+
+use containers::requirements;
+pub(crate) use containers::{amount, container_resource, overcommits, resource_name};
+pub(crate) use placement::{node_selector, tolerations};
+pub(crate) use volumes::{default_source, persistent, validate_csi_driver};
+
+/// The lists of containers that a pod has, in upstream's order.
+pub(crate) const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// What the checks of containers know of their pod.
+struct Pod<'v> {
+    volumes: Vec<(&'v str, &'v Value)>,
+    claims: Vec<&'v str>,
+    grace: Option<i64>,
+    restart_policy: &'v str,
+    host_users: bool,
+}
 
 /// Defaults of a pod: those of every pod spec, and those that only a pod has, not the template that it came from.
 pub(crate) fn default_pod(spec: &mut Value) {
@@ -57,148 +76,247 @@ pub(crate) fn remove_if_null(object: &mut Value, key: &str) {
     }
 }
 
-/// Field errors of the spec at `path`.
-pub(crate) fn validate(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let volume_names = volumes::validate(spec, path, errors);
-    let containers = spec["containers"].as_array().map_or(&[][..], Vec::as_slice);
-    if containers.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.containers"), ""));
+/// Drops what is not offered yet: fields behind gates that are shut.
+pub(crate) fn drop_disabled(spec: &mut Value) {
+    for list in LISTS {
+        each(spec, list, |container| {
+            if let Some(lifecycle) = crate::tree::child(container, "lifecycle") {
+                crate::tree::remove(lifecycle, "stopSignal");
+            }
+        });
     }
-    let mut seen = Vec::new();
+    each(spec, "volumes", |volume| {
+        each(volume, "projected.sources", |source| {
+            for field in ["clusterTrustBundle", "podCertificate"] {
+                crate::tree::remove(source, field);
+            }
+        });
+    });
+    crate::tree::remove(spec, "schedulingGroup");
+}
+
+/// Adds what is wrong with a pod's spec, or that of a template (`metadata` is `null`).
+pub(crate) fn validate(spec: &Spot, metadata: &Value, errors: &mut Errors) {
+    let volumes = volumes::validate(spec, metadata["name"].as_str(), errors);
+    let pod = Pod {
+        volumes,
+        claims: spec.list("resourceClaims").map(|c| c.at("name").text()).filter(|n| !n.is_empty()).collect(),
+        grace: spec.at("terminationGracePeriodSeconds").number(),
+        restart_policy: spec.at("restartPolicy").text(),
+        host_users: *spec.at("hostUsers").value != false,
+    };
+    claims(spec, metadata, errors);
+    containers::validate(spec, &pod, errors);
+    containers::validate_init(spec, &pod, errors);
+    containers::validate_ephemeral(spec, &pod, errors);
+    resources(spec, &pod, errors);
+    host_network(spec, errors);
+    spec.at("restartPolicy").must_be_one_of(&["Always", "OnFailure", "Never"], errors);
+    spec.at("dnsPolicy").must_be_one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
+    spec.at("nodeSelector").labels(errors);
+    security::validate_pod(spec, errors);
+    placement::affinity(&spec.at("affinity"), errors);
+    dns(spec, errors);
+    for gate in spec.list("readinessGates") {
+        gate.at("conditionType").obey(names::qualified, errors);
+    }
+    placement::gates(spec, errors);
+    placement::spreading(spec, errors);
+    security::host_processes(spec, errors);
+    security::host_users(spec, errors);
+    host_name_override(spec, errors);
+    spec.at("serviceAccountName").named(names::subdomain, errors);
+    spec.at("nodeName").named(names::subdomain, errors);
+    spec.at("activeDeadlineSeconds").within(1, i32::MAX.into(), errors);
+    spec.at("hostname").named(names::label, errors);
+    spec.at("subdomain").named(names::label, errors);
+    placement::tolerations(spec, errors);
+    for alias in spec.list("hostAliases") {
+        alias.at("ip").ip(errors);
+        alias.list("hostnames").for_each(|name| name.obey(names::subdomain, errors));
+    }
+    spec.at("priorityClassName").named(names::subdomain, errors);
+    if spec.at("runtimeClassName").is_set() {
+        spec.at("runtimeClassName").obey(names::subdomain, errors);
+    }
+    let preemption = spec.at("preemptionPolicy");
+    if preemption.is_set() {
+        preemption.must_be_one_of(&["PreemptLowerPriority", "Never"], errors);
+    }
+    overhead(&spec.at("overhead"), errors);
+    security::operating_system(spec, errors);
+    containers::file_volumes(spec, errors);
+}
+
+/// Adds what is wrong with a pod, but not with a template.
+pub(crate) fn validate_of_pod(spec: &Spot, errors: &mut Errors) {
+    if spec.at("serviceAccountName").text().is_empty() {
+        for volume in spec.list("volumes") {
+            let projected = volume.at("projected");
+            for source in projected.list("sources").filter(|s| s.at("serviceAccountToken").is_set()) {
+                let detail = "must not be specified when serviceAccountName is not set";
+                source.at("serviceAccountToken").forbid(detail, errors);
+            }
+        }
+    }
     for list in ["containers", "initContainers"] {
-        for (index, container) in spec[list].as_array().into_iter().flatten().enumerate() {
-            let at = format!("{path}.{list}[{index}]");
-            containers::validate(container, &at, &volume_names, &mut seen, errors);
-            let policy = container["restartPolicy"].as_str();
-            if list == "initContainers" && policy.is_some_and(|p| !["Always", "OnFailure", "Never"].contains(&p)) {
-                errors.push(Invalid::not_supported(
-                    &format!("{at}.restartPolicy"),
-                    &container["restartPolicy"],
-                    &["Always"],
-                ));
+        spec.list(list).for_each(|container| containers::trimmed(&container, errors));
+    }
+}
+
+/// What a runtime needs beside the containers.
+pub(crate) fn overhead(overhead: &Spot, errors: &mut Errors) {
+    if overhead.is_set() {
+        let limits = json!({"limits": overhead.value});
+        let mut found = Vec::new();
+        requirements(&Spot::new(&limits, &overhead.path()), &[], &mut found);
+        errors.append(&mut found);
+    }
+}
+
+/// Claims of devices.
+fn claims(spec: &Spot, metadata: &Value, errors: &mut Errors) {
+    let mirrored = metadata["annotations"].get("kubernetes.io/config.mirror").is_some();
+    let mut seen = Vec::new();
+    for claim in spec.list("resourceClaims") {
+        if mirrored {
+            errors.push(Invalid::forbidden("", "static pods do not support resource claims"));
+            continue;
+        }
+        let (name, claimed, template) =
+            (claim.at("name"), claim.at("resourceClaimName"), claim.at("resourceClaimTemplateName"));
+        if name.text().is_empty() {
+            name.missing("", errors);
+        } else if seen.contains(&name.text()) {
+            name.duplicate(errors);
+        } else {
+            name.obey(names::label, errors);
+            seen.push(name.text());
+        }
+        let shown = || json!({"Name": name.value, "ResourceClaimName": claimed.value, "ResourceClaimTemplateName": template.value});
+        match (claimed.is_set(), template.is_set()) {
+            (true, true) => {
+                let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+                claim.fail_as(shown(), detail, errors);
+            }
+            (false, false) => {
+                let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                claim.fail_as(shown(), detail, errors);
+            }
+            _ => {}
+        }
+        for name in [&claimed, &template].into_iter().filter(|n| n.is_set()) {
+            name.obey(names::subdomain, errors);
+        }
+    }
+}
+
+/// Requests and limits of the pod as a whole.
+fn resources(spec: &Spot, pod: &Pod, errors: &mut Errors) {
+    let resources = spec.at("resources");
+    if !resources.is_set() {
+        return;
+    }
+    if spec.at("os").at("name").text() == "windows" {
+        resources.forbid("may not be set for a windows pod", errors);
+        return;
+    }
+    if resources.at("claims").is_set() {
+        resources.at("claims").forbid("claims may not be set for Resources at pod-level", errors);
+    }
+    containers::requirements_of_pod(&resources, &pod.claims, errors);
+    for (name, request) in resources.map("requests") {
+        let total = spec.list("containers").fold(Quantity::default(), |sum, container| {
+            let own = container.at("resources");
+            let requests = own.at("requests");
+            sum.plus(requests.at(name).quantity().unwrap_or_default())
+        });
+        if request.quantity().is_some_and(|q| q < total) {
+            let shown = Quantity::canonical(&format!("{}m", total.millis())).unwrap_or_default();
+            let detail = format!("must be greater than or equal to aggregate container requests of {shown}");
+            request.fail(detail, errors);
+        }
+    }
+    let containers = resources.at("containers");
+    for (index, container) in spec.list("containers").enumerate() {
+        let own = container.at("resources");
+        for (name, limit) in own.map("limits") {
+            let most = resources.at("limits").at(name).quantity();
+            if most.is_some_and(|most| limit.quantity().is_some_and(|q| q > most)) {
+                let detail =
+                    format!("must be less than or equal to pod limits of {}", resources.at("limits").at(name).text());
+                let at = format!("{}[{index}][{name}].limits", containers.path());
+                errors.push(Invalid::invalid(&at, limit.value, detail));
             }
         }
     }
-    host_ports(spec, path, errors);
-    one_of(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], errors);
-    one_of(spec, path, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
-    if let Some(grace) = spec["terminationGracePeriodSeconds"].as_i64().filter(|g| *g < 0) {
-        errors.push(Invalid::invalid(
-            &format!("{path}.terminationGracePeriodSeconds"),
-            &grace.into(),
-            "must be greater than or equal to 0",
-        ));
+}
+
+/// On the host's network every port is a port of the host.
+fn host_network(spec: &Spot, errors: &mut Errors) {
+    if !spec.at("hostNetwork").is_true() {
+        return;
     }
-    if let Some(deadline) = spec["activeDeadlineSeconds"].as_i64().filter(|d| *d < 1) {
-        errors.push(Invalid::invalid(
-            &format!("{path}.activeDeadlineSeconds"),
-            &deadline.into(),
-            "must be between 1 and 2147483647, inclusive",
-        ));
-    }
-    for (field, rule) in [
-        ("hostname", names::label as fn(&str) -> Option<String>),
-        ("subdomain", names::label),
-        ("nodeName", names::subdomain),
-        ("serviceAccountName", names::subdomain),
-    ] {
-        if let Some(name) = spec[field].as_str().filter(|n| !n.is_empty())
-            && let Some(why) = rule(name)
-        {
-            errors.push(Invalid::invalid(&format!("{path}.{field}"), &spec[field], why));
-        }
-    }
-    crate::metadata::labels(&spec["nodeSelector"], &format!("{path}.nodeSelector"), errors);
-    placement::validate(spec, path, errors);
-    security::validate_pod(&spec["securityContext"], &format!("{path}.securityContext"), errors);
-    dns(spec, path, errors);
-    checks::one_of(spec, path, "preemptionPolicy", &["Never", "PreemptLowerPriority"], errors);
-    checks::named(spec, path, "priorityClassName", names::subdomain, errors);
-    checks::named(spec, path, "runtimeClassName", names::subdomain, errors);
-    for (index, alias) in list(&spec["hostAliases"]).iter().enumerate() {
-        if text(&alias["ip"]).parse::<std::net::IpAddr>().is_err() {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(Invalid::invalid(
-                &format!("{path}.hostAliases[{index}].ip"),
-                &text(&alias["ip"]).into(),
-                detail,
-            ));
-        }
-        for (place, name) in list(&alias["hostnames"]).iter().enumerate() {
-            if let Some(why) = names::subdomain(text(name)) {
-                errors.push(Invalid::invalid(&format!("{path}.hostAliases[{index}].hostnames[{place}]"), name, why));
+    for list in ["containers", "initContainers"] {
+        for container in spec.list(list) {
+            for port in container.list("ports") {
+                let host = port.at("hostPort");
+                if host.count() != port.at("containerPort").count() {
+                    host.fail_as(host.count(), "must match `containerPort` when `hostNetwork` is true", errors);
+                }
             }
         }
     }
+}
+
+fn host_name_override(spec: &Spot, errors: &mut Errors) {
+    let name = spec.at("hostnameOverride");
+    if !name.is_set() {
+        return;
+    }
+    for field in ["setHostnameAsFQDN", "hostNetwork"].into_iter().filter(|f| spec.at(f).is_true()) {
+        name.forbid(format!("may not be specified when {field} is true"), errors);
+    }
+    if name.text().len() > 64 {
+        errors.push(Invalid::too_long(&name.path(), 64));
+    }
+    name.obey(names::subdomain, errors);
 }
 
 /// Without a policy the pod must bring its own name servers.
-fn dns(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let (config, at) = (&spec["dnsConfig"], format!("{path}.dnsConfig"));
-    let servers = list(&config["nameservers"]);
-    if spec["dnsPolicy"] == "None" {
-        if !config.is_object() {
-            let detail = "must provide `dnsConfig` when `dnsPolicy` is None";
-            errors.push(Invalid::required(&at, detail));
-        } else if servers.is_empty() {
+fn dns(spec: &Spot, errors: &mut Errors) {
+    let config = spec.at("dnsConfig");
+    let (servers, searches) = (config.at("nameservers"), config.at("searches"));
+    if spec.at("dnsPolicy").text() == "None" {
+        if !config.is_set() {
+            return config.missing("must provide `dnsConfig` when `dnsPolicy` is None", errors);
+        }
+        if servers.len() == 0 {
             let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-            errors.push(Invalid::required(&format!("{at}.nameservers"), detail));
+            return servers.missing(detail, errors);
         }
     }
     if servers.len() > 3 {
-        let detail = "must not have more than 3 nameservers";
-        errors.push(Invalid::invalid(&format!("{at}.nameservers"), &config["nameservers"], detail));
+        servers.fail("must not have more than 3 nameservers", errors);
     }
-    for (index, server) in servers.iter().enumerate() {
-        if text(server).parse::<std::net::IpAddr>().is_err() {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(Invalid::invalid(&format!("{at}.nameservers[{index}]"), server, detail));
-        }
-    }
-    let searches = list(&config["searches"]);
+    config.list("nameservers").for_each(|server| server.ip(errors));
     if searches.len() > 32 {
-        let detail = "must not have more than 32 search paths";
-        errors.push(Invalid::invalid(&format!("{at}.searches"), &config["searches"], detail));
+        searches.fail("must not have more than 32 search paths", errors);
     }
-    for (index, option) in list(&config["options"]).iter().enumerate() {
-        if text(&option["name"]).is_empty() {
-            errors.push(Invalid::required(&format!("{at}.options[{index}]"), "must not be empty"));
+    let whole: usize = config.list("searches").map(|s| s.text().len() + 1).sum::<usize>().saturating_sub(1);
+    if whole > 2048 {
+        let detail = "must not have more than 2048 characters (including spaces) in the search list";
+        searches.fail(detail, errors);
+    }
+    for search in config.list("searches") {
+        // A lone dot is the root; names may end in one.
+        let name = search.text().strip_suffix('.').unwrap_or(search.text());
+        if search.text() != "." {
+            names::subdomain_with_underscore(name).into_iter().for_each(|why| search.fail_as(name, why, errors));
         }
     }
-}
-
-/// An enumeration that must be set.
-fn one_of(object: &Value, path: &str, field: &str, allowed: &[&str], errors: &mut Vec<Invalid>) {
-    match object[field].as_str() {
-        None | Some("") => errors.push(Invalid::required(&format!("{path}.{field}"), "")),
-        Some(value) if !allowed.contains(&value) => {
-            errors.push(Invalid::not_supported(&format!("{path}.{field}"), &object[field], allowed));
-        }
-        Some(_) => {}
-    }
-}
-
-/// Two containers of a pod cannot have the same host port; on the host's network ports are host ports.
-fn host_ports(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let mut taken = Vec::new();
-    for (index, container) in spec["containers"].as_array().into_iter().flatten().enumerate() {
-        for (at, port) in container["ports"].as_array().into_iter().flatten().enumerate() {
-            let host = &port["hostPort"];
-            if host.is_null() || *host == 0 {
-                continue;
-            }
-            let field = format!("{path}.containers[{index}].ports[{at}].hostPort");
-            if !is_port(host) {
-                errors.push(Invalid::invalid(&field, host, "must be between 1 and 65535, inclusive"));
-            } else if spec["hostNetwork"] == true && port["containerPort"] != *host {
-                errors.push(Invalid::invalid(&field, host, "must match `containerPort` when `hostNetwork` is true"));
-            }
-            let key = (port["protocol"].clone(), port["hostIP"].clone(), host.clone());
-            if taken.contains(&key) {
-                errors.push(Invalid::duplicate(&field, host));
-            }
-            taken.push(key);
-        }
+    for option in config.list("options").filter(|o| o.at("name").text().is_empty()) {
+        option.missing("must not be empty", errors);
     }
 }
 

@@ -1,17 +1,24 @@
 //! `v1/PodTemplate`, and the template that every workload has.
 
-use object::Invalid;
 use serde_json::Value;
 
 use crate::core::podspec;
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::{cells, metadata};
 
 pub(crate) const RULES: Rules =
-    Rules { default: |object| default_template(&mut object["template"]), validate, row, ..NO_RULES };
+    Rules { default: |object| default_template(&mut object["template"]), validate, row, warnings, ..NO_RULES };
 
-fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
-    validate_template(&new["template"], "template", errors);
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    match podspec::warnings::is_changed(new, old) {
+        true => podspec::warnings::warnings(&new["template"], "template"),
+        false => Vec::new(),
+    }
+}
+
+fn validate(new: &Value, _: Option<&Value>, errors: &mut Errors) {
+    validate_template(&Spot::new(&new["template"], "template"), errors);
 }
 
 /// Defaults of a workload's template.
@@ -24,10 +31,19 @@ pub(crate) fn default_template(template: &mut Value) {
     }
 }
 
-/// Field errors of the template at `path` (`spec.template`).
-pub(crate) fn validate_template(template: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    metadata::labels(&template["metadata"]["labels"], &format!("{path}.labels"), errors);
-    podspec::validate(&template["spec"], &format!("{path}.spec"), errors);
+/// Adds what is wrong with a workload's template.
+pub(crate) fn validate_template(template: &Spot, errors: &mut Errors) {
+    validate_metadata(template, errors);
+    podspec::validate(&template.at("spec"), &Value::Null, errors);
+}
+
+/// Labels and annotations of a template, where upstream names them.
+pub(crate) fn validate_metadata(template: &Spot, errors: &mut Errors) {
+    let given = template.at("metadata");
+    let (labels, annotations) = (given.at("labels"), given.at("annotations"));
+    template.alias("labels", labels.value).labels(errors);
+    let at = template.alias("annotations", annotations.value);
+    metadata::annotations(annotations.value, &at.path(), errors);
 }
 
 fn row(object: &Value, _: i64) -> Vec<Value> {

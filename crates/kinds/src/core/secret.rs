@@ -34,7 +34,7 @@ fn default(secret: &mut Value) {
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     let mut bytes = 0;
     for (key, value) in new["data"].as_object().into_iter().flatten() {
-        if let Some(why) = names::config_key(key) {
+        for why in names::config_key(key) {
             errors.push(Invalid::invalid(&format!("data[{key}]"), &key.as_str().into(), why));
         }
         bytes += value.as_str().map_or(0, str::len) / 4 * 3;

@@ -1,14 +1,27 @@
 //! `v1/Service`. Addresses and node ports are allocated by admission.
 
-use object::Invalid;
+mod validation;
+mod warnings;
+
 use serde_json::{Value, json};
 
 use crate::kind::{NO_RULES, Rules};
 use crate::tree::{self, text};
-use crate::{age, cells, checks, metadata, names};
+use crate::{age, cells, names};
 
-pub(crate) const RULES: Rules =
-    Rules { default, prepare_create, prepare_update, validate, name: names::label, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules {
+    default,
+    prepare_create,
+    prepare_update,
+    validate: validation::validate,
+    validate_status: validation::validate_status,
+    name: names::label,
+    row,
+    warnings: warnings::warnings,
+    ..NO_RULES
+};
+
+pub use validation::validate_addresses;
 
 fn set(object: &mut Value, key: &str, value: Value) {
     if object.get(key).is_none_or(|v| v == "") {
@@ -83,144 +96,6 @@ fn prepare_update(new: &mut Value, old: &Value) {
     }
 }
 
-/// What goes with which type.
-fn validate_type(spec: &Value, kind: &str, errors: &mut Vec<Invalid>) {
-    let outside = kind == "NodePort" || kind == "LoadBalancer";
-    if spec["clusterIP"] == "None" && outside {
-        let detail = format!("may not be set to 'None' for {kind} services");
-        errors.push(Invalid::invalid("spec.clusterIPs[0]", &spec["clusterIP"], detail));
-    }
-    for (index, port) in tree::list(&spec["ports"]).iter().enumerate() {
-        if !outside && port["nodePort"].as_i64().is_some_and(|n| n != 0) {
-            let detail = format!("may not be used when `type` is '{kind}'");
-            errors.push(Invalid::forbidden(&format!("spec.ports[{index}].nodePort"), detail));
-        }
-    }
-    let policy = &spec["externalTrafficPolicy"];
-    if outside {
-        checks::one_of(spec, "spec", "externalTrafficPolicy", &["Cluster", "Local"], errors);
-    } else if !text(policy).is_empty() && tree::list(&spec["externalIPs"]).is_empty() {
-        let detail = "may only be set for externally-accessible services";
-        errors.push(Invalid::invalid("spec.externalTrafficPolicy", policy, detail));
-    }
-    checks::one_of(spec, "spec", "internalTrafficPolicy", &["Cluster", "Local"], errors);
-    let timeout = &spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"];
-    if timeout.as_i64().is_some_and(|t| !(1..=86_400).contains(&t)) {
-        let detail = "must be greater than 0 and less than 86400";
-        errors.push(Invalid::invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout, detail));
-    }
-}
-
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    let kind = spec["type"].as_str().unwrap_or("");
-    let headless = spec["clusterIP"] == "None";
-    let ports = spec["ports"].as_array().map_or(&[][..], Vec::as_slice);
-    if !["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"].contains(&kind) {
-        errors.push(Invalid::not_supported(
-            "spec.type",
-            &spec["type"],
-            &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
-        ));
-    }
-    if !["None", "ClientIP"].contains(&spec["sessionAffinity"].as_str().unwrap_or("")) {
-        errors.push(Invalid::not_supported("spec.sessionAffinity", &spec["sessionAffinity"], &["ClientIP", "None"]));
-    }
-    if kind == "ExternalName" {
-        match spec["externalName"].as_str().map(|n| n.trim_end_matches('.')).filter(|n| !n.is_empty()) {
-            None => errors.push(Invalid::required("spec.externalName", "")),
-            Some(name) => {
-                if let Some(why) = names::subdomain(name) {
-                    errors.push(Invalid::invalid("spec.externalName", &spec["externalName"], why));
-                }
-            }
-        }
-    } else if ports.is_empty() && !headless {
-        errors.push(Invalid::required("spec.ports", ""));
-    }
-    validate_ports(ports, errors);
-    validate_type(spec, kind, errors);
-    metadata::labels(&spec["selector"], "spec.selector", errors);
-    if let Some(ip) = spec["clusterIP"].as_str().filter(|ip| !ip.is_empty() && *ip != "None")
-        && ip.parse::<std::net::IpAddr>().is_err()
-    {
-        let detail = "must be empty, 'None', or a valid IP address";
-        errors.push(Invalid::invalid("spec.clusterIPs[0]", &spec["clusterIP"], detail));
-    }
-    if let Some(old) = old {
-        let old_ip = &old["spec"]["clusterIP"];
-        let had = old_ip.as_str().is_some_and(|ip| !ip.is_empty());
-        if had && kind != "ExternalName" && old["spec"]["type"] != "ExternalName" && old_ip != &spec["clusterIP"] {
-            errors.push(Invalid::invalid("spec.clusterIPs[0]", &spec["clusterIP"], "may not change once set"));
-        }
-    }
-}
-
-fn validate_ports(ports: &[Value], errors: &mut Vec<Invalid>) {
-    let mut names_seen = Vec::new();
-    let mut numbers_seen = Vec::new();
-    for (index, port) in ports.iter().enumerate() {
-        let path = format!("spec.ports[{index}]");
-        let name = port["name"].as_str().unwrap_or("");
-        if name.is_empty() {
-            if ports.len() > 1 {
-                errors.push(Invalid::required(&format!("{path}.name"), ""));
-            }
-        } else if let Some(why) = names::label(name) {
-            errors.push(Invalid::invalid(&format!("{path}.name"), &port["name"], why));
-        } else if names_seen.contains(&name) {
-            errors.push(Invalid::duplicate(&format!("{path}.name"), &port["name"]));
-        } else {
-            names_seen.push(name);
-        }
-        if !is_port(&port["port"]) {
-            errors.push(Invalid::invalid(
-                &format!("{path}.port"),
-                &number(&port["port"]),
-                "must be between 1 and 65535, inclusive",
-            ));
-        }
-        if !["TCP", "UDP", "SCTP"].contains(&port["protocol"].as_str().unwrap_or("")) {
-            errors.push(Invalid::not_supported(
-                &format!("{path}.protocol"),
-                &port["protocol"],
-                &["SCTP", "TCP", "UDP"],
-            ));
-        }
-        let target = &port["targetPort"];
-        match target.as_str() {
-            Some(name) => {
-                if let Some(why) = names::port_name(name) {
-                    errors.push(Invalid::invalid(&format!("{path}.targetPort"), target, why));
-                }
-            }
-            None if !is_port(target) => {
-                errors.push(Invalid::invalid(
-                    &format!("{path}.targetPort"),
-                    &number(target),
-                    "must be between 1 and 65535, inclusive",
-                ));
-            }
-            None => {}
-        }
-        let key = (port["protocol"].clone(), port["port"].clone());
-        if numbers_seen.contains(&key) {
-            let shown = json!({"port": port["port"], "protocol": port["protocol"]});
-            errors.push(Invalid::duplicate(&path, &shown));
-        }
-        numbers_seen.push(key);
-    }
-}
-
-fn number(value: &Value) -> Value {
-    if value.is_null() { 0.into() } else { value.clone() }
-}
-
-/// True for 1 to 65535.
-pub(crate) fn is_port(value: &Value) -> bool {
-    value.as_i64().is_some_and(|p| (1..=65_535).contains(&p))
-}
-
 fn row(service: &Value, now: i64) -> Vec<Value> {
     let spec = &service["spec"];
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
@@ -281,7 +156,7 @@ mod tests {
             &[
                 "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
                 "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive",
-                "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+                "spec.clusterIPs: Required value",
             ],
         );
         case.invalid(

@@ -1,13 +1,15 @@
 //! `v1/PersistentVolume`, and what it shares with claims.
 
-use object::{Invalid, Quantity};
+use object::Invalid;
 use serde_json::{Value, json};
 
+use crate::core::podspec;
 use crate::kind::{NO_RULES, Rules};
-use crate::tree::{child, entries, list, made, set, text};
-use crate::{age, checks, names};
+use crate::spot::{Errors, Spot};
+use crate::tree::{child, list, made, set, text};
+use crate::{age, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, warnings, ..NO_RULES };
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 /// Volume types that a persistent volume may have.
@@ -36,18 +38,49 @@ const SOURCES: [&str; 22] = [
     "csi",
 ];
 
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, instead) in [
+        (
+            "volume.beta.kubernetes.io/storage-class",
+            "deprecated since v1.8; use \"storageClassName\" attribute instead",
+        ),
+        ("volume.beta.kubernetes.io/mount-options", "deprecated since v1.31; use \"mountOptions\" attribute instead"),
+    ] {
+        if new["metadata"]["annotations"].get(key).is_some() {
+            found.push(format!("metadata.annotations[{key}]: {instead}"));
+        }
+    }
+    let spec = Spot::new(&new["spec"], "spec");
+    if spec.at("persistentVolumeReclaimPolicy").text() == "Recycle" {
+        found.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".into());
+    }
+    let affinity = spec.at("nodeAffinity");
+    let required = affinity.at("required");
+    required.list("nodeSelectorTerms").for_each(|term| podspec::warnings::node_term(&term, false, &mut found));
+    for kind in ["cephfs", "photonPersistentDisk", "scaleIO", "storageos", "glusterfs", "rbd"] {
+        let known = podspec::warnings::VOLUMES.iter().find(|(field, ..)| *field == kind);
+        if let Some((_, called, message)) = known.filter(|_| spec.at(kind).is_set()) {
+            found.push(format!("spec.{called}: {message}"));
+        }
+    }
+    found
+}
+
 fn default(volume: &mut Value) {
     if let Some(status) = made(volume, "status") {
         set(status, "phase", "Pending");
     }
-    let Some(spec) = child(volume, "spec") else { return };
-    set(spec, "persistentVolumeReclaimPolicy", "Retain");
-    set(spec, "volumeMode", "Filesystem");
-    if let Some(path) = child(spec, "hostPath")
-        && path.get("type").is_none()
-    {
-        path["type"] = "".into();
+    if let Some(spec) = child(volume, "spec") {
+        set(spec, "persistentVolumeReclaimPolicy", "Retain");
+        default_spec(spec);
     }
+}
+
+/// Also of volumes that stand in attachments.
+pub(crate) fn default_spec(spec: &mut Value) {
+    set(spec, "volumeMode", "Filesystem");
+    podspec::default_source(spec);
 }
 
 fn prepare_create(volume: &mut Value) {
@@ -55,60 +88,177 @@ fn prepare_create(volume: &mut Value) {
 }
 
 /// Access modes, for volumes and claims.
-pub(crate) fn validate_modes(spec: &Value, path: &str, none: &str, errors: &mut Vec<Invalid>) {
-    let at = format!("{path}.accessModes");
-    let modes = list(&spec["accessModes"]);
-    if modes.is_empty() {
-        errors.push(Invalid::required(&at, none));
+pub(crate) fn validate_modes(spec: &Spot, none: &str, errors: &mut Errors) {
+    let all = spec.at("accessModes");
+    if all.len() == 0 {
+        all.missing(none, errors);
     }
-    for mode in modes.iter().filter(|m| !MODES.contains(&text(m))) {
-        errors.push(Invalid::not_supported(&at, mode, &MODES));
+    let (mut single, mut others) = (false, false);
+    for mode in spec.list("accessModes") {
+        if !MODES.contains(&mode.text()) {
+            errors.push(Invalid::unsupported(&all.path(), mode.value, &MODES));
+        } else if mode.text() == "ReadWriteOncePod" {
+            single = true;
+        } else {
+            others = true;
+        }
     }
-    let single = modes.iter().filter(|m| *m == "ReadWriteOncePod").count();
-    if single > 0 && single < modes.len() {
-        errors.push(Invalid::forbidden(&at, "may not use ReadWriteOncePod with other access modes"));
+    if single && others {
+        all.forbid("may not use ReadWriteOncePod with other access modes", errors);
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    validate_modes(spec, "spec", "", errors);
-    if entries(&spec["capacity"]).next().is_none() {
-        errors.push(Invalid::required("spec.capacity", ""));
-    } else if spec["capacity"].get("storage").is_none() || entries(&spec["capacity"]).count() > 1 {
-        errors.push(Invalid::not_supported("spec.capacity", &spec["capacity"], &["storage"]));
-    }
-    for (resource, value) in entries(&spec["capacity"]) {
-        if value.as_str().and_then(Quantity::parse).is_none_or(|q| q.is_zero() || q.is_negative()) {
-            errors.push(Invalid::invalid(&format!("spec.capacity[{resource}]"), value, "must be greater than zero"));
+const INLINE: &str = "in the context of inline volumes";
+
+/// Adds what is wrong with the spec of a volume; `inline` for one that stands in an attachment.
+pub(crate) fn validate_spec(spec: &Spot, name: &str, inline: bool, errors: &mut Errors) {
+    if inline {
+        for field in ["claimRef", "capacity"].into_iter().filter(|f| spec.at(f).is_set()) {
+            spec.at(field).forbid(format!("may not be specified {INLINE}"), errors);
+        }
+        if !spec.at("csi").is_set() {
+            spec.at("csi").missing(format!("has to be specified {INLINE}"), errors);
         }
     }
-    checks::one_of(spec, "spec", "persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], errors);
-    let sources: Vec<&&str> = SOURCES.iter().filter(|s| spec[**s].is_object()).collect();
-    for extra in sources.iter().skip(1) {
-        errors.push(Invalid::forbidden(&format!("spec.{extra}"), "may not specify more than 1 volume type"));
+    validate_modes(spec, "", errors);
+    if !inline {
+        capacity(spec, errors);
     }
-    if sources.is_empty() {
-        errors.push(Invalid::required("spec", "must specify a volume type"));
+    let policy = spec.at("persistentVolumeReclaimPolicy");
+    match inline {
+        true if !matches!(policy.text(), "" | "Retain") => {
+            policy.forbid(format!("may only be Retain {INLINE}"), errors);
+        }
+        true => {}
+        false => policy.one_of(&["Delete", "Recycle", "Retain"], errors),
     }
-    for source in ["hostPath", "local"] {
-        if spec[source].is_object() {
-            checks::required(&spec[source], &format!("spec.{source}"), "path", errors);
+    let affinity = spec.at("nodeAffinity");
+    let placed = affinity.at("required").is_set();
+    if affinity.is_set() {
+        match (inline, placed) {
+            (true, _) => affinity.forbid(format!("may not be specified {INLINE}"), errors),
+            (false, true) => podspec::node_selector(&affinity.at("required"), errors),
+            (false, false) => affinity.at("required").missing("must specify required node constraints", errors),
         }
     }
-    if spec["local"].is_object() && spec["nodeAffinity"]["required"].is_null() {
-        errors.push(Invalid::required("spec.nodeAffinity", "Local volume requires node affinity"));
+    source(spec, name, placed, errors);
+    if policy.text() == "Recycle" && is_root(spec.at("hostPath").at("path").text()) {
+        policy.forbid("may not be 'recycle' for a hostPath mount of '/'", errors);
     }
-    checks::named(spec, "spec", "storageClassName", names::subdomain, errors);
-    checks::one_of(spec, "spec", "volumeMode", &["Block", "Filesystem"], errors);
+    let class = spec.at("storageClassName");
+    match inline && !class.text().is_empty() {
+        true => class.forbid(format!("may not be specified {INLINE}"), errors),
+        false => class.named(names::subdomain, errors),
+    }
+    let mode = spec.at("volumeMode");
+    match inline {
+        true if !matches!(mode.text(), "" | "Filesystem") => {
+            mode.forbid(format!("may not specify volumeMode other than Filesystem {INLINE}"), errors);
+        }
+        true => {}
+        false => mode.one_of(&["Block", "Filesystem"], errors),
+    }
+    let attributes = spec.at("volumeAttributesClassName");
+    if attributes.is_set() {
+        match attributes.text() {
+            "" => attributes.missing("an empty string is disallowed", errors),
+            _ => attributes.obey(names::subdomain, errors),
+        }
+        if !spec.at("csi").is_set() {
+            spec.at("csi").missing("has to be specified when using volumeAttributesClassName", errors);
+        }
+    }
+}
+
+fn is_root(path: &str) -> bool {
+    path.starts_with('/') && path.split('/').all(|part| matches!(part, "" | "." | ".."))
+}
+
+fn capacity(spec: &Spot, errors: &mut Errors) {
+    let all = spec.at("capacity");
+    if all.len() == 0 {
+        all.missing("", errors);
+    }
+    if !all.at("storage").is_set() || all.len() > 1 {
+        errors.push(Invalid::unsupported(&all.path(), all.value, &["storage"]));
+    }
+    for (_, amount) in spec.map("capacity") {
+        let Some(quantity) = amount.quantity() else { continue };
+        if quantity.is_negative() {
+            amount.fail_as(quantity.units(), "must be a valid resource quantity", errors);
+        }
+        if quantity.is_negative() || quantity.is_zero() {
+            amount.fail("must be greater than zero", errors);
+        }
+    }
+}
+
+fn source(spec: &Spot, name: &str, placed: bool, errors: &mut Errors) {
+    let mut count = 0;
+    for kind in SOURCES.into_iter().filter(|kind| spec.at(kind).is_set()) {
+        if count > 0 && kind != "flexVolume" {
+            let said = if kind == "cephfs" { "cephFS" } else { kind };
+            spec.at(said).forbid("may not specify more than 1 volume type", errors);
+            continue;
+        }
+        count += 1;
+        match kind {
+            "gcePersistentDisk" => {
+                podspec::persistent(kind, &spec.alias("persistentDisk", spec.at(kind).value), name, errors);
+            }
+            _ => podspec::persistent(kind, &spec.at(kind), name, errors),
+        }
+        if kind == "local" && !placed {
+            spec.at("nodeAffinity").missing("Local volume requires node affinity", errors);
+        }
+    }
+    if count == 0 {
+        spec.missing("must specify a volume type", errors);
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    validate_spec(&Spot::new(&new["spec"], "spec"), text(&new["metadata"]["name"]), false, errors);
     let Some(old) = old else { return };
-    if SOURCES.iter().any(|s| spec[*s] != old["spec"][*s]) {
+    let (spec, before) = (&new["spec"], &old["spec"]);
+    let added_secret = before["csi"].is_object() && before["csi"]["controllerExpandSecretRef"].is_null();
+    let changed = |source: &&str| {
+        let mut now = spec[*source].clone();
+        if added_secret && *source == "csi" {
+            crate::tree::remove(&mut now, "controllerExpandSecretRef");
+        }
+        now != before[*source]
+    };
+    if SOURCES.iter().any(changed) {
         let detail = "spec.persistentvolumesource is immutable after creation";
         errors.push(Invalid::forbidden("spec.persistentvolumesource", detail));
     }
-    if spec["volumeMode"] != old["spec"]["volumeMode"] {
+    if spec["volumeMode"] != before["volumeMode"] {
         errors.push(Invalid::invalid("volumeMode", &spec["volumeMode"], "field is immutable"));
     }
+    if before["nodeAffinity"].is_object() && renamed(&before["nodeAffinity"]) != renamed(&spec["nodeAffinity"]) {
+        let detail = "field is immutable, except for updating from beta label to GA";
+        errors.push(Invalid::invalid("nodeAffinity", &spec["nodeAffinity"], detail));
+    }
+    if before["volumeAttributesClassName"].is_string() && spec["volumeAttributesClassName"].is_null() {
+        let detail = "update from non-nil value to nil is forbidden";
+        errors.push(Invalid::forbidden("spec.volumeAttributesClassName", detail));
+    }
+}
+
+/// Node affinity with labels of old under their present names.
+fn renamed(affinity: &Value) -> Value {
+    let mut text = affinity.to_string();
+    for (beta, stable) in [
+        ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+        ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+        ("beta.kubernetes.io/os", "kubernetes.io/os"),
+        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+        ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    ] {
+        text = text.replace(&format!("\"key\":\"{beta}\""), &format!("\"key\":\"{stable}\""));
+    }
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// `RWO,ROX`, in upstream's order.

@@ -46,17 +46,17 @@ fn resource(value: &Value, path: &str, errors: &mut Vec<Invalid>) {
         None => errors.push(Invalid::required(&format!("{path}.kind"), "")),
         Some("") => errors.push(Invalid::invalid(&format!("{path}.kind"), &"".into(), "must not be empty")),
         Some(kind) => {
-            if let Some(why) = names::label_1035(&kind.to_lowercase()) {
+            if let Some(why) = names::joined(names::label_1035(&kind.to_lowercase())) {
                 let detail = format!("may have mixed case, but should otherwise match: {why}");
                 errors.push(Invalid::invalid(&format!("{path}.kind"), &kind.into(), detail));
             }
         }
     }
     let own = &value["metadata"];
-    for (field, rule) in [("name", names::path_segment as fn(&str) -> Option<String>), ("namespace", names::label)] {
+    for (field, rule) in [("name", names::path_segment as names::Rule), ("namespace", names::label)] {
         let name = text(&own[field]);
         if !name.is_empty()
-            && let Some(why) = rule(name)
+            && let Some(why) = names::joined(rule(name))
         {
             errors.push(Invalid::invalid(&format!("{path}.metadata.{field}"), &name.into(), why));
         }

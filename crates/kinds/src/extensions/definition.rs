@@ -94,7 +94,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     checks::required(spec, "spec", "group", errors);
     match group {
         "" => {}
-        group => match names::subdomain(group) {
+        group => match names::joined(names::subdomain(group)) {
             Some(why) => errors.push(Invalid::invalid("spec.group", &group.into(), why)),
             None if !group.contains('.') => {
                 let detail = "should be a domain with at least one dot";
@@ -175,7 +175,7 @@ fn validate_versions(spec: &Value, old: Option<&Value>, errors: &mut Vec<Invalid
         let name = text(&version["name"]);
         unique &= !seen.contains(&name);
         seen.push(name);
-        if let Some(why) = names::label_1035(name) {
+        if let Some(why) = names::joined(names::label_1035(name)) {
             errors.push(Invalid::invalid(&format!("{path}.name"), &name.into(), why));
         }
         parts::deprecation(version, &path, errors);
@@ -212,7 +212,7 @@ fn validate_versions(spec: &Value, old: Option<&Value>, errors: &mut Vec<Invalid
         errors.push(of_versions(versions, "must have exactly one version marked as storage version"));
     }
     if let Some(version) = versions.first().filter(|version| !text(&version["name"]).is_empty())
-        && let Some(why) = names::label_1035(text(&version["name"]))
+        && let Some(why) = names::joined(names::label_1035(text(&version["name"])))
     {
         errors.push(Invalid::invalid("spec.version", &text(&version["name"]).into(), why));
     }
@@ -296,14 +296,14 @@ fn validate_names(own: &Value, path: &str, errors: &mut Vec<Invalid>) {
         let name = text(&own[field]);
         let mixed = field.ends_with("ind");
         let label = if mixed { name.to_lowercase() } else { name.to_owned() };
-        if let Some(why) = names::label_1035(&label).filter(|_| !name.is_empty()) {
+        if let Some(why) = names::joined(names::label_1035(&label)).filter(|_| !name.is_empty()) {
             let why = if mixed { format!("may have mixed case, but should otherwise match: {why}") } else { why };
             errors.push(Invalid::invalid(&format!("{path}.{field}"), &name.into(), why));
         }
     }
     let labels = |field: &str, errors: &mut Vec<Invalid>| {
         for (index, name) in list(&own[field]).iter().enumerate() {
-            if let Some(why) = names::label_1035(text(name)) {
+            if let Some(why) = names::joined(names::label_1035(text(name))) {
                 errors.push(Invalid::invalid(&format!("{path}.{field}[{index}]"), name, why));
             }
         }

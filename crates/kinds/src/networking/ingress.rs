@@ -42,7 +42,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
 
 fn validate_host(host: &str, path: &str, errors: &mut Vec<Invalid>) {
     let why = if host.contains('*') { names::wildcard(host) } else { names::subdomain(host) };
-    if let Some(why) = why {
+    for why in why {
         errors.push(Invalid::invalid(path, &host.into(), why));
     }
 }
@@ -108,9 +108,8 @@ fn validate_backend(backend: &Value, path: &str, errors: &mut Vec<Invalid>) {
         (true, true) => wrong("cannot set both resource and service backends"),
         (false, false) => wrong("resource or service backend is required"),
         (false, true) => {
-            for field in ["kind", "name"] {
-                checks::required(resource, &format!("{path}.resource"), field, errors);
-            }
+            let at = format!("{path}.resource");
+            super::local_reference(&crate::spot::Spot::new(resource, &at), errors);
         }
         (true, false) => {
             checks::required(service, &format!("{path}.service"), "name", errors);

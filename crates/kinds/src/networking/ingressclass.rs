@@ -4,8 +4,9 @@ use object::Invalid;
 use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::tree::{child, set, text};
-use crate::{age, checks};
+use crate::{age, checks, names};
 
 pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
 
@@ -15,30 +16,26 @@ fn default(class: &mut Value) {
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     checks::immutable(new, old, &["spec.controller"], errors);
-    checks::required(new, "", "spec.controller", errors);
-    let controller = text(&new["spec"]["controller"]);
-    let parts = controller.split_once('/');
-    if !controller.is_empty() && parts.is_none_or(|(domain, path)| domain.is_empty() || path.is_empty()) {
-        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        errors.push(Invalid::invalid("spec.controller", &controller.into(), detail));
+    let spec = Spot::new(&new["spec"], "spec");
+    let controller = spec.at("controller");
+    if controller.text().len() > 250 {
+        errors.push(Invalid::too_long(&controller.path(), 250));
     }
-    let parameters = &new["spec"]["parameters"];
-    if !parameters.is_object() {
+    checks::domain_path(&controller, errors);
+    let parameters = spec.at("parameters");
+    if !parameters.is_set() {
         return;
     }
-    for field in ["kind", "name"] {
-        checks::required(parameters, "spec.parameters", field, errors);
-    }
-    checks::one_of(parameters, "spec.parameters", "scope", &["Cluster", "Namespace"], errors);
-    let namespace = text(&parameters["namespace"]);
-    if parameters["scope"] == "Namespace" && namespace.is_empty() {
-        let detail = "`parameters.scope` is set to 'Namespace'";
-        errors.push(Invalid::required("spec.parameters.namespace", detail));
-    } else if parameters["scope"] == "Cluster" && !namespace.is_empty() {
-        let detail = "`parameters.scope` is set to 'Cluster'";
-        errors.push(Invalid::forbidden("spec.parameters.namespace", detail));
+    super::local_reference(&parameters, errors);
+    let (scope, namespace) = (parameters.at("scope"), parameters.at("namespace"));
+    scope.must_be_one_of(&["Cluster", "Namespace"], errors);
+    match (scope.text(), namespace.is_set()) {
+        ("Namespace", false) => namespace.missing("`parameters.scope` is set to 'Namespace'", errors),
+        ("Namespace", true) => namespace.obey(names::label, errors),
+        ("Cluster", true) => namespace.forbid("`parameters.scope` is set to 'Cluster'", errors),
+        _ => {}
     }
 }
 

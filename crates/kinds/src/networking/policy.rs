@@ -1,13 +1,13 @@
 //! `networking.k8s.io/v1 NetworkPolicy`.
 
-use object::Invalid;
 use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
-use crate::tree::{child, each, list, set, text};
-use crate::{cells, checks};
+use crate::spot::{Errors, Spot};
+use crate::tree::{child, each, list, set};
+use crate::{addresses, cells};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, row, warnings, ..NO_RULES };
 
 fn default(policy: &mut Value) {
     let Some(spec) = child(policy, "spec") else { return };
@@ -20,102 +20,124 @@ fn default(policy: &mut Value) {
     }
 }
 
-fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    checks::selector(&spec["podSelector"], "spec.podSelector", errors);
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    spec.at("podSelector").selector(errors);
+    // Networks that were accepted once are not looked at again.
+    let known: Vec<&Value> = old.map(blocks).unwrap_or_default();
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
-        for (index, rule) in list(&spec[direction]).iter().enumerate() {
-            let path = format!("spec.{direction}[{index}]");
-            for (place, port) in list(&rule["ports"]).iter().enumerate() {
-                validate_port(port, &format!("{path}.ports[{place}]"), errors);
-            }
-            for (place, peer) in list(&rule[peers]).iter().enumerate() {
-                validate_peer(peer, &format!("{path}.{peers}[{place}]"), errors);
-            }
+        for rule in spec.list(direction) {
+            rule.list("ports").for_each(|port| validate_port(&port, errors));
+            rule.list(peers).for_each(|peer| validate_peer(&peer, &known, errors));
         }
     }
-    for (index, kind) in list(&spec["policyTypes"]).iter().enumerate() {
-        if !["Egress", "Ingress"].contains(&text(kind)) {
-            errors.push(Invalid::not_supported(&format!("spec.policyTypes[{index}]"), kind, &["Egress", "Ingress"]));
+    let kinds = spec.at("policyTypes");
+    if kinds.len() > 2 {
+        kinds.fail("may not specify more than two policyTypes", errors);
+        return;
+    }
+    spec.list("policyTypes").for_each(|kind| kind.exactly_one_of(&["Ingress", "Egress"], errors));
+}
+
+/// All networks that a policy names.
+fn blocks(policy: &Value) -> Vec<&Value> {
+    let mut found = Vec::new();
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        for peer in list(&policy["spec"][direction]).iter().flat_map(|rule| list(&rule[peers])) {
+            found.push(&peer["ipBlock"]["cidr"]);
+            found.extend(list(&peer["ipBlock"]["except"]));
+        }
+    }
+    found
+}
+
+fn validate_port(port: &Spot, errors: &mut Errors) {
+    port.at("protocol").one_of(&["SCTP", "TCP", "UDP"], errors);
+    let (first, last) = (port.at("port"), port.at("endPort"));
+    match first.value {
+        Value::Null if last.is_set() => last.fail("may not be specified when `port` is not specified", errors),
+        Value::Null => {}
+        Value::String(_) => {
+            if last.is_set() {
+                last.fail("may not be specified when `port` is non-numeric", errors);
+            }
+            first.port(errors);
+        }
+        _ => {
+            first.port_number(errors);
+            if last.number().is_some_and(|last| last < first.count()) {
+                last.fail_as(first.count(), "must be greater than or equal to `port`", errors);
+            }
+            if last.is_set() {
+                last.port_number(errors);
+            }
         }
     }
 }
 
-fn validate_port(port: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    checks::one_of(port, path, "protocol", &["SCTP", "TCP", "UDP"], errors);
-    let end = &port["endPort"];
-    let at = format!("{path}.endPort");
-    match (&port["port"], end.as_i64()) {
-        (Value::Null, Some(_)) => {
-            errors.push(Invalid::invalid(&at, end, "may not be specified when `port` is not specified"));
-        }
-        (Value::Null, None) => {}
-        (Value::String(_), Some(_)) => {
-            errors.push(Invalid::invalid(&at, end, "may not be specified when `port` is non-numeric"));
-        }
-        (number, last) => {
-            checks::port(number, &format!("{path}.port"), errors);
-            if last.is_some_and(|last| number.as_i64().is_some_and(|first| last < first)) {
-                errors.push(Invalid::invalid(&at, number, "must be greater than or equal to `port`"));
-            }
-            if last.is_some() {
-                checks::port(end, &at, errors);
-            }
-        }
-    }
-}
-
-fn validate_peer(peer: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let selectors = ["podSelector", "namespaceSelector"].into_iter().filter(|s| peer[*s].is_object());
+fn validate_peer(peer: &Spot, known: &[&Value], errors: &mut Errors) {
     let mut selected = 0;
-    for selector in selectors {
+    for selector in ["podSelector", "namespaceSelector"].into_iter().filter(|s| peer.at(s).is_set()) {
         selected += 1;
-        checks::selector(&peer[selector], &format!("{path}.{selector}"), errors);
+        peer.at(selector).selector(errors);
     }
-    let block = &peer["ipBlock"];
-    if block.is_object() {
-        validate_block(block, &format!("{path}.ipBlock"), errors);
+    let block = peer.at("ipBlock");
+    if block.is_set() {
+        validate_block(&block, known, errors);
     }
-    match (selected, block.is_object()) {
-        (0, false) => errors.push(Invalid::required(path, "must specify a peer")),
-        (1.., true) => errors.push(Invalid::forbidden(path, "may not specify both ipBlock and another peer")),
+    match (selected, block.is_set()) {
+        (0, false) => peer.missing("must specify a peer", errors),
+        (1.., true) => peer.forbid("may not specify both ipBlock and another peer", errors),
         _ => {}
     }
 }
 
 /// (address as bits left-aligned in 128, prefix length, is IPv4)
 fn network(text: &str) -> Option<(u128, u32, bool)> {
-    let (address, length) = text.split_once('/')?;
-    let length: u32 = length.parse().ok()?;
-    match address.parse::<std::net::IpAddr>().ok()? {
-        std::net::IpAddr::V4(v4) if length <= 32 => Some((u128::from(v4.to_bits()) << 96, length, true)),
-        std::net::IpAddr::V6(v6) if length <= 128 => Some((v6.to_bits(), length, false)),
-        _ => None,
+    let (address, length) = addresses::network_of(text)?;
+    Some(match address {
+        std::net::IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, length.into(), true),
+        std::net::IpAddr::V6(v6) => (v6.to_bits(), length.into(), false),
+    })
+}
+
+fn validate_block(block: &Spot, known: &[&Value], errors: &mut Errors) {
+    let cidr = block.at("cidr");
+    if cidr.text().is_empty() {
+        cidr.missing("", errors);
+        return;
+    }
+    let check = |spot: &Spot, errors: &mut Errors| {
+        if !known.contains(&spot.value) {
+            spot.obey(addresses::network, errors);
+        }
+    };
+    check(&cidr, errors);
+    let Some((base, length, v4)) = network(cidr.text()) else { return };
+    for except in block.list("except") {
+        check(&except, errors);
+        let Some((inner, inner_length, inner_v4)) = network(except.text()) else { continue };
+        let inside = length == 0 || (base ^ inner).leading_zeros() >= length;
+        if v4 != inner_v4 || !inside || length >= inner_length {
+            except.fail("must be a strict subset of `cidr`", errors);
+        }
     }
 }
 
-fn validate_block(block: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    const NOT_A_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-    let cidr = text(&block["cidr"]);
-    if cidr.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.cidr"), ""));
-        return;
-    }
-    let Some((base, length, v4)) = network(cidr) else {
-        errors.push(Invalid::invalid(&format!("{path}.cidr"), &cidr.into(), NOT_A_CIDR));
-        return;
-    };
-    for (index, except) in list(&block["except"]).iter().enumerate() {
-        let at = format!("{path}.except[{index}]");
-        let Some((inner, inner_length, inner_v4)) = network(text(except)) else {
-            errors.push(Invalid::invalid(&at, except, NOT_A_CIDR));
-            continue;
-        };
-        let inside = length == 0 || (base ^ inner).leading_zeros() >= length;
-        if v4 != inner_v4 || !inside || length >= inner_length {
-            errors.push(Invalid::invalid(&at, except, "must be a strict subset of `cidr`"));
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let spec = Spot::new(&new["spec"], "spec");
+    let mut found = Vec::new();
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        for rule in spec.list(direction) {
+            for peer in rule.list(peers) {
+                let block = peer.at("ipBlock");
+                found.extend(addresses::network_warning(&block.at("cidr").path(), block.at("cidr").text()));
+                let excepted = block.list("except");
+                found.extend(excepted.filter_map(|e| addresses::network_warning(&e.path(), e.text())));
+            }
         }
     }
+    found
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {

@@ -4,6 +4,7 @@ use object::Invalid;
 use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::tree::{set, text};
 use crate::{age, checks, names};
 
@@ -14,21 +15,40 @@ fn default(class: &mut Value) {
     set(class, "volumeBindingMode", "Immediate");
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    if old.is_none() {
-        checks::required(new, "", "provisioner", errors);
-        let provisioner = text(&new["provisioner"]).to_lowercase();
-        if let Some(why) = (!provisioner.is_empty()).then(|| names::qualified(&provisioner)).flatten() {
-            errors.push(Invalid::invalid("provisioner", &provisioner.into(), why));
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let class = Spot::new(new, "");
+    if old.is_some() {
+        checks::immutable(new, old, &["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"], errors);
+        return;
+    }
+    super::provisioner(&class.at("provisioner"), errors);
+    super::parameters(&class, errors);
+    if !class.at("reclaimPolicy").text().is_empty() {
+        class.at("reclaimPolicy").one_of(&["Delete", "Retain"], errors);
+    }
+    class.at("volumeBindingMode").exactly_one_of(&["Immediate", "WaitForFirstConsumer"], errors);
+    let mut seen: Vec<std::collections::BTreeMap<&str, std::collections::BTreeSet<&str>>> = Vec::new();
+    for term in class.list("allowedTopologies") {
+        let mut keys = std::collections::BTreeMap::new();
+        for rule in term.list("matchLabelExpressions") {
+            let (key, mut values) = (rule.at("key"), std::collections::BTreeSet::new());
+            rule.at("values").require(errors);
+            for value in rule.list("values") {
+                if !values.insert(value.text()) {
+                    value.duplicate(errors);
+                }
+            }
+            key.obey(names::qualified, errors);
+            if keys.contains_key(key.text()) {
+                key.duplicate(errors);
+            }
+            keys.insert(key.text(), values);
         }
-        checks::one_of(new, "", "reclaimPolicy", &["Delete", "Retain"], errors);
-        checks::one_of(new, "", "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], errors);
+        for _ in seen.iter().filter(|other| **other == keys) {
+            errors.push(Invalid::duplicate(&term.at("matchLabelExpressions").path(), &"".into()));
+        }
+        seen.push(keys);
     }
-    let parameters = new["parameters"] != Value::Null || old.is_some_and(|o| o["parameters"] != Value::Null);
-    if parameters && old.is_some_and(|o| o["parameters"] != new["parameters"]) {
-        errors.push(Invalid::invalid("parameters", &new["parameters"], "field is immutable"));
-    }
-    checks::immutable(new, old, &["provisioner", "reclaimPolicy", "volumeBindingMode"], errors);
 }
 
 fn row(class: &Value, now: i64) -> Vec<Value> {

@@ -1,12 +1,14 @@
 //! `storage.k8s.io/v1 CSIDriver`.
 
+use object::Invalid;
 use serde_json::{Value, json};
 
 use crate::age;
 use crate::kind::{NO_RULES, Rules};
-use crate::tree::{list, made, set, text};
+use crate::spot::{Errors, Spot};
+use crate::tree::{child, list, made, remove, set, text};
 
-pub(crate) const RULES: Rules = Rules { default, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, row, ..NO_RULES };
 
 fn default(driver: &mut Value) {
     let Some(spec) = made(driver, "spec") else { return };
@@ -20,6 +22,56 @@ fn default(driver: &mut Value) {
         ("seLinuxMount", json!(false)),
     ] {
         set(spec, field, value);
+    }
+}
+
+/// Keeps what is not yet offered out.
+fn prepare_create(driver: &mut Value) {
+    if let Some(spec) = child(driver, "spec") {
+        remove(spec, "preventPodSchedulingIfMissing");
+    }
+}
+
+fn prepare_update(new: &mut Value, _: &Value) {
+    prepare_create(new);
+}
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    spec.at("fsGroupPolicy").one_of(&["File", "None", "ReadWriteOnceWithFSType"], errors);
+    let mut seen = Vec::new();
+    for token in spec.list("tokenRequests") {
+        let (audience, seconds) = (token.at("audience"), token.at("expirationSeconds"));
+        if seen.contains(&audience.text()) {
+            errors.push(Invalid::duplicate(&audience.path(), &audience.text().into()));
+            continue;
+        }
+        seen.push(audience.text());
+        if seconds.number().is_some_and(|s| s < 600) {
+            seconds.fail("may not specify a duration less than 10 minutes", errors);
+        }
+        if seconds.number().is_some_and(|s| s > 1 << 32) {
+            seconds.fail("may not specify a duration larger than 2^32 seconds", errors);
+        }
+    }
+    let modes = spec.at("volumeLifecycleModes");
+    for mode in spec.list("volumeLifecycleModes").filter(|m| !matches!(m.text(), "Persistent" | "Ephemeral")) {
+        errors.push(Invalid::unsupported(&modes.path(), mode.value, &["Persistent", "Ephemeral"]));
+    }
+    let period = spec.at("nodeAllocatableUpdatePeriodSeconds");
+    if period.number().is_some_and(|s| s < 10) {
+        period.fail("must be greater than or equal to 10 seconds", errors);
+    }
+    let secrets = spec.at("serviceAccountTokenInSecrets");
+    if secrets.is_set() && spec.at("tokenRequests").len() == 0 {
+        let detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        secrets.fail(detail, errors);
+    }
+    let Some(old) = old else { return };
+    for (field, called) in [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")] {
+        if new["spec"][field] != old["spec"][field] {
+            errors.push(Invalid::invalid(&format!("spec.{called}"), &new["spec"][field], "field is immutable"));
+        }
     }
 }
 

@@ -136,15 +136,6 @@ fn zero(kind: &Type) -> Value {
     }
 }
 
-/// True for what Go's encoder leaves out: an optional list or map without items.
-fn is_left_out(field: &Field, value: &Value) -> bool {
-    match (&field.kind, value) {
-        (Type::List(_), Value::Array(items)) => items.is_empty() && !field.required,
-        (Type::Map(_), Value::Object(entries)) => entries.is_empty() && !field.required,
-        _ => false,
-    }
-}
-
 /// A value that is about to be read.
 pub(super) struct Node<'c, 't, 'p> {
     context: &'c mut Context<'t>,
@@ -303,7 +294,7 @@ impl Node<'_, '_, '_> {
             let place = self.place.below(Step::Field(&key, declared.short_name()));
             let seed = Node { context: &mut *self.context, kind: &field.kind, place: &place };
             let value = map.next_value_seed(seed)?;
-            if value.is_null() || is_left_out(field, &value) {
+            if value.is_null() || field.is_left_out(&value) {
                 object.remove(&key);
             } else {
                 object.insert(key, value);

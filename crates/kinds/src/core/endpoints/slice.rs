@@ -3,8 +3,9 @@
 use object::Invalid;
 use serde_json::Value;
 
-use super::{endpoint_ip, some};
+use super::some;
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::tree::{each, list, set, text};
 use crate::{cells, checks, names};
 
@@ -14,6 +15,8 @@ pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
 const MOST_ENDPOINTS: usize = 1000;
 const MOST_PORTS: usize = 20_000;
 const MOST_ADDRESSES: usize = 100;
+const MOST_LABELS: usize = 16;
+const MOST_HINTS: usize = 8;
 
 fn default(slice: &mut Value) {
     each(slice, "ports", |port| {
@@ -24,80 +27,114 @@ fn default(slice: &mut Value) {
     });
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    match text(&new["addressType"]) {
-        "" => errors.push(Invalid::required("addressType", "")),
-        _ => checks::one_of(new, "", "addressType", &["FQDN", "IPv4", "IPv6"], errors),
-    }
-    validate_ports(list(&new["ports"]), errors);
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let slice = Spot::new(new, "");
+    slice.at("addressType").must_be_one_of(&["FQDN", "IPv4", "IPv6"], errors);
+    validate_ports(&slice, errors);
     if old.is_none_or(|old| old["endpoints"] != new["endpoints"]) {
-        validate_endpoints(new, errors);
+        validate_endpoints(&slice, errors);
     }
     checks::immutable(new, old, &["addressType"], errors);
 }
 
-fn validate_ports(ports: &[Value], errors: &mut Vec<Invalid>) {
+fn validate_ports(slice: &Spot, errors: &mut Errors) {
+    let ports = slice.at("ports");
     if ports.len() > MOST_PORTS {
         errors.push(Invalid::too_many("ports", ports.len(), MOST_PORTS));
         return;
     }
     let mut seen = Vec::new();
-    for (index, port) in ports.iter().enumerate() {
-        let path = format!("ports[{index}]");
-        checks::named(port, &path, "name", names::label, errors);
-        if seen.contains(&&port["name"]) {
-            errors.push(Invalid::duplicate(&format!("{path}.name"), &port["name"]));
+    for port in slice.list("ports") {
+        let name = port.at("name");
+        name.named(names::label, errors);
+        match seen.contains(&name.text()) {
+            true => name.duplicate(errors),
+            false => seen.push(name.text()),
         }
-        seen.push(&port["name"]);
-        checks::one_of(port, &path, "protocol", &["SCTP", "TCP", "UDP"], errors);
-        checks::named(port, &path, "appProtocol", names::qualified, errors);
+        port.at("protocol").exactly_one_of(&["SCTP", "TCP", "UDP"], errors);
+        if port.at("appProtocol").is_set() {
+            port.at("appProtocol").obey(names::qualified, errors);
+        }
     }
 }
 
-fn validate_endpoints(slice: &Value, errors: &mut Vec<Invalid>) {
-    let endpoints = list(&slice["endpoints"]);
+fn validate_endpoints(slice: &Spot, errors: &mut Errors) {
+    let endpoints = slice.at("endpoints");
     if endpoints.len() > MOST_ENDPOINTS {
         errors.push(Invalid::too_many("endpoints", endpoints.len(), MOST_ENDPOINTS));
         return;
     }
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        let path = format!("endpoints[{index}]");
-        let addresses = list(&endpoint["addresses"]);
-        let at = format!("{path}.addresses");
-        if addresses.is_empty() {
-            errors.push(Invalid::required(&at, "must contain at least 1 address"));
+    let kind = slice.at("addressType");
+    for endpoint in slice.list("endpoints") {
+        let addresses = endpoint.at("addresses");
+        if addresses.len() == 0 {
+            addresses.missing("must contain at least 1 address", errors);
         } else if addresses.len() > MOST_ADDRESSES {
-            errors.push(Invalid::too_many(&at, addresses.len(), MOST_ADDRESSES));
+            errors.push(Invalid::too_many(&addresses.path(), addresses.len(), MOST_ADDRESSES));
         }
-        for (place, address) in addresses.iter().enumerate() {
-            validate_address(text(&slice["addressType"]), address, &at, place, errors);
+        for address in endpoint.list("addresses") {
+            validate_address(kind.text(), &address, &addresses, errors);
         }
-        checks::named(endpoint, &path, "nodeName", names::subdomain, errors);
-        checks::named(endpoint, &path, "hostname", names::label, errors);
+        if endpoint.at("nodeName").is_set() {
+            endpoint.at("nodeName").obey(names::subdomain, errors);
+        }
+        let topology = endpoint.at("deprecatedTopology");
+        if topology.len() > MOST_LABELS {
+            errors.push(Invalid::too_many(&topology.path(), topology.len(), MOST_LABELS));
+        }
+        topology.labels(errors);
+        if endpoint.at("hostname").is_set() {
+            endpoint.at("hostname").obey(names::label, errors);
+        }
+        hints(&endpoint.at("hints"), errors);
     }
 }
 
-fn validate_address(kind: &str, address: &Value, path: &str, place: usize, errors: &mut Vec<Invalid>) {
-    let at = format!("{path}[{place}]");
-    let parsed = text(address).parse::<std::net::IpAddr>();
-    match (kind, parsed) {
-        ("IPv4" | "IPv6", Err(_)) => errors.push(Invalid::invalid(&at, address, super::NOT_AN_IP)),
-        ("IPv4", Ok(ip)) if !ip.is_ipv4() => errors.push(Invalid::invalid(path, address, "must be an IPv4 address")),
-        ("IPv6", Ok(ip)) if !ip.is_ipv6() => errors.push(Invalid::invalid(path, address, "must be an IPv6 address")),
-        ("IPv4" | "IPv6", Ok(_)) => endpoint_ip(address, &at, errors),
-        ("FQDN", _) => {
-            let name = text(address).trim_end_matches('.');
-            if let Some(why) = names::subdomain(name) {
-                errors.push(Invalid::invalid(&at, address, why));
-            } else if !name.contains('.') {
-                errors.push(Invalid::invalid(
-                    &at,
-                    address,
-                    "should be a domain with at least two segments separated by dots",
-                ));
-            }
+/// For whom an endpoint is.
+fn hints(hints: &Spot, errors: &mut Errors) {
+    for (field, rule) in [("forZones", names::label_value as names::Rule), ("forNodes", names::subdomain)] {
+        let all = hints.at(field);
+        if all.len() > MOST_HINTS {
+            errors.push(Invalid::too_many(&all.path(), all.len(), MOST_HINTS));
+            return;
         }
-        _ => {}
+        let mut seen = Vec::new();
+        for hint in hints.list(field) {
+            let name = hint.at("name");
+            match seen.contains(&name.text()) {
+                true => name.duplicate(errors),
+                false => seen.push(name.text()),
+            }
+            name.obey(rule, errors);
+        }
+    }
+}
+
+fn validate_address(kind: &str, address: &Spot, all: &Spot, errors: &mut Errors) {
+    let before = errors.len();
+    match kind {
+        "IPv4" => address.ip(errors),
+        "IPv6" => address.obey(crate::addresses::canonical_ip, errors),
+        "FQDN" => {
+            let name = address.text().strip_suffix('.').unwrap_or(address.text());
+            let problems = names::subdomain(name);
+            if name.is_empty() {
+                address.missing("", errors);
+            } else if !problems.is_empty() {
+                address.fail_as(name, problems.join(","), errors);
+            } else if !name.contains('.') {
+                address.fail("should be a domain with at least two segments separated by dots", errors);
+            }
+            return;
+        }
+        _ => return,
+    }
+    if errors.len() == before {
+        let sixth = address.text().contains(':');
+        if sixth != (kind == "IPv6") {
+            all.fail_as(address.text(), format!("must be an {kind} address"), errors);
+        }
+        super::endpoint_ip(address, errors);
     }
 }
 
@@ -131,6 +168,7 @@ mod tests {
             json!({"addressType": "IPv4", "endpoints": [{"addresses": ["::1", "x", "127.0.0.1"]}, {}]}),
             &[
                 "endpoints[0].addresses: Invalid value: \"::1\": must be an IPv4 address",
+                "endpoints[0].addresses[0]: Invalid value: \"::1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
                 "endpoints[0].addresses[1]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                 "endpoints[0].addresses[2]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
                 "endpoints[1].addresses: Required value: must contain at least 1 address",

@@ -1,12 +1,19 @@
 //! Containers: defaults and checks.
 
-use object::{Invalid, Quantity};
+mod env;
+mod handlers;
+mod mounts;
+mod resources;
+
 use serde_json::Value;
 
-use super::{one_of, security};
-use crate::core::service::is_port;
+use super::{Pod, security};
+use crate::names;
+use crate::spot::{Errors, Spot};
 use crate::tree::{child, each, made, set};
-use crate::{checks, names};
+
+pub(super) use env::{file, file_volumes};
+pub(crate) use resources::{amount, container_resource, overcommits, requirements, requirements_of_pod, resource_name};
 
 /// Defaults of a container in a pod or a template.
 pub(super) fn default(container: &mut Value) {
@@ -83,244 +90,218 @@ pub(super) fn is_latest(image: &str) -> bool {
     }
 }
 
-/// `seen` collects container names over all lists of the pod.
-pub(super) fn validate<'a>(
-    container: &'a Value,
-    path: &str,
-    volumes: &[&str],
-    seen: &mut Vec<&'a str>,
-    errors: &mut Vec<Invalid>,
-) {
-    let name = container["name"].as_str().unwrap_or("");
-    if name.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.name"), ""));
-    } else if let Some(why) = names::label(name) {
-        errors.push(Invalid::invalid(&format!("{path}.name"), &container["name"], why));
-    } else if seen.contains(&name) {
-        errors.push(Invalid::duplicate(&format!("{path}.name"), &container["name"]));
-    } else {
-        seen.push(name);
-    }
-    match container["image"].as_str() {
-        None | Some("") => errors.push(Invalid::required(&format!("{path}.image"), "")),
-        Some(image) if image.trim() != image => {
-            errors.push(Invalid::invalid(
-                &format!("{path}.image"),
-                &container["image"],
-                "must not have leading or trailing whitespace",
-            ));
-        }
-        Some(_) => {}
-    }
-    one_of(container, path, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], errors);
-    one_of(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], errors);
-    ports(container, path, errors);
-    env(container, path, errors);
-    mounts(container, path, volumes, errors);
-    for (probe, once) in [("livenessProbe", true), ("readinessProbe", false), ("startupProbe", true)] {
-        if container[probe].is_object() {
-            validate_probe(&container[probe], &format!("{path}.{probe}"), once, errors);
-        }
-    }
-    for hook in ["postStart", "preStop"] {
-        let hook_value = &container["lifecycle"][hook];
-        if hook_value.is_object() {
-            handler(
-                hook_value,
-                &format!("{path}.lifecycle.{hook}"),
-                &["exec", "httpGet", "tcpSocket", "sleep"],
-                errors,
-            );
-        }
-    }
-    resources(&container["resources"], &format!("{path}.resources"), errors);
-    security::validate_container(&container["securityContext"], &format!("{path}.securityContext"), errors);
+/// What is wrong with a container of any list.
+fn common(container: &Spot, pod: &Pod, errors: &mut Errors) {
+    container.at("name").must_obey(names::label, errors);
+    container.at("image").require(errors);
+    container.at("terminationMessagePolicy").must_be_one_of(&["File", "FallbackToLogsOnError"], errors);
+    ports(container, errors);
+    env::validate(container, errors);
+    mounts::validate(container, pod, errors);
+    container.at("imagePullPolicy").must_be_one_of(&["Always", "IfNotPresent", "Never"], errors);
+    requirements(&container.at("resources"), &pod.claims, errors);
+    resize_policy(container, pod, errors);
+    security::validate_container(&container.at("securityContext"), pod, errors);
 }
 
-fn ports(container: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let mut names_seen = Vec::new();
-    for (index, port) in container["ports"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.ports[{index}]");
-        if let Some(name) = port["name"].as_str().filter(|n| !n.is_empty()) {
-            if let Some(why) = names::port_name(name) {
-                errors.push(Invalid::invalid(&format!("{at}.name"), &port["name"], why));
-            } else if names_seen.contains(&name) {
-                errors.push(Invalid::duplicate(&format!("{at}.name"), &port["name"]));
+/// The ordinary containers of a pod.
+pub(super) fn validate(spec: &Spot, pod: &Pod, errors: &mut Errors) {
+    let containers = spec.at("containers");
+    if containers.len() == 0 {
+        containers.missing("", errors);
+        return;
+    }
+    let mut seen = Vec::new();
+    for container in spec.list("containers") {
+        common(&container, pod, errors);
+        let name = container.at("name");
+        match seen.contains(&name.text()) {
+            true => name.duplicate(errors),
+            false => seen.push(name.text()),
+        }
+        handlers::lifecycle(&container, pod, errors);
+        handlers::probes(&container, pod, errors);
+        restart_policy(&container, errors);
+    }
+    let mut taken = Vec::new();
+    for container in spec.list("containers") {
+        host_ports(&container, &mut taken, errors);
+    }
+}
+
+/// The init containers, sidecars among them.
+pub(super) fn validate_init(spec: &Spot, pod: &Pod, errors: &mut Errors) {
+    let mut seen: Vec<&str> = spec.list("containers").map(|c| c.at("name").text()).collect();
+    for container in spec.list("initContainers") {
+        common(&container, pod, errors);
+        let policy = container.at("restartPolicy");
+        let sidecar = policy.text() == "Always";
+        match policy.is_set() {
+            true => restart_policy(&container, errors),
+            false if container.at("restartPolicyRules").len() > 0 => {
+                policy.missing("must specify restartPolicy when restart rules are used", errors);
             }
-            names_seen.push(name);
+            false => {}
         }
-        let number = &port["containerPort"];
-        if number.is_null() || *number == 0 {
-            errors.push(Invalid::required(&format!("{at}.containerPort"), ""));
-        } else if !is_port(number) {
-            errors.push(Invalid::invalid(
-                &format!("{at}.containerPort"),
-                number,
-                "must be between 1 and 65535, inclusive",
-            ));
+        let name = container.at("name");
+        match seen.contains(&name.text()) {
+            true => name.duplicate(errors),
+            false if !name.text().is_empty() => seen.push(name.text()),
+            false => {}
         }
-        one_of(port, &at, "protocol", &["SCTP", "TCP", "UDP"], errors);
-    }
-}
-
-const SOURCES: [&str; 5] = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
-
-fn env(container: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    for (index, variable) in container["env"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.env[{index}]");
-        let name = variable["name"].as_str().unwrap_or("");
-        if name.is_empty() {
-            errors.push(Invalid::required(&format!("{at}.name"), ""));
-        } else if !name.chars().all(|c| (' '..='~').contains(&c) && c != '=') {
-            let why =
-                "a valid environment variable name must consist only of printable ASCII characters other than '='";
-            errors.push(Invalid::invalid(&format!("{at}.name"), &variable["name"], why));
-        }
-        let from = &variable["valueFrom"];
-        if !from.is_object() {
+        // Upstream names the place as if the container stood alone.
+        let mut taken = Vec::new();
+        host_ports(&container, &mut taken, errors);
+        if sidecar {
+            handlers::lifecycle(&container, pod, errors);
+            handlers::probes(&container, pod, errors);
             continue;
         }
-        let sources: Vec<&str> = SOURCES.into_iter().filter(|s| from[*s].is_object()).collect();
-        let place = format!("{at}.valueFrom");
-        for source in &sources {
-            let reference = &from[*source];
-            if source.ends_with("KeyRef") && reference["key"].as_str().is_none_or(str::is_empty) {
-                errors.push(Invalid::required(&format!("{place}.{source}.key"), ""));
-            }
-            if *source == "fieldRef" && reference["fieldPath"].as_str().is_none_or(str::is_empty) {
-                errors.push(Invalid::required(&format!("{place}.fieldRef.fieldPath"), ""));
+        for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+            if container.at(field).is_set() {
+                container.at(field).forbid("may not be set for init containers without restartPolicy=Always", errors);
             }
         }
-        if sources.is_empty() {
-            errors.push(Invalid::invalid(&place, &"".into(), "must specify one of: `configMapKeyRef`, `fieldRef`, `fileKeyRef`, `resourceFieldRef` or `secretKeyRef`"));
-        } else if variable["value"].as_str().is_some_and(|v| !v.is_empty()) {
-            errors.push(Invalid::invalid(&place, &"".into(), "may not be specified when `value` is not empty"));
-        } else if sources.len() > 1 {
-            errors.push(Invalid::invalid(&place, &"".into(), "may not have more than one field specified at a time"));
-        }
-    }
-    for (index, source) in container["envFrom"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.envFrom[{index}]");
-        match (source["configMapRef"].is_object(), source["secretRef"].is_object()) {
-            (false, false) => {
-                errors.push(Invalid::invalid(&at, &"".into(), "must specify one of: `configMapRef` or `secretRef`"))
-            }
-            (true, true) => {
-                errors.push(Invalid::invalid(&at, &"".into(), "may not have more than one field specified at a time"))
-            }
-            _ => {}
+        for rule in container.list("resizePolicy").filter(|r| r.at("restartPolicy").text() == "RestartContainer") {
+            let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            rule.at("restartPolicy").fail(detail, errors);
         }
     }
 }
 
-fn mounts(container: &Value, path: &str, volumes: &[&str], errors: &mut Vec<Invalid>) {
-    let mut paths = Vec::new();
-    for (index, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.volumeMounts[{index}]");
-        let name = mount["name"].as_str().unwrap_or("");
-        if name.is_empty() {
-            errors.push(Invalid::required(&format!("{at}.name"), ""));
-        } else if !volumes.contains(&name) {
-            errors.push(Invalid::not_found(&format!("{at}.name"), &mount["name"]));
+/// What an ephemeral container may have; upstream names the rest in this order.
+const NOT_EPHEMERAL: [&str; 8] = [
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+];
+
+/// Containers that are added to a running pod.
+pub(super) fn validate_ephemeral(spec: &Spot, pod: &Pod, errors: &mut Errors) {
+    let named = |list| spec.list(list).map(|c| c.at("name").text());
+    let others: Vec<&str> = named("containers").chain(named("initContainers")).collect();
+    let mut seen = others.clone();
+    for container in spec.list("ephemeralContainers") {
+        common(&container, pod, errors);
+        trimmed(&container, errors);
+        let (name, target) = (container.at("name"), container.at("targetContainerName"));
+        match seen.contains(&name.text()) {
+            true => name.duplicate(errors),
+            false => seen.push(name.text()),
         }
-        match mount["mountPath"].as_str() {
-            None | Some("") => errors.push(Invalid::required(&format!("{at}.mountPath"), "")),
-            Some(target) if paths.contains(&target) => {
-                errors.push(Invalid::invalid(&format!("{at}.mountPath"), &mount["mountPath"], "must be unique"));
+        if !target.text().is_empty() && !others.contains(&target.text()) {
+            errors.push(object::Invalid::not_found(&target.path(), target.value));
+        }
+        for field in NOT_EPHEMERAL.into_iter().chain(["lifecycle"]) {
+            let empty = container.at(field).value.as_object().is_some_and(serde_json::Map::is_empty);
+            if container.at(field).is_set() && !(empty && field == "resources") {
+                container.at(field).forbid("cannot be set for an Ephemeral Container", errors);
             }
-            Some(target) => paths.push(target),
         }
-        if let Some(sub) = mount["subPath"].as_str().filter(|s| !s.is_empty()) {
-            if sub.starts_with('/') {
-                errors.push(Invalid::invalid(&format!("{at}.subPath"), &mount["subPath"], "must be a relative path"));
-            } else if sub.split('/').any(|part| part == "..") {
-                errors.push(Invalid::invalid(&format!("{at}.subPath"), &mount["subPath"], "must not contain '..'"));
+        for mount in container.list("volumeMounts") {
+            for field in ["subPath", "subPathExpr"].into_iter().filter(|f| !mount.at(f).text().is_empty()) {
+                mount.at(field).forbid("cannot be set for an Ephemeral Container", errors);
             }
         }
     }
 }
 
-fn handler(action: &Value, path: &str, kinds: &[&str], errors: &mut Vec<Invalid>) {
-    let set: Vec<&&str> = kinds.iter().filter(|k| action[**k].is_object()).collect();
-    if set.is_empty() {
-        errors.push(Invalid::required(path, "must specify a handler type"));
-    }
-    for extra in set.iter().skip(1) {
-        errors.push(Invalid::forbidden(&format!("{path}.{extra}"), "may not specify more than 1 handler type"));
-    }
-    if action["exec"].is_object() && action["exec"]["command"].as_array().is_none_or(Vec::is_empty) {
-        errors.push(Invalid::required(&format!("{path}.exec.command"), ""));
-    }
-    for kind in ["httpGet", "tcpSocket", "grpc"].into_iter().filter(|k| action[*k].is_object()) {
-        checks::port(&action[kind]["port"], &format!("{path}.{kind}.port"), errors);
-    }
-    if action["httpGet"].is_object() {
-        one_of(&action["httpGet"], &format!("{path}.httpGet"), "scheme", &["HTTP", "HTTPS"], errors);
+/// Pods' images, not templates', are without spaces around.
+pub(super) fn trimmed(container: &Spot, errors: &mut Errors) {
+    let image = container.at("image");
+    if image.text().trim() != image.text() {
+        image.fail("must not have leading or trailing whitespace", errors);
     }
 }
 
-fn validate_probe(probe: &Value, path: &str, once: bool, errors: &mut Vec<Invalid>) {
-    handler(probe, path, &["exec", "httpGet", "tcpSocket", "grpc"], errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
-        if let Some(value) = probe[field].as_i64().filter(|v| *v < 0) {
-            errors.push(Invalid::invalid(
-                &format!("{path}.{field}"),
-                &value.into(),
-                "must be greater than or equal to 0",
-            ));
-        }
-    }
-    if probe["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s <= 0) {
-        let at = format!("{path}.terminationGracePeriodSeconds");
-        errors.push(Invalid::invalid(&at, &probe["terminationGracePeriodSeconds"], "must be greater than 0"));
-    }
-    if once && probe["successThreshold"].as_i64().is_some_and(|s| s != 1) {
-        errors.push(Invalid::invalid(&format!("{path}.successThreshold"), &probe["successThreshold"], "must be 1"));
-    }
-}
-
-/// Resources that may be promised more often than they are there.
-fn overcommits(resource: &str) -> bool {
-    !resource.contains('/') && !resource.starts_with("hugepages-")
-}
-
-fn resources(resources: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let amount = |kind: &str, name: &str| resources[kind][name].as_str().and_then(Quantity::parse);
-    for kind in ["limits", "requests"] {
-        for (name, value) in resources[kind].as_object().into_iter().flatten() {
-            let at = format!("{path}.{kind}[{name}]");
-            if let Some(why) = names::qualified(name) {
-                errors.push(Invalid::invalid(&at, &name.as_str().into(), why));
-            } else if !name.contains('/')
-                && !["cpu", "memory", "ephemeral-storage"].contains(&name.as_str())
-                && !name.starts_with("hugepages-")
-            {
-                let detail = "must be a standard resource type or fully qualified";
-                errors.push(Invalid::invalid(&at, &name.as_str().into(), detail));
-                let detail = "must be a standard resource for containers";
-                errors.push(Invalid::invalid(&at, &name.as_str().into(), detail));
-            }
-            if amount(kind, name).is_some_and(Quantity::is_negative) {
-                errors.push(Invalid::invalid(&at, value, "must be greater than or equal to 0"));
-            } else if name.contains('/') && amount(kind, name).is_some_and(|q| q != Quantity::from_units(q.units())) {
-                errors.push(Invalid::invalid(&at, value, "must be an integer"));
+fn ports(container: &Spot, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for port in container.list("ports") {
+        let name = port.at("name");
+        let before = errors.len();
+        name.named(names::port_name, errors);
+        if errors.len() == before && !name.text().is_empty() {
+            match seen.contains(&name.text()) {
+                true => name.duplicate(errors),
+                false => seen.push(name.text()),
             }
         }
+        match port.at("containerPort").count() {
+            0 => port.at("containerPort").missing("", errors),
+            _ => port.at("containerPort").port_number(errors),
+        }
+        if port.at("hostPort").count() != 0 {
+            port.at("hostPort").port_number(errors);
+        }
+        port.at("protocol").must_be_one_of(&["SCTP", "TCP", "UDP"], errors);
     }
-    for (name, value) in resources["requests"].as_object().into_iter().flatten() {
-        let Some(request) = amount("requests", name) else { continue };
-        let limited = resources["limits"][name].as_str().unwrap_or("");
-        let relation = match amount("limits", name) {
-            Some(limit) if request != limit && !overcommits(name) => "equal to",
-            Some(limit) if request > limit => "less than or equal to",
-            None if !overcommits(name) => {
-                let detail = "Limit must be set for non overcommitable resources";
-                errors.push(Invalid::required(&format!("{path}.limits"), detail));
-                continue;
+}
+
+/// Two containers cannot have the same port of the host.
+fn host_ports(container: &Spot, taken: &mut Vec<String>, errors: &mut Errors) {
+    for port in container.list("ports").filter(|p| p.at("hostPort").count() != 0) {
+        let text =
+            format!("{}/{}/{}", port.at("protocol").text(), port.at("hostIP").text(), port.at("hostPort").count());
+        if taken.contains(&text) {
+            errors.push(object::Invalid::duplicate(&port.at("hostPort").path(), &text.into()));
+        } else {
+            taken.push(text);
+        }
+    }
+}
+
+fn resize_policy(container: &Spot, pod: &Pod, errors: &mut Errors) {
+    let all = container.at("resizePolicy");
+    let mut seen = Vec::new();
+    for rule in container.list("resizePolicy") {
+        let (resource, policy) = (rule.at("resourceName"), rule.at("restartPolicy"));
+        if seen.contains(&resource.text()) {
+            errors.push(object::Invalid::duplicate(&rule.path(), resource.value));
+        }
+        seen.push(resource.text());
+        for (text, allowed) in [(&resource, ["cpu", "memory"]), (&policy, ["NotRequired", "RestartContainer"])] {
+            match text.text() {
+                "" => all.missing("", errors),
+                given if !allowed.contains(&given) => {
+                    errors.push(object::Invalid::unsupported(&all.path(), text.value, &allowed));
+                }
+                _ => {}
             }
-            _ => continue,
-        };
-        let detail = format!("must be {relation} {name} limit of {limited}");
-        errors.push(Invalid::invalid(&format!("{path}.requests"), value, detail));
+        }
+        if pod.restart_policy == "Never" && policy.text() != "NotRequired" {
+            all.fail_as(policy.text(), "must be 'NotRequired' when pod `restartPolicy` is 'Never'", errors);
+        }
+    }
+}
+
+/// The policy of a single container, and its rules.
+fn restart_policy(container: &Spot, errors: &mut Errors) {
+    let (policy, rules) = (container.at("restartPolicy"), container.at("restartPolicyRules"));
+    if policy.is_set() {
+        policy.exactly_one_of(&["Always", "Never", "OnFailure"], errors);
+    } else if rules.len() > 0 {
+        policy.missing("must specify restartPolicy when restart rules are used", errors);
+    } else {
+        return;
+    }
+    if rules.len() > 20 {
+        errors.push(object::Invalid::too_many(&rules.path(), rules.len(), 20));
+    }
+    for rule in container.list("restartPolicyRules") {
+        rule.at("action").exactly_one_of(&["Restart", "RestartAllContainers"], errors);
+        let codes = rule.at("exitCodes");
+        if !codes.is_set() {
+            codes.missing("must be specified", errors);
+            continue;
+        }
+        codes.at("operator").exactly_one_of(&["In", "NotIn"], errors);
+        if codes.at("values").len() > 255 {
+            errors.push(object::Invalid::too_many(&codes.at("values").path(), codes.at("values").len(), 255));
+        }
     }
 }

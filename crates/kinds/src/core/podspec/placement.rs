@@ -1,173 +1,205 @@
 //! Where a pod may run: tolerations, affinity, spreading, gates.
 
 use object::Invalid;
-use serde_json::Value;
 
-use crate::tree::{list, text};
-use crate::{checks, names};
+use crate::names;
+use crate::spot::{Errors, Spot};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
-pub(super) fn validate(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    affinity(&spec["affinity"], &format!("{path}.affinity"), errors);
-    tolerations(spec, path, errors);
-    spreading(spec, path, errors);
-    let gates = list(&spec["schedulingGates"]);
-    for (index, gate) in gates.iter().enumerate() {
-        let at = format!("{path}.schedulingGates[{index}]");
-        if let Some(why) = names::qualified(text(&gate["name"])) {
-            errors.push(Invalid::invalid(&at, &gate["name"], why));
-        }
-        if gates[..index].iter().any(|g| g["name"] == gate["name"]) {
-            errors.push(Invalid::duplicate(&at, &gate["name"]));
-        }
+pub(super) fn affinity(affinity: &Spot, errors: &mut Errors) {
+    let node = affinity.at("nodeAffinity");
+    if node.at(REQUIRED).is_set() {
+        node_selector(&node.at(REQUIRED), errors);
     }
-}
-
-fn affinity(affinity: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let node = &affinity["nodeAffinity"];
-    let at = format!("{path}.nodeAffinity");
-    if node[REQUIRED].is_object() {
-        let terms = list(&node[REQUIRED]["nodeSelectorTerms"]);
-        let at = format!("{at}.{REQUIRED}.nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.push(Invalid::required(&at, "must have at least one node selector term"));
-        }
-        for (index, term) in terms.iter().enumerate() {
-            node_term(term, &format!("{at}[{index}]"), errors);
-        }
-    }
-    for (index, preferred) in list(&node[PREFERRED]).iter().enumerate() {
-        let at = format!("{at}.{PREFERRED}[{index}]");
-        weight(preferred, &at, errors);
-        node_term(&preferred["preference"], &format!("{at}.preference"), errors);
+    for preferred in node.list(PREFERRED) {
+        weight(&preferred, errors);
+        node_term(&preferred.at("preference"), false, errors);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
-        for (index, term) in list(&affinity[kind][REQUIRED]).iter().enumerate() {
-            pod_term(term, &format!("{path}.{kind}.{REQUIRED}[{index}]"), errors);
+        let pods = affinity.at(kind);
+        for term in pods.list(REQUIRED) {
+            pod_term(&term, errors);
         }
-        for (index, preferred) in list(&affinity[kind][PREFERRED]).iter().enumerate() {
-            let at = format!("{path}.{kind}.{PREFERRED}[{index}]");
-            weight(preferred, &at, errors);
-            pod_term(&preferred["podAffinityTerm"], &format!("{at}.podAffinityTerm"), errors);
+        for preferred in pods.list(PREFERRED) {
+            weight(&preferred, errors);
+            pod_term(&preferred.at("podAffinityTerm"), errors);
         }
     }
 }
 
-fn weight(preferred: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let weight = preferred["weight"].as_i64().unwrap_or(0);
-    if !(1..=100).contains(&weight) {
-        errors.push(Invalid::invalid(&format!("{path}.weight"), &weight.into(), "must be in the range 1-100"));
+fn weight(preferred: &Spot, errors: &mut Errors) {
+    let weight = preferred.at("weight");
+    if !(1..=100).contains(&weight.count()) {
+        weight.fail_as(weight.count(), "must be in the range 1-100", errors);
     }
 }
 
-fn node_term(term: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    for (index, expression) in list(&term["matchExpressions"]).iter().enumerate() {
-        let at = format!("{path}.matchExpressions[{index}]");
-        let values = list(&expression["values"]);
-        match text(&expression["operator"]) {
-            "In" | "NotIn" if values.is_empty() => {
-                let detail = "must be specified when `operator` is 'In' or 'NotIn'";
-                errors.push(Invalid::required(&format!("{at}.values"), detail));
+/// A `NodeSelector`.
+pub(crate) fn node_selector(selector: &Spot, errors: &mut Errors) {
+    if selector.at("nodeSelectorTerms").len() == 0 {
+        selector.at("nodeSelectorTerms").missing("must have at least one node selector term", errors);
+    }
+    for term in selector.list("nodeSelectorTerms") {
+        node_term(&term, true, errors);
+    }
+}
+
+fn node_term(term: &Spot, check_values: bool, errors: &mut Errors) {
+    for rule in term.list("matchExpressions") {
+        let (operator, values) = (rule.at("operator"), rule.at("values"));
+        match operator.text() {
+            "In" | "NotIn" if values.len() == 0 => {
+                values.missing("must be specified when `operator` is 'In' or 'NotIn'", errors);
             }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                errors.push(Invalid::forbidden(&format!("{at}.values"), detail));
+            "Exists" | "DoesNotExist" if values.len() > 0 => {
+                values.forbid("may not be specified when `operator` is 'Exists' or 'DoesNotExist'", errors);
             }
             "Gt" | "Lt" if values.len() != 1 => {
-                let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                errors.push(Invalid::required(&format!("{at}.values"), detail));
+                values.missing("must be specified single value when `operator` is 'Lt' or 'Gt'", errors);
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => {
-                let detail = "not a valid selector operator";
-                errors.push(Invalid::invalid(&format!("{at}.operator"), &other.into(), detail));
+            other => operator.fail_as(other, "not a valid selector operator", errors),
+        }
+        rule.at("key").obey(names::qualified, errors);
+        if check_values {
+            rule.list("values").for_each(|value| value.obey(names::label_value, errors));
+        }
+    }
+    for rule in term.list("matchFields") {
+        let (operator, values, key) = (rule.at("operator"), rule.at("values"), rule.at("key"));
+        match operator.text() {
+            "In" | "NotIn" if values.len() != 1 => {
+                let detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                values.missing(detail, errors);
             }
+            "In" | "NotIn" => {}
+            other => operator.fail_as(other, "not a valid selector operator", errors),
         }
-        if let Some(why) = names::qualified(text(&expression["key"])) {
-            errors.push(Invalid::invalid(&format!("{at}.key"), &text(&expression["key"]).into(), why));
+        match key.text() {
+            "metadata.name" => rule.list("values").for_each(|value| value.obey(names::subdomain, errors)),
+            other => key.fail_as(other, "not a valid field selector key", errors),
         }
     }
 }
 
-fn pod_term(term: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    for selector in ["labelSelector", "namespaceSelector"] {
-        checks::selector(&term[selector], &format!("{path}.{selector}"), errors);
+fn pod_term(term: &Spot, errors: &mut Errors) {
+    term.at("labelSelector").selector(errors);
+    term.at("namespaceSelector").selector(errors);
+    let namespace = term.at("namespace");
+    for name in term.list("namespaces") {
+        names::label(name.text()).into_iter().for_each(|why| namespace.fail_as(name.text(), why, errors));
     }
-    for (index, namespace) in list(&term["namespaces"]).iter().enumerate() {
-        if let Some(why) = names::label(text(namespace)) {
-            errors.push(Invalid::invalid(&format!("{path}.namespace[{index}]"), namespace, why));
-        }
+    label_keys(term, errors);
+    let key = term.at("topologyKey");
+    if key.text().is_empty() {
+        key.missing("can not be empty", errors);
     }
-    topology_key(term, path, errors);
+    key.obey(names::qualified, errors);
 }
 
-fn topology_key(object: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let key = text(&object["topologyKey"]);
-    if key.is_empty() {
-        errors.push(Invalid::required(&format!("{path}.topologyKey"), "can not be empty"));
-    } else if let Some(why) = names::qualified(key) {
-        errors.push(Invalid::invalid(&format!("{path}.topologyKey"), &key.into(), why));
+/// Keys of the pod's own labels that are merged into a selector.
+fn label_keys(term: &Spot, errors: &mut Errors) {
+    let selector = term.at("labelSelector");
+    for field in ["matchLabelKeys", "mismatchLabelKeys"].into_iter().filter(|f| term.at(f).len() > 0) {
+        if !selector.is_set() {
+            term.at(field).forbid("must not be specified when labelSelector is not set", errors);
+            continue;
+        }
+        term.list(field).for_each(|key| key.obey(names::qualified, errors));
     }
-}
-
-fn spreading(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    let constraints = list(&spec["topologySpreadConstraints"]);
-    for (index, constraint) in constraints.iter().enumerate() {
-        let at = format!("{path}.topologySpreadConstraints[{index}]");
-        let skew = constraint["maxSkew"].as_i64().unwrap_or(0);
-        if skew <= 0 {
-            errors.push(Invalid::invalid(&format!("{at}.maxSkew"), &skew.into(), "must be greater than zero"));
+    let keys: Vec<&str> = term.list("matchLabelKeys").map(|k| k.text()).collect();
+    let mut selected: Vec<&str> = selector.map("matchLabels").map(|(key, _)| key.as_str()).collect();
+    for rule in selector.list("matchExpressions") {
+        let key = rule.at("key").text();
+        let place = keys.iter().rposition(|k| *k == key).filter(|_| selected.contains(&key));
+        if let Some(place) = place {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(Invalid::invalid(&format!("{}[{place}]", term.path()), &key.into(), detail));
         }
-        topology_key(constraint, &at, errors);
-        checks::exactly_one_of(constraint, &at, "whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"], errors);
-        let same = |other: &Value| ["topologyKey", "whenUnsatisfiable"].iter().all(|f| other[*f] == constraint[*f]);
-        if constraints[..index].iter().any(same) {
-            let shown = format!("{{{}, {}}}", text(&constraint["topologyKey"]), text(&constraint["whenUnsatisfiable"]));
-            errors.push(Invalid::duplicate(&format!("{at}.{{topologyKey, whenUnsatisfiable}}"), &shown.into()));
+        selected.push(key);
+    }
+    for key in term.list("matchLabelKeys") {
+        if term.list("mismatchLabelKeys").any(|other| other.text() == key.text()) {
+            key.fail("exists in both matchLabelKeys and mismatchLabelKeys", errors);
         }
-        if constraint["minDomains"].as_i64().is_some_and(|n| n <= 0) {
-            let at = format!("{at}.minDomains");
-            errors.push(Invalid::invalid(&at, &constraint["minDomains"], "must be greater than zero"));
-        }
-        for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-            checks::one_of(constraint, &at, field, &["Honor", "Ignore"], errors);
-        }
-        checks::selector(&constraint["labelSelector"], &format!("{at}.labelSelector"), errors);
     }
 }
 
-fn tolerations(spec: &Value, path: &str, errors: &mut Vec<Invalid>) {
-    for (index, toleration) in list(&spec["tolerations"]).iter().enumerate() {
-        let at = format!("{path}.tolerations[{index}]");
-        let said = |field: &str| text(&toleration[field]);
-        if let Some(why) = (!said("key").is_empty()).then(|| names::qualified(said("key"))).flatten() {
-            errors.push(Invalid::invalid(&format!("{at}.key"), &toleration["key"], why));
-        }
-        if said("key").is_empty() && said("operator") != "Exists" {
+/// What a pod tolerates; a template of pods of a runtime class does, too.
+pub(crate) fn tolerations(spec: &Spot, errors: &mut Errors) {
+    for toleration in spec.list("tolerations") {
+        let [key, operator, value, effect] = ["key", "operator", "value", "effect"].map(|f| toleration.at(f));
+        key.named(names::qualified, errors);
+        if key.text().is_empty() && operator.text() != "Exists" {
             let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-            errors.push(Invalid::invalid(&format!("{at}.operator"), &said("operator").into(), detail));
+            operator.fail_as(operator.text(), detail, errors);
         }
-        if toleration["tolerationSeconds"].is_i64() && said("effect") != "NoExecute" {
-            let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
-            errors.push(Invalid::invalid(&format!("{at}.effect"), &said("effect").into(), detail));
+        if toleration.at("tolerationSeconds").is_set() && effect.text() != "NoExecute" {
+            effect.fail_as(effect.text(), "effect must be 'NoExecute' when `tolerationSeconds` is set", errors);
         }
-        match said("operator") {
-            "" | "Equal" => {
-                if let Some(why) = names::label_value(said("value")) {
-                    errors.push(Invalid::invalid(&format!("{at}.operator"), &toleration["value"], why));
+        match operator.text() {
+            "Equal" | "" => {
+                let problems = names::label_value(value.text());
+                if !problems.is_empty() {
+                    operator.fail_as(value.text(), problems.join(";"), errors);
                 }
             }
-            "Exists" if !said("value").is_empty() => {
-                let detail = "value must be empty when `operator` is 'Exists'";
-                errors.push(Invalid::invalid(&format!("{at}.operator"), &toleration["operator"], detail));
+            "Exists" if !value.text().is_empty() => {
+                operator.fail_as(value.text(), "value must be empty when `operator` is 'Exists'", errors);
             }
             "Exists" => {}
-            _ => checks::one_of(toleration, &at, "operator", &["Equal", "Exists"], errors),
+            "Lt" | "Gt" => operator.unsupported(&["Equal", "Exists", "Lt", "Gt"], errors),
+            _ => operator.unsupported(&["Equal", "Exists"], errors),
         }
-        if !said("effect").is_empty() {
-            checks::one_of(toleration, &at, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], errors);
+        if !effect.text().is_empty() {
+            effect.exactly_one_of(&["NoSchedule", "PreferNoSchedule", "NoExecute"], errors);
         }
+    }
+}
+
+pub(super) fn gates(spec: &Spot, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for gate in spec.list("schedulingGates") {
+        let name = gate.at("name").text();
+        names::qualified(name).into_iter().for_each(|why| gate.fail_as(name, why, errors));
+        if seen.contains(&name) {
+            errors.push(Invalid::duplicate(&gate.path(), &name.into()));
+        }
+        seen.push(name);
+    }
+}
+
+pub(super) fn spreading(spec: &Spot, errors: &mut Errors) {
+    let all: Vec<Spot> = spec.list("topologySpreadConstraints").collect();
+    for (index, rule) in all.iter().enumerate() {
+        let [skew, key, action] = ["maxSkew", "topologyKey", "whenUnsatisfiable"].map(|f| rule.at(f));
+        skew.positive(errors);
+        if key.text().is_empty() {
+            key.missing("can not be empty", errors);
+        }
+        action.exactly_one_of(&["DoNotSchedule", "ScheduleAnyway"], errors);
+        let same = |other: &Spot| {
+            other.at("topologyKey").text() == key.text() && other.at("whenUnsatisfiable").text() == action.text()
+        };
+        if all[index + 1..].iter().any(same) {
+            let shown = format!("{{{}, {}}}", key.text(), action.text());
+            let at = rule.at("{topologyKey, whenUnsatisfiable}");
+            errors.push(Invalid::duplicate(&at.path(), &shown.into()));
+        }
+        let domains = rule.at("minDomains");
+        if domains.is_set() {
+            domains.positive(errors);
+            if action.text() != "DoNotSchedule" {
+                let detail =
+                    format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}", action.text());
+                domains.fail(detail, errors);
+            }
+        }
+        rule.at("nodeAffinityPolicy").one_of(&["Honor", "Ignore"], errors);
+        rule.at("nodeTaintsPolicy").one_of(&["Honor", "Ignore"], errors);
+        label_keys(rule, errors);
+        rule.at("labelSelector").selector(errors);
     }
 }

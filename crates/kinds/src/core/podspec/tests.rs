@@ -4,7 +4,7 @@ fn check(spec: Value, wanted: &[&str]) {
     let mut spec = spec;
     default(&mut spec);
     let mut errors = Vec::new();
-    validate(&spec, "spec", &mut errors);
+    super::validate(&Spot::new(&spec, "spec"), &Value::Null, &mut errors);
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), wanted, "{spec}");
 }
 
@@ -52,7 +52,7 @@ fn errors_in_upstreams_words() {
     check(json!({"containers": []}), &["spec.containers: Required value"]);
     check(
         json!({"containers": [{"name": "A_b", "image": "x"}]}),
-        &[&format!("spec.containers[0].name: Invalid value: \"A_b\": {}", names::label("A_b").unwrap())],
+        &[&format!("spec.containers[0].name: Invalid value: \"A_b\": {}", names::label("A_b").join(""))],
     );
     check(
         json!({"containers": [{"name": "a"}, {"name": "a", "image": "x"}]}),
@@ -78,7 +78,7 @@ fn errors_in_upstreams_words() {
     check(
         json!({"containers": [{"name": "a", "image": "x"}], "restartPolicy": "Sometimes"}),
         &[
-            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
         ],
     );
     check(
@@ -112,6 +112,8 @@ fn placement() {
             "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term",
             "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 200: must be in the range 1-100",
             "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey: Required value: can not be empty",
+            "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey: Invalid value: \"\": name part must be non-empty",
+            "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey: Invalid value: \"\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
         ],
     );
     check(
@@ -123,7 +125,7 @@ fn placement() {
     );
     check(
         json!({"containers": container, "tolerations": [{"operator": "Exists", "key": "a", "value": "b"}]}),
-        &["spec.tolerations[0].operator: Invalid value: \"Exists\": value must be empty when `operator` is 'Exists'"],
+        &["spec.tolerations[0].operator: Invalid value: \"b\": value must be empty when `operator` is 'Exists'"],
     );
 }
 
@@ -144,9 +146,9 @@ fn resources_and_names_of_resources() {
     check(
         json!({"containers": [{"name": "a", "image": "x", "resources": {"requests": {"gpu": "1", "e.com/gpu": "2"}, "limits": {"e.com/gpu": "1"}}}]}),
         &[
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be equal to e.com/gpu limit of 1",
             "spec.containers[0].resources.requests[gpu]: Invalid value: \"gpu\": must be a standard resource type or fully qualified",
             "spec.containers[0].resources.requests[gpu]: Invalid value: \"gpu\": must be a standard resource for containers",
-            "spec.containers[0].resources.requests: Invalid value: \"2\": must be equal to e.com/gpu limit of 1",
         ],
     );
 }

@@ -1,41 +1,48 @@
 //! Volumes: defaults and checks.
 
-use object::{Invalid, Quantity};
+mod projected;
+mod sources;
+
+use object::Quantity;
 use serde_json::{Value, json};
 
+use super::Pod;
 use crate::core::claim;
 use crate::names;
-use crate::tree::{child, each, list, set, text};
+use crate::spot::{Errors, Spot};
+use crate::tree::{child, each, set};
 
-/// All volume sources of the API.
-const SOURCES: &[&str] = &[
-    "hostPath",
+pub(crate) use sources::{persistent, validate_csi_driver};
+
+/// All volume sources of pods, in the order in which upstream looks at them.
+const SOURCES: [&str; 30] = [
     "emptyDir",
+    "hostPath",
+    "gitRepo",
     "gcePersistentDisk",
     "awsElasticBlockStore",
-    "gitRepo",
     "secret",
     "nfs",
     "iscsi",
     "glusterfs",
+    "flocker",
     "persistentVolumeClaim",
     "rbd",
-    "flexVolume",
     "cinder",
     "cephfs",
-    "flocker",
+    "quobyte",
     "downwardAPI",
     "fc",
-    "azureFile",
+    "flexVolume",
     "configMap",
+    "azureFile",
     "vsphereVolume",
-    "quobyte",
-    "azureDisk",
     "photonPersistentDisk",
-    "projected",
     "portworxVolume",
-    "scaleIO",
+    "azureDisk",
     "storageos",
+    "projected",
+    "scaleIO",
     "csi",
     "ephemeral",
     "image",
@@ -44,7 +51,7 @@ const SOURCES: &[&str] = &[
 /// 0644 as JSON has it.
 const FILE_MODE: i64 = 420;
 
-pub(super) fn default(volume: &mut Value) {
+pub(crate) fn default(volume: &mut Value) {
     if !SOURCES.iter().any(|s| volume.get(*s).is_some_and(|v| !v.is_null())) {
         volume["emptyDir"] = json!({});
     }
@@ -53,26 +60,7 @@ pub(super) fn default(volume: &mut Value) {
             set(source, "defaultMode", FILE_MODE);
         }
     }
-    if let Some(path) = child(volume, "hostPath")
-        && path["type"].is_null()
-    {
-        path["type"] = "".into();
-    }
-    for (source, field, value) in [
-        ("iscsi", "iscsiInterface", "default"),
-        ("rbd", "pool", "rbd"),
-        ("rbd", "user", "admin"),
-        ("rbd", "keyring", "/etc/ceph/keyring"),
-        ("azureDisk", "cachingMode", "ReadWrite"),
-        ("azureDisk", "fsType", "ext4"),
-        ("azureDisk", "kind", "Shared"),
-        ("scaleIO", "storageMode", "ThinProvisioned"),
-        ("scaleIO", "fsType", "xfs"),
-    ] {
-        if let Some(source) = child(volume, source) {
-            set(source, field, value);
-        }
-    }
+    default_source(volume);
     if let Some(image) = child(volume, "image") {
         let latest = super::containers::is_latest(image["reference"].as_str().unwrap_or(""));
         set(image, "pullPolicy", if latest { "Always" } else { "IfNotPresent" });
@@ -94,150 +82,130 @@ pub(super) fn default(volume: &mut Value) {
     });
 }
 
-/// Adds the field errors; the names of the volumes.
-pub(super) fn validate<'a>(spec: &'a Value, path: &str, errors: &mut Vec<Invalid>) -> Vec<&'a str> {
-    let mut seen = Vec::new();
-    for (index, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}.volumes[{index}]");
-        let name = volume["name"].as_str().unwrap_or("");
-        if name.is_empty() {
-            errors.push(Invalid::required(&format!("{at}.name"), ""));
-        } else if let Some(why) = names::label(name) {
-            errors.push(Invalid::invalid(&format!("{at}.name"), &volume["name"], why));
-        } else if seen.contains(&name) {
-            errors.push(Invalid::duplicate(&format!("{at}.name"), &volume["name"]));
-        }
-        seen.push(name);
-        let sources: Vec<&&str> = SOURCES.iter().filter(|s| volume[**s].is_object()).collect();
-        if sources.is_empty() {
-            errors.push(Invalid::required(&at, "must specify a volume type"));
-        }
-        for extra in sources.iter().skip(1) {
-            errors.push(Invalid::forbidden(&format!("{at}.{extra}"), "may not specify more than 1 volume type"));
-        }
-        required(volume, &at, errors);
+/// Defaults of sources that pods and persistent volumes share.
+pub(crate) fn default_source(volume: &mut Value) {
+    if let Some(path) = child(volume, "hostPath")
+        && path["type"].is_null()
+    {
+        path["type"] = "".into();
     }
-    seen
-}
-
-/// Fields that a source must have, and host path types.
-fn required(volume: &Value, at: &str, errors: &mut Vec<Invalid>) {
-    for (source, field) in [
-        ("hostPath", "path"),
-        ("secret", "secretName"),
-        ("configMap", "name"),
-        ("persistentVolumeClaim", "claimName"),
-        ("nfs", "server"),
-        ("nfs", "path"),
-        ("gitRepo", "repository"),
-        ("csi", "driver"),
+    for (source, field, value) in [
+        ("iscsi", "iscsiInterface", "default"),
+        ("rbd", "pool", "rbd"),
+        ("rbd", "user", "admin"),
+        ("rbd", "keyring", "/etc/ceph/keyring"),
+        ("azureDisk", "cachingMode", "ReadWrite"),
+        ("azureDisk", "fsType", "ext4"),
+        ("azureDisk", "kind", "Shared"),
+        ("scaleIO", "storageMode", "ThinProvisioned"),
+        ("scaleIO", "fsType", "xfs"),
     ] {
-        if volume[source].is_object() && volume[source][field].as_str().is_none_or(str::is_empty) {
-            errors.push(Invalid::required(&format!("{at}.{source}.{field}"), ""));
+        if let Some(source) = child(volume, source) {
+            set(source, field, value);
         }
     }
-    let kinds = ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
-    if let Some(kind) = volume["hostPath"]["type"].as_str().filter(|k| !kinds.contains(k)) {
-        errors.push(Invalid::not_supported(&format!("{at}.hostPath.type"), &kind.into(), &kinds));
+    if let Some(disk) = child(volume, "azureDisk") {
+        set(disk, "readOnly", false);
     }
-    if volume["hostPath"]["path"].as_str().is_some_and(|p| p.split('/').any(|part| part == "..")) {
-        errors.push(Invalid::invalid(
-            &format!("{at}.hostPath.path"),
-            &volume["hostPath"]["path"],
-            "must not contain '..'",
-        ));
-    }
-    for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(mode) = volume[source]["defaultMode"].as_i64().filter(|m| !(0..=0o777).contains(m)) {
-            let detail = "must be a number between 0 and 0777 (octal), both inclusive";
-            errors.push(Invalid::invalid(&format!("{at}.{source}.defaultMode"), &mode.into(), detail));
+}
+
+/// Adds what is wrong with the volumes of a pod; the good ones, by name.
+pub(super) fn validate<'v>(
+    spec: &Spot<'v, '_>,
+    pod_name: Option<&str>,
+    errors: &mut Errors,
+) -> Vec<(&'v str, &'v Value)> {
+    let mut good: Vec<(&str, &Value)> = Vec::new();
+    for volume in spec.list("volumes") {
+        let before = errors.len();
+        source(&volume, pod_name, errors);
+        let name = volume.at("name");
+        name.must_obey(names::label, errors);
+        if good.iter().any(|(seen, _)| *seen == name.text()) {
+            name.duplicate(errors);
+        }
+        if errors.len() == before {
+            good.push((name.text(), volume.value));
+        }
+        let pvc = volume.at("persistentVolumeClaim");
+        let claimed = pvc.at("claimName");
+        let made = |other: Spot| {
+            other.at("ephemeral").is_set()
+                && pod_name.is_some_and(|pod| claimed.text() == format!("{pod}-{}", other.at("name").text()))
+        };
+        if claimed.is_set() && spec.list("volumes").any(made) {
+            claimed.fail("must not reference a PVC that gets created for an ephemeral volume", errors);
         }
     }
-    items(volume, at, errors);
-    projected(&volume["projected"], &format!("{at}.projected"), errors);
-    let size = &volume["emptyDir"]["sizeLimit"];
-    if size.as_str().and_then(Quantity::parse).is_some_and(Quantity::is_negative) {
-        errors.push(Invalid::forbidden(
-            &format!("{at}.emptyDir.sizeLimit"),
-            "SizeLimit field must be a valid resource quantity",
-        ));
-    }
-    let template = &volume["ephemeral"]["volumeClaimTemplate"];
-    if volume["ephemeral"].is_object() {
-        match template.is_object() {
-            true => {
-                claim::validate_spec(&template["spec"], &format!("{at}.ephemeral.volumeClaimTemplate.spec"), errors)
+    good
+}
+
+fn source(volume: &Spot, pod_name: Option<&str>, errors: &mut Errors) {
+    let mut count = 0;
+    for kind in SOURCES.into_iter().filter(|kind| volume.at(kind).is_set()) {
+        let this = volume.at(kind);
+        if count > 0 {
+            let said = match kind {
+                "cephfs" => "cephFS",
+                "downwardAPI" => "downwarAPI",
+                kind => kind,
+            };
+            volume.at(said).forbid("may not specify more than 1 volume type", errors);
+        } else {
+            count += 1;
+            match kind {
+                "ephemeral" => ephemeral(volume, &this, pod_name, errors),
+                "projected" => projected::validate(&this, errors),
+                "gcePersistentDisk" => sources::pods(kind, &volume.alias("persistentDisk", this.value), errors),
+                _ => sources::pods(kind, &this, errors),
             }
-            false => errors.push(Invalid::required(&format!("{at}.ephemeral.volumeClaimTemplate"), "")),
+        }
+        let portal = this.at("targetPortal");
+        let length = volume.at("name").text().len() + 1 + portal.text().len();
+        if kind == "iscsi" && this.at("initiatorName").is_set() && length > 64 {
+            volume.at("name").fail(sources::LONG_PORTAL, errors);
+        }
+    }
+    if count == 0 {
+        volume.missing("must specify a volume type", errors);
+    }
+}
+
+fn ephemeral(volume: &Spot, this: &Spot, pod_name: Option<&str>, errors: &mut Errors) {
+    let template = this.at("volumeClaimTemplate");
+    if template.is_set() {
+        let metadata = template.at("metadata");
+        crate::metadata::annotations(metadata.at("annotations").value, &metadata.at("annotations").path(), errors);
+        metadata.at("labels").labels(errors);
+        for (field, _) in metadata.value.as_object().into_iter().flatten() {
+            if field != "labels" && field != "annotations" {
+                metadata.at(field).forbid("cannot be set", errors);
+            }
+        }
+        claim::validate_spec(&template.at("spec"), errors);
+    } else {
+        template.missing("", errors);
+    }
+    let name = volume.at("name");
+    if let Some(pod) = pod_name.filter(|pod| !pod.is_empty() && !name.text().is_empty()) {
+        let made = format!("{pod}-{}", name.text());
+        for why in names::subdomain(&made) {
+            name.fail(format!("PVC name {}: {why}", object::quoted(&made)), errors);
         }
     }
 }
 
-/// A file of a volume has a relative path inside it.
-fn relative(path: &Value, at: &str, errors: &mut Vec<Invalid>) {
-    if text(path).starts_with('/') {
-        errors.push(Invalid::invalid(at, path, "must be a relative path"));
-    } else if text(path).split('/').any(|part| part == "..") {
-        errors.push(Invalid::invalid(at, path, "must not contain '..'"));
-    } else if text(path).starts_with("..") {
-        errors.push(Invalid::invalid(at, path, "must not start with '..'"));
-    }
+/// True for an amount below nothing.
+fn is_negative(amount: &Spot) -> bool {
+    amount.quantity().is_some_and(Quantity::is_negative)
 }
 
-fn items(volume: &Value, at: &str, errors: &mut Vec<Invalid>) {
-    for source in ["secret", "configMap", "downwardAPI"] {
-        for (index, item) in list(&volume[source]["items"]).iter().enumerate() {
-            let at = format!("{at}.{source}.items[{index}]");
-            if source != "downwardAPI" && text(&item["key"]).is_empty() {
-                errors.push(Invalid::required(&format!("{at}.key"), ""));
-            }
-            if text(&item["path"]).is_empty() {
-                errors.push(Invalid::required(&format!("{at}.path"), ""));
-            }
-            relative(&item["path"], &format!("{at}.path"), errors);
-            if let Some(mode) = item["mode"].as_i64().filter(|m| !(0..=0o777).contains(m)) {
-                let detail = "must be a number between 0 and 0777 (octal), both inclusive";
-                errors.push(Invalid::invalid(&format!("{at}.mode"), &mode.into(), detail));
-            }
-            if source == "downwardAPI" && !item["fieldRef"].is_object() && !item["resourceFieldRef"].is_object() {
-                errors.push(Invalid::required(&at, "one of fieldRef and resourceFieldRef is required"));
-            }
-        }
+impl Pod<'_> {
+    /// A volume of the pod that is good.
+    pub(super) fn volume(&self, name: &str) -> Option<&Value> {
+        self.volumes.iter().find(|(known, _)| *known == name).map(|(_, volume)| *volume)
     }
-}
-
-fn projected(projected: &Value, at: &str, errors: &mut Vec<Invalid>) {
-    let kinds = ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
-    for (index, source) in list(&projected["sources"]).iter().enumerate() {
-        let at = format!("{at}.sources[{index}]");
-        let set: Vec<&&str> = kinds.iter().filter(|k| source[**k].is_object()).collect();
-        for extra in set.iter().skip(1) {
-            errors.push(Invalid::forbidden(
-                &format!("{at}.{extra}"),
-                "may not specify more than 1 volume type per source",
-            ));
-        }
-        for named in ["secret", "configMap"] {
-            if source[named].is_object() && text(&source[named]["name"]).is_empty() {
-                errors.push(Invalid::required(&format!("{at}.{named}.name"), ""));
-            }
-        }
-        let token = &source["serviceAccountToken"];
-        if token.is_object() {
-            let seconds = token["expirationSeconds"].as_i64().unwrap_or(0);
-            if seconds < 600 {
-                let detail = "may not specify a duration less than 10 minutes";
-                errors.push(Invalid::invalid(
-                    &format!("{at}.serviceAccountToken.expirationSeconds"),
-                    &seconds.into(),
-                    detail,
-                ));
-            }
-            if text(&token["path"]).is_empty() {
-                errors.push(Invalid::required(&format!("{at}.serviceAccountToken.path"), ""));
-            }
-            relative(&token["path"], &format!("{at}.serviceAccountToken.path"), errors);
-        }
-        items(source, &at, errors);
+    pub(super) fn has_volume(&self, name: &str) -> bool {
+        self.volume(name).is_some()
     }
 }

@@ -235,7 +235,7 @@ fn webhook_service(service: &Value, path: &str, errors: &mut Vec<Invalid>) {
     letters.next();
     let inner = letters.as_str();
     for (index, step) in inner.strip_suffix('/').unwrap_or(inner).split('/').enumerate() {
-        match names::subdomain(step) {
+        match names::joined(names::subdomain(step)) {
             _ if step.is_empty() => wrong(format!("segment[{index}] may not be empty")),
             Some(why) => wrong(format!("segment[{index}]: {why}")),
             None => {}
@@ -251,7 +251,7 @@ fn review_versions(versions: &[Value], path: &str, errors: &mut Vec<Invalid>) {
     for (index, version) in versions.iter().enumerate() {
         if versions[..index].contains(version) {
             errors.push(Invalid::invalid(&format!("{path}[{index}]"), version, "duplicate version"));
-        } else if let Some(why) = names::label_1035(text(version)) {
+        } else if let Some(why) = names::joined(names::label_1035(text(version))) {
             errors.push(Invalid::invalid(&format!("{path}[{index}]"), version, why));
         }
     }
