@@ -27,8 +27,10 @@ mod tolerations;
 
 use object::Status;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::api::Api;
+use crate::metrics::{AdmissionStep, admission_step};
 use node_restriction::Write;
 use plugins::Plugin;
 
@@ -42,6 +44,19 @@ pub(crate) use resource_quota::Charges;
 
 /// Changes an object, or refuses it. `object` is `null` for a deletion, `old` for what is new.
 pub(crate) async fn mutate(
+    api: &Api,
+    at: &Attributes<'_>,
+    object: &mut Value,
+    old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let began = Instant::now();
+    let outcome = admit(api, at, object, old, warnings).await;
+    admission_step(AdmissionStep::Admit, at.operation, outcome.is_err(), began.elapsed());
+    outcome
+}
+
+async fn admit(
     api: &Api,
     at: &Attributes<'_>,
     object: &mut Value,
@@ -99,6 +114,19 @@ pub(crate) async fn mutate(
 
 /// Has the last word. `object` is `null` for a deletion, `old` for what is new.
 pub(crate) async fn validate(
+    api: &Api,
+    at: &Attributes<'_>,
+    object: &Value,
+    old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let began = Instant::now();
+    let outcome = judge(api, at, object, old, warnings).await;
+    admission_step(AdmissionStep::Validate, at.operation, outcome.is_err(), began.elapsed());
+    outcome
+}
+
+async fn judge(
     api: &Api,
     at: &Attributes<'_>,
     object: &Value,

@@ -8,6 +8,7 @@ use client::Resource;
 use kinds::{Kind, Scope};
 use object::{Gvk, Gvr, Object, Status};
 use store::{Backend, StoreError};
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::addresses::Addresses;
 use crate::admission::{Hooks, Policies, Settled};
@@ -45,6 +46,8 @@ pub struct Api {
     pub(crate) issuer: String,
     pub(crate) advertise: Ipv4Addr,
     pub(crate) port: u16,
+    /// Is cancelled when the server is on its way out.
+    pub(crate) stop: CancellationToken,
 }
 
 /// Storage key of an object of the kind.

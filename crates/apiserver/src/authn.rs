@@ -12,6 +12,7 @@ use http::{HeaderMap, header};
 use object::{Reason, Status};
 
 use crate::api::Api;
+use crate::metrics::AUTHENTICATIONS;
 use crate::user::User;
 use oidc::Oidc;
 use static_tokens::StaticTokens;
@@ -50,6 +51,17 @@ impl Api {
         identity: Option<pki::Identity>,
         headers: &HeaderMap,
     ) -> Result<User, Status> {
+        let found = self.identified(identity, headers).await;
+        let (known, unknown) = &*AUTHENTICATIONS;
+        if found.is_ok() {
+            known.inc()
+        } else {
+            unknown.inc()
+        }
+        found
+    }
+
+    async fn identified(&self, identity: Option<pki::Identity>, headers: &HeaderMap) -> Result<User, Status> {
         if let Some(identity) = identity {
             if identity.issuer == self.pki.front_proxy_ca.name() {
                 return front_proxy::user(&identity, headers).ok_or_else(unauthorized);

@@ -158,6 +158,7 @@ fn roots(registry: &Registry) -> Value {
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/openapi/v3/",
@@ -168,7 +169,7 @@ fn roots(registry: &Registry) -> Value {
     .map(Into::into)
     .to_vec();
     for endpoint in ["healthz", "livez", "readyz"] {
-        roots.extend(crate::health::NAMES.iter().map(|check| format!("/{endpoint}/{check}")));
+        roots.extend(crate::health::names(endpoint).map(|check| format!("/{endpoint}/{check}")));
     }
     for (group, versions) in registry.groups().iter().filter(|(group, _)| !group.is_empty()) {
         roots.push(format!("/apis/{group}"));
@@ -206,7 +207,7 @@ fn openapi_v2(registry: &Registry) -> Value {
     openapi::document_v2(schema::table(), &all, GIT_VERSION)
 }
 
-fn version() -> Value {
+pub(crate) fn version() -> Value {
     json!({
         "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",

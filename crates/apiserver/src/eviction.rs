@@ -159,7 +159,7 @@ impl Api {
         let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("");
         let prefix = format!("/registry/poddisruptionbudgets/{namespace}/");
         let page = self.store.range(&prefix, None, 0, 0).map_err(|e| store_status(&e))?;
-        let labels = serde_json::from_value(pod["metadata"]["labels"].clone()).unwrap_or_default();
+        let labels: object::Texts = serde_json::from_value(pod["metadata"]["labels"].clone()).unwrap_or_default();
         let values = page.items.into_iter().filter_map(|item| item.object.value().ok());
         let covers = |b: &Value| LabelSelector::from_object(&b["spec"]["selector"]).is_some_and(|s| s.matches(&labels));
         Ok(values.filter(covers).collect())

@@ -35,7 +35,7 @@ struct Series {
 /// True when the event was last seen too long ago; never when it does not say when.
 fn is_over(event: &Object, now: i64) -> bool {
     let times: Times = event.view().unwrap_or_default();
-    let created = event.head.creation_timestamp.clone();
+    let created = event.head.creation_timestamp.as_ref().map(ToString::to_string);
     let series = times.series.and_then(|s| s.last_observed_time);
     let all = [created, times.event_time, times.last_timestamp, times.deprecated_last_timestamp, series];
     let last = all.into_iter().flatten().filter_map(|t| base::time::parse_seconds(&t)).max();

@@ -19,6 +19,7 @@ use object::{Object, Reason, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+use crate::metrics::flow::{Executing, Pair};
 use crate::user::User;
 use classify::{Schema, Wanted};
 use level::{Level, Seat, Settings};
@@ -34,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Schemas in the order in which they are tried, and the levels.
 #[derive(Default)]
 struct Plan {
-    schemas: Vec<Schema>,
+    schemas: Vec<(Schema, Pair)>,
     levels: BTreeMap<String, Arc<Level>>,
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct Flow {
 pub(crate) struct Admitted {
     /// Freed when it is dropped; none for exempt requests.
     pub(crate) seat: Option<Seat>,
+    /// Counts it as long as it is handled.
+    pub(crate) executing: Option<Executing>,
     /// UIDs of FlowSchema and PriorityLevelConfiguration, for the reply's headers.
     pub(crate) uids: Option<(String, String)>,
 }
@@ -56,21 +59,23 @@ impl Flow {
     /// A seat for the request; 429 when there is none in time.
     pub(crate) async fn admit(&self, user: &User, wanted: Wanted<'_>) -> Result<Admitted, Status> {
         let plan = self.plan.load_full();
-        let Some((schema, level)) = plan.schemas.iter().find_map(|schema| {
+        let Some((schema, pair, level)) = plan.schemas.iter().find_map(|(schema, pair)| {
             let level = plan.levels.get(&schema.level)?;
-            schema.matches(user, &wanted).then_some((schema, level))
+            schema.matches(user, &wanted).then_some((schema, pair, level))
         }) else {
-            return Ok(Admitted { seat: None, uids: None });
+            return Ok(Admitted { seat: None, executing: None, uids: None });
         };
         let uids = Some((schema.uid.clone(), level.uid().to_owned()));
+        let waiting = pair.waiting();
         if level.is_exempt() {
-            return Ok(Admitted { seat: None, uids });
+            return Ok(Admitted { seat: None, executing: Some(waiting.dispatched()), uids });
         }
         let flow = schema.flow(user, &wanted);
         let others: Vec<Arc<Level>> = plan.levels.values().filter(|l| !Arc::ptr_eq(l, level)).cloned().collect();
         match tokio::time::timeout(PATIENCE, level.clone().acquire(&flow, &others)).await {
-            Ok(Some(seat)) => Ok(Admitted { seat: Some(seat), uids }),
-            Ok(None) | Err(_) => {
+            Ok(Some(seat)) => Ok(Admitted { seat: Some(seat), executing: Some(waiting.dispatched()), uids }),
+            refused => {
+                waiting.rejected(if refused.is_ok() { "queue-full" } else { "time-out" });
                 let mut status = Status::new(Reason::TooManyRequests, "Too many requests, please try again later.");
                 status.retry_after_seconds = 1;
                 Err(status)
@@ -96,7 +101,11 @@ impl Flow {
             };
             (settings.name, level)
         });
-        self.plan.store(Arc::new(Plan { schemas: parsed, levels: levels.collect() }));
+        let schemas = parsed.into_iter().map(|schema| {
+            let pair = Pair::of(&schema.name, &schema.level);
+            (schema, pair)
+        });
+        self.plan.store(Arc::new(Plan { schemas: schemas.collect(), levels: levels.collect() }));
     }
 }
 

@@ -2,11 +2,14 @@
 
 mod accept;
 mod audited;
+mod counted;
 mod node;
 mod options;
 mod proxy;
+mod reads;
 mod reply;
 mod route;
+mod sealed;
 mod splice;
 mod upgrade;
 
@@ -14,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Resource, WatchEvent};
+use client::Resource;
 use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited, StreamBody};
@@ -30,21 +33,21 @@ use crate::api::{Api, not_allowed};
 use crate::conversion;
 use crate::health;
 use crate::inprocess::selective;
+use crate::metrics;
 use crate::node_proxy::NodeProxy;
 use crate::read::Listing;
 use crate::subresources::Change;
-use crate::table::{self, Include, Shape};
+use crate::table::Shape;
 use crate::user::User;
-use crate::watch::Events;
-use crate::write::{Body as WriteBody, Written};
+use crate::write::Body as WriteBody;
 
-use accept::{Accepted, Encoding, encoded, negotiate};
+use accept::{Encoding, negotiate};
 pub(crate) use audited::Peer;
+use reads::Reads;
 pub use reply::Body;
 pub(crate) use reply::failure;
 use reply::ok_json;
 use route::{Query, Target};
-use splice::{Item, Splice};
 pub(crate) use upgrade::{is_upgrade, join};
 
 /// Upstream's limit of a body.
@@ -75,7 +78,7 @@ impl Service {
         let given =
             request.headers().get(AUDIT_ID).and_then(|id| id.to_str().ok()).filter(|id| id.len() <= MOST_ID_BYTES);
         let id = given.map_or_else(|| uuid::Uuid::new_v4().to_string(), Into::into);
-        let mut response = match self.dispatch(identity, &id, request).await {
+        let mut response = match self.counted(identity, &id, request).await {
             Ok(response) => response,
             Err(status) => reply::failure_as(&status, pretty, &accept),
         };
@@ -146,6 +149,11 @@ impl Service {
             return Err(not_allowed());
         }
         match path {
+            "/metrics" => return Ok(reply::bytes(StatusCode::OK, self.metrics().await?, base::metrics::CONTENT_TYPE)),
+            "/metrics/slis" => {
+                let text = metrics::of_checks(&health::all(&self.api).await);
+                return Ok(reply::bytes(StatusCode::OK, text.into(), base::metrics::CONTENT_TYPE));
+            }
             "/openid/v1/jwks" => return Ok(reply::typed(&self.api.pki.tokens.jwks(), "application/jwk-set+json")),
             "/.well-known/openid-configuration" => {
                 return Ok(ok_json(&json!({
@@ -170,6 +178,13 @@ impl Service {
             return Err(Status::new(Reason::NotFound, "the server could not find the requested resource"));
         }
         Ok(reply::page_not_found())
+    }
+
+    /// Counting what is stored takes a while where much is.
+    async fn metrics(&self) -> Result<Bytes, Status> {
+        let api = self.api.clone();
+        let text = tokio::task::spawn_blocking(move || api.metrics()).await;
+        text.map(Bytes::from).map_err(Status::internal)
     }
 
     async fn resource(&self, user: &User, target: Target, query: &Query, request: Request<Body>) -> Handled {
@@ -233,9 +248,9 @@ impl Service {
         if kind.storage_prefix.is_none() && verb == "create" && accepted.shape != Shape::Whole {
             return Err(accept::not_acceptable());
         }
-        let reads = Reads { kind, accepted, include: query.include()?, pretty: query.flag("pretty") };
+        let reads = Reads { kind, accepted, include: query.include()?, pretty: query.get("pretty").is_some_and(|p| p == "true" || p == "1") };
         if at.gvr.resource == "componentstatuses" {
-            return component_statuses(reads, &at, request.headers());
+            return reads::component_statuses(reads, &at, request.headers()).await;
         }
         match verb {
             "get" => {
@@ -254,7 +269,7 @@ impl Service {
                 let selection = options::list(query)?;
                 self.api.fresh(selection.needs()).await?;
                 let listing = self.api.list_as(&at, &selection).await?;
-                reads.list(listing, request.headers())
+                reads.list(listing, request.headers()).await
             }
             "watch" => {
                 let asked = streaming::take_websocket(&mut request);
@@ -344,7 +359,7 @@ impl Service {
         let items = self.api.delete_collection(user, at, &options::list(query)?, &request, &mut warnings).await?;
         let revision = self.api.store.revision();
         let listing = Listing { revision, items, continue_token: None, remaining: None };
-        let mut response = reads.list(listing, headers)?;
+        let mut response = reads.list(listing, headers).await?;
         reply::warn(&mut response, warnings.iter().map(String::as_str));
         Ok(response)
     }
@@ -396,164 +411,6 @@ impl Service {
         let mut warnings = Vec::new();
         admission::mutate(&self.api, &admitted, &mut options, &Value::Null, &mut warnings).await?;
         admission::validate(&self.api, &admitted, &options, &Value::Null, &mut warnings).await
-    }
-}
-
-/// How reads are shown.
-#[derive(Clone, Copy)]
-struct Reads<'k> {
-    kind: &'k Arc<Kind>,
-    accepted: Accepted,
-    include: Include,
-    pretty: bool,
-}
-
-impl Reads<'_> {
-    fn object(self, object: &object::Object, code: StatusCode, warnings: &[String]) -> Handled {
-        let body = match self.accepted {
-            Accepted { shape: Shape::Whole, encoding: Encoding::Json, .. } if !self.pretty => object.body.clone(),
-            accepted => encoded(&self.shown(object, true)?, accepted.encoding, self.pretty)?,
-        };
-        let mut response = reply::bytes(code, body, self.accepted.content_type(false));
-        reply::warn(&mut response, warnings.iter().map(String::as_str));
-        Ok(response)
-    }
-
-    /// An object in the shape that was asked for.
-    fn shown(self, object: &object::Object, first: bool) -> Result<Value, Status> {
-        let mut value = table::one(self.kind, object, self.accepted.shape, self.include, first)?;
-        self.dated(&mut value);
-        Ok(value)
-    }
-
-    /// Tables and partial metadata say the version that was asked for.
-    fn dated(self, value: &mut Value) {
-        if self.accepted.shape == Shape::Whole || self.accepted.meta_version == "v1" {
-            return;
-        }
-        let version = format!("meta.k8s.io/{}", self.accepted.meta_version);
-        value["apiVersion"] = version.as_str().into();
-        for (list, part) in [("rows", "/object"), ("items", "")] {
-            for item in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                if let Some(object) = item.pointer_mut(part).filter(|o| o["kind"] == "PartialObjectMetadata") {
-                    object["apiVersion"] = version.as_str().into();
-                }
-            }
-        }
-    }
-
-    /// A `Scale`: a table of it has columns of its own.
-    fn scale(mut self, object: &object::Object, code: StatusCode, warnings: &[String]) -> Handled {
-        if self.accepted.shape != Shape::Table {
-            return self.object(object, code, warnings);
-        }
-        self.accepted.shape = Shape::Whole;
-        let value = object.value().map_err(Status::internal)?;
-        Ok(ok_json(&table::scale(value, self.include)))
-    }
-
-    /// A value that is no stored object: a status, a review.
-    fn reply(self, value: &Value, code: StatusCode) -> Handled {
-        let encoding = self.accepted.encoding;
-        Ok(reply::bytes(code, encoded(value, encoding, self.pretty)?, self.accepted.content_type(false)))
-    }
-
-    fn reply_warned(self, value: &Value, code: u16, warnings: &[String]) -> Handled {
-        let mut response = self.reply(value, StatusCode::from_u16(code).unwrap_or(StatusCode::CREATED))?;
-        reply::warn(&mut response, warnings.iter().map(String::as_str));
-        Ok(response)
-    }
-
-    fn list(self, listing: Listing, headers: &HeaderMap) -> Handled {
-        let Accepted { shape, encoding, meta_version: version } = self.accepted;
-        if encoding == Encoding::Json && !self.pretty {
-            let item = match shape {
-                Shape::Whole => Item::Whole,
-                Shape::Table => Item::Row { include: self.include, version, now: base::time::now_seconds() },
-                Shape::Metadata => Item::Metadata { version },
-            };
-            return Ok(reply::list(Splice::new(self.kind, item, listing), headers));
-        }
-        let body = match shape {
-            Shape::Whole if encoding == Encoding::Protobuf => accept::sealed_list(self.kind, &listing)?.into(),
-            Shape::Whole => {
-                let whole = splice::whole(self.kind, listing).map_err(Status::internal)?;
-                encoded(&whole, encoding, self.pretty)?
-            }
-            shape => {
-                let mut many = table::many(self.kind, &listing, shape, self.include)?;
-                self.dated(&mut many);
-                encoded(&many, encoding, self.pretty)?
-            }
-        };
-        Ok(reply::compressed(body, headers, self.accepted.content_type(false)))
-    }
-
-    fn written(self, written: Written) -> Handled {
-        let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        self.object(&written.object, code, &written.warnings)
-    }
-
-    /// A line per event, until the time is over.
-    fn stream(self, events: Events, time: Duration) -> Response<Body> {
-        let mut first = true;
-        let kind = self.kind.clone();
-        let Self { accepted, include, pretty, .. } = self;
-        let lines = events.map(move |delivered| {
-            let reads = Reads { kind: &kind, accepted, include, pretty };
-            let line = match delivered {
-                Ok(delivered) => reads.line(&delivered, std::mem::take(&mut first)),
-                Err(status) => Err(status),
-            };
-            let line = line.or_else(|status| reads.frame("ERROR", &status.to_value()));
-            Ok::<_, std::convert::Infallible>(Frame::data(line.unwrap_or_default()))
-        });
-        let deadline = tokio::time::sleep(time);
-        let body = StreamBody::new(lines.take_until(deadline));
-        let mut response = Response::new(Body::new(body));
-        let media = header::HeaderValue::from_static(self.accepted.content_type(true));
-        response.headers_mut().insert(header::CONTENT_TYPE, media);
-        response
-    }
-
-    /// An event as its stream has it: a line of JSON, or a frame of protobuf.
-    fn frame(self, event: &str, object: &Value) -> Result<Bytes, Status> {
-        if self.accepted.encoding == Encoding::Protobuf {
-            return Ok(schema::protobuf::watch_frame(event, &accept::sealed(object)?).into());
-        }
-        Ok(format!("{}\n", json!({"type": event, "object": object})).into())
-    }
-
-    fn line(self, delivered: &crate::watch::Delivered, first: bool) -> Result<Bytes, Status> {
-        let (name, object) = match &delivered.event {
-            WatchEvent::Added(object) => ("ADDED", object),
-            WatchEvent::Modified(object) => ("MODIFIED", object),
-            WatchEvent::Deleted(object) => ("DELETED", object),
-            WatchEvent::Bookmark(revision) => {
-                let mut metadata = json!({"resourceVersion": revision.to_string()});
-                if delivered.initial_end {
-                    metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-                }
-                let version = format!("meta.k8s.io/{}", self.accepted.meta_version);
-                let object = match self.accepted.shape {
-                    Shape::Table => {
-                        json!({"kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": null, "rows": []})
-                    }
-                    Shape::Metadata => {
-                        json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata})
-                    }
-                    Shape::Whole => {
-                        json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata})
-                    }
-                };
-                return self.frame("BOOKMARK", &object);
-            }
-        };
-        if self.accepted.shape == Shape::Whole && self.accepted.encoding == Encoding::Json {
-            let head = format!("{{\"type\":\"{name}\",\"object\":");
-            return Ok([head.as_bytes(), &object.body, b"}\n"].concat().into());
-        }
-        self.frame(name, &self.shown(object, first)?)
     }
 }
 
@@ -643,27 +500,6 @@ async fn read_body(request: Request<Body>) -> Result<Bytes, Status> {
             format!("Request entity too large: limit is {MOST_BODY_BYTES}"),
         )),
         Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
-    }
-}
-
-/// `kubectl get cs`: made up on the spot, as upstream does.
-fn component_statuses(reads: Reads<'_>, at: &Resource, headers: &HeaderMap) -> Handled {
-    let one = |name: &str| {
-        json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name},
-            "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]})
-    };
-    let all = ["etcd-0", "controller-manager", "scheduler"];
-    let items = all.iter().filter(|n| at.name.as_deref().is_none_or(|wanted| wanted == **n));
-    let items: Vec<_> = items.filter_map(|n| object::Object::from_value(&one(n)).ok()).map(Arc::new).collect();
-    match &at.name {
-        Some(name) => {
-            let object = items.first().ok_or_else(|| Status::not_found("", "componentstatuses", name))?;
-            reads.object(object, StatusCode::OK, &[])
-        }
-        None => {
-            let listing = Listing { revision: 0, items, continue_token: None, remaining: None };
-            reads.list(listing, headers)
-        }
     }
 }
 

@@ -32,6 +32,7 @@ mod health;
 mod http;
 mod impersonate;
 mod inprocess;
+mod metrics;
 mod node_proxy;
 mod read;
 mod registry;

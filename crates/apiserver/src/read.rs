@@ -108,28 +108,56 @@ const TOKEN_SECONDS: i64 = 300;
 /// The revision of a token that goes on with whatever is there.
 const INCONSISTENT: i64 = -1;
 
-fn encode_token(revision: u64, key: &str) -> String {
+/// A token of upstream's form. `key` lies under `prefix`.
+fn encode_token(revision: u64, prefix: &str, key: &str) -> String {
     let made = base::time::now_seconds();
-    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": key, "made": made}).to_string())
+    let start = key.strip_prefix(prefix).unwrap_or(key);
+    let token = json!({"v": TOKEN_VERSION, "rv": revision, "start": format!("{start}\0"), "made": made});
+    URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
 /// 410, with a token to go on without consistency.
 fn expired(start: &str) -> Status {
     let text = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
-    let token = json!({"v": "meta.k8s.io/v1", "rv": INCONSISTENT, "start": start});
+    let token = json!({"v": TOKEN_VERSION, "rv": INCONSISTENT, "start": format!("{start}\0")});
     Status { continue_token: URL_SAFE_NO_PAD.encode(token.to_string()), ..Status::new(Reason::Expired, text) }
 }
 
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+/// Where text stops being base64, as Go counts it.
+fn not_base64(text: &str) -> usize {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    text.bytes().position(|b| !good(b)).unwrap_or_else(|| text.len().saturating_sub(1))
+}
+
+/// The revision (0: whatever is there) and the last key of the page before, under the collection's prefix.
 fn decode_token(token: &str) -> Result<(u64, String), Status> {
     let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+    let illegal = |_| bad(&format!("illegal base64 data at input byte {}", not_base64(token)));
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(illegal)?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&schema::json::go_words(&bytes, &e)))?;
+    let version = value["v"].as_str().unwrap_or("");
+    if version != TOKEN_VERSION {
+        return Err(bad(&format!("server does not recognize this encoded version {version}")));
+    }
+    let start = value["start"].as_str().unwrap_or("");
+    let revision = match value["rv"].as_i64() {
+        None | Some(0) => return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),
+        Some(revision) => revision,
+    };
+    if start.is_empty() {
+        return Err(bad("encoded start key empty (version meta.k8s.io/v1)"));
+    }
+    let after = start.strip_suffix('\0').unwrap_or(start).trim_start_matches('/');
+    if after.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(bad(start));
+    }
     let age = value["made"].as_i64().map(|made| base::time::now_seconds() - made);
-    match (value["rv"].as_i64(), value["start"].as_str()) {
-        (Some(INCONSISTENT), Some(start)) => Ok((0, start.to_owned())),
-        (Some(_), Some(start)) if age.is_none_or(|age| age > TOKEN_SECONDS) => Err(expired(start)),
-        (Some(revision), Some(start)) => Ok((u64::try_from(revision).unwrap_or(0), start.to_owned())),
-        _ => Err(bad("it lacks a revision or a start key")),
+    match u64::try_from(revision) {
+        Err(_) => Ok((0, after.to_owned())),
+        Ok(_) if age.is_none_or(|age| age > TOKEN_SECONDS) => Err(expired(after)),
+        Ok(revision) => Ok((revision, after.to_owned())),
     }
 }
 
@@ -168,7 +196,7 @@ impl Api {
                     let last = items.last().map(|last| &last.head);
                     let namespace = last.map(|head| head.namespace.as_str()).filter(|n| !n.is_empty());
                     let last = key(kind, namespace, last.map_or("", |head| &head.name));
-                    let token = encode_token(listing.revision, &last);
+                    let token = encode_token(listing.revision, &prefix(kind, namespace_of(kind, at)?), &last);
                     return Ok(Listing {
                         revision: listing.revision,
                         items,
@@ -206,8 +234,10 @@ impl Api {
             };
             let page = match self.store.range(&prefix, after.as_deref(), chunk, at_revision) {
                 Ok(page) => page,
-                Err(StoreError::Compacted { .. }) if query.continue_token.is_some() => {
-                    return Err(expired(after.as_deref().unwrap_or("")));
+                Err(StoreError::Compacted { .. }) => {
+                    let text = "The resourceVersion for the provided list is too old.";
+                    let start = after.as_deref().and_then(|key| key.strip_prefix(&*prefix));
+                    return Err(start.map_or_else(|| Status::new(Reason::Expired, text), expired));
                 }
                 Err(error) => return Err(store_status(&error)),
             };
@@ -219,7 +249,7 @@ impl Api {
                 if query.selects(kind, &value.object) {
                     items.push(served(kind, value.object));
                     if query.limit > 0 && items.len() == query.limit && (more || index + 1 < count) {
-                        let token = encode_token(at_revision, after.as_deref().unwrap_or(""));
+                        let token = encode_token(at_revision, &prefix, after.as_deref().unwrap_or(""));
                         let remaining = (!selective).then_some(remaining + count - index - 1);
                         return Ok(Listing { revision: at_revision, items, continue_token: Some(token), remaining });
                     }
@@ -239,10 +269,7 @@ impl Api {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
             let (revision, start) = decode_token(token)?;
-            if !start.starts_with(prefix) {
-                return Err(Status::bad_request("continue key is not valid: it is of another collection"));
-            }
-            return Ok((revision, Some(start)));
+            return Ok((revision, Some(format!("{prefix}{start}"))));
         }
         match (query.resource_version, query.version_match) {
             (None, Some(_)) => {
@@ -253,7 +280,7 @@ impl Api {
             (Some(0), Some(Match::Exact)) => {
                 let error = Invalid::forbidden(
                     "resourceVersionMatch",
-                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
                 );
                 Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]))
             }
@@ -261,6 +288,8 @@ impl Api {
             (Some(revision), _) if revision > newest => {
                 Err(store_status(&StoreError::Future { wanted: revision, newest }))
             }
+            // Pages have always been of the very revision, unless asked for otherwise.
+            (Some(revision), None) if revision > 0 && query.limit > 0 => Ok((revision, None)),
             // Everything here is at least as new as asked for.
             _ => Ok((0, None)),
         }

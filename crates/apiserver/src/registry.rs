@@ -89,6 +89,18 @@ impl Registry {
         found
     }
 
+    /// The kinds of a group that are stored, each once.
+    pub(crate) fn stored_in(&self, group: &str) -> Vec<Arc<Kind>> {
+        let is = |kind: &&Arc<Kind>| kind.group == group && kind.storage_prefix.is_some();
+        let mut found: Vec<Arc<Kind>> = kinds::table().kinds().iter().filter(is).cloned().collect();
+        let state = self.state.read();
+        let custom = state.groups.get(group).into_iter().flat_map(|g| g.definitions.values().flatten());
+        found.extend(custom.filter(is).cloned());
+        found.sort_by(|a, b| a.plural.cmp(&b.plural));
+        found.dedup_by(|a, b| a.plural == b.plural);
+        found
+    }
+
     /// True when something of the group is served.
     pub(crate) fn has_group(&self, group: &str) -> bool {
         kinds::table().kinds().iter().any(|kind| kind.group == group)

@@ -32,6 +32,7 @@ use crate::egress::Egress;
 use crate::flow::Flow;
 use crate::http::{Body, Peer, Service, failure, incoming};
 use crate::inprocess::InProcess;
+use crate::metrics;
 use crate::node_proxy::NodeProxy;
 use crate::registry::Registry;
 use crate::security::{Security, SecurityError};
@@ -125,7 +126,7 @@ impl Server {
         let trusted = format!("{}\n{}", pki.client_ca.certificate_pem(), pki.front_proxy_ca.certificate_pem());
         let tls = pki::server_config(&serving, &trusted)?;
         let api = Arc::new(Api {
-            store: config.store,
+            store: Arc::new(metrics::Measured::new(config.store)),
             pki: config.pki,
             rbac: ArcSwap::from_pointee(rbac::Index::default()),
             hooks: Default::default(),
@@ -142,6 +143,7 @@ impl Server {
             issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
             advertise: config.advertise,
             port: address.port(),
+            stop: tasks.token().clone(),
         });
         let pair = api.pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")?;
         let kubelet_tls = Arc::new(pki::credulous_client_config(Some(&pair))?);
@@ -237,7 +239,8 @@ async fn serve(
     token: CancellationToken,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let shaken = tokio::time::timeout(PATIENCE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut.into());
+    let stream = shaken.flatten().inspect_err(|_| metrics::HANDSHAKE_ERRORS.inc())?;
     let (_, session) = stream.get_ref();
     let identity = session.peer_certificates().and_then(|c| c.first()).and_then(pki::identity);
     let answer = service_fn(move |mut request: Request<Incoming>| {

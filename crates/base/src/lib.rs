@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod chain;
+pub mod metrics;
 pub mod tasks;
 pub mod time;
 

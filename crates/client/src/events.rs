@@ -54,11 +54,11 @@ impl From<&Object> for ObjectReference {
     fn from(object: &Object) -> Self {
         let head = &object.head;
         Self {
-            kind: head.kind.clone(),
+            kind: head.kind.to_string(),
             namespace: head.namespace.clone(),
             name: head.name.clone(),
             uid: head.uid.clone(),
-            api_version: head.api_version.clone(),
+            api_version: head.api_version.to_string(),
             resource_version: head.resource_version.to_string(),
             field_path: String::new(),
         }

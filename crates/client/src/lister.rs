@@ -1,6 +1,9 @@
 //! The cache that an informer fills: objects by key, by owner and by any other index that its reader asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use object::{LabelSelector, Object};
@@ -15,62 +18,133 @@ pub struct Lister {
     cache: Arc<RwLock<Cache>>,
 }
 
+/// Objects in the order of their keys, by namespace and name, which are theirs already: an entry costs a pointer.
+type Objects = BTreeSet<ByKey>;
+
+struct ByKey(Arc<Object>);
+
+/// What has a place in that order.
+trait Keyed {
+    fn parts(&self) -> (&str, &str);
+}
+
+impl Keyed for ByKey {
+    fn parts(&self) -> (&str, &str) {
+        (&self.0.head.namespace, &self.0.head.name)
+    }
+}
+
+/// Of `namespace/name`, or `name`.
+struct Key<'a>(&'a str);
+
+impl Keyed for Key<'_> {
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or(("", self.0))
+    }
+}
+
+impl<'a> Borrow<dyn Keyed + 'a> for ByKey {
+    fn borrow(&self) -> &(dyn Keyed + 'a) {
+        self
+    }
+}
+
+impl Ord for dyn Keyed + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for dyn Keyed + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Keyed + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn Keyed + '_ {}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for ByKey {}
+
 #[derive(Default)]
 struct Cache {
-    objects: BTreeMap<String, Arc<Object>>,
-    owners: HashMap<String, BTreeSet<String>>,
+    objects: Objects,
+    owners: HashMap<String, Objects>,
     indexes: HashMap<&'static str, Index>,
     revision: u64,
 }
 
 struct Index {
     values: IndexFn,
-    keys: HashMap<String, BTreeSet<String>>,
+    objects: HashMap<String, Objects>,
 }
 
 impl Cache {
-    fn file(&mut self, key: &str, object: &Object, add: bool) {
+    fn file(&mut self, object: &Arc<Object>, add: bool) {
         for owner in &object.head.owners {
-            file_under(&mut self.owners, &owner.uid, key, add);
+            file_under(&mut self.owners, &owner.uid, object, add);
         }
         for index in self.indexes.values_mut() {
             for value in (index.values)(object) {
-                file_under(&mut index.keys, &value, key, add);
+                file_under(&mut index.objects, &value, object, add);
             }
         }
     }
-
-    fn pick(&self, keys: Option<&BTreeSet<String>>) -> Vec<Arc<Object>> {
-        keys.into_iter().flatten().filter_map(|key| self.objects.get(key).cloned()).collect()
-    }
 }
 
-fn file_under(index: &mut HashMap<String, BTreeSet<String>>, value: &str, key: &str, add: bool) {
+fn file_under(index: &mut HashMap<String, Objects>, value: &str, object: &Arc<Object>, add: bool) {
     if add {
-        index.entry(value.to_owned()).or_default().insert(key.to_owned());
-    } else if let Some(keys) = index.get_mut(value) {
-        keys.remove(key);
-        if keys.is_empty() {
+        index.entry(value.to_owned()).or_default().replace(ByKey(object.clone()));
+    } else if let Some(objects) = index.get_mut(value) {
+        objects.remove(&ByKey(object.clone()));
+        if objects.is_empty() {
             index.remove(value);
         }
     }
 }
 
+fn all(objects: Option<&Objects>) -> Vec<Arc<Object>> {
+    objects.into_iter().flatten().map(|ByKey(object)| object.clone()).collect()
+}
+
 impl Lister {
     /// The object under `namespace/name` (or `name`).
     pub fn get(&self, key: &str) -> Option<Arc<Object>> {
-        self.cache.read().objects.get(key).cloned()
+        self.cache.read().objects.get(&Key(key) as &dyn Keyed).map(|ByKey(object)| object.clone())
     }
     /// All objects, in key order.
     pub fn list(&self) -> Vec<Arc<Object>> {
-        self.cache.read().objects.values().cloned().collect()
+        all(Some(&self.cache.read().objects))
     }
     /// The objects of a namespace, in key order.
     pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<Object>> {
         let from = format!("{namespace}/");
         let cache = self.cache.read();
-        let range = cache.objects.range(from.clone()..);
-        range.take_while(|(key, _)| key.starts_with(&from)).map(|(_, o)| o.clone()).collect()
+        let range = cache.objects.range::<dyn Keyed, _>((Bound::Included(&Key(&from) as &dyn Keyed), Bound::Unbounded));
+        range.take_while(|ByKey(o)| o.head.namespace == namespace).map(|ByKey(o)| o.clone()).collect()
     }
     /// The objects of a namespace (all when `None`) whose labels match.
     pub fn select(&self, namespace: Option<&str>, selector: &LabelSelector) -> Vec<Arc<Object>> {
@@ -80,13 +154,12 @@ impl Lister {
     }
     /// The objects that name the owner `uid`, in key order.
     pub fn by_owner(&self, uid: &str) -> Vec<Arc<Object>> {
-        let cache = self.cache.read();
-        cache.pick(cache.owners.get(uid))
+        all(self.cache.read().owners.get(uid))
     }
     /// The objects that the index `name` files under `value`; none when there is no such index.
     pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<Object>> {
         let cache = self.cache.read();
-        cache.pick(cache.indexes.get(name).and_then(|index| index.keys.get(value)))
+        all(cache.indexes.get(name).and_then(|index| index.objects.get(value)))
     }
     /// Adds an index; objects that are in the cache already are filed at once. The same name again is ignored.
     pub fn add_index(&self, name: &'static str, values: IndexFn) {
@@ -94,13 +167,13 @@ impl Lister {
         if cache.indexes.contains_key(name) {
             return;
         }
-        let mut keys = HashMap::new();
-        for (key, object) in &cache.objects {
+        let mut objects = HashMap::new();
+        for ByKey(object) in &cache.objects {
             for value in values(object) {
-                file_under(&mut keys, &value, key, true);
+                file_under(&mut objects, &value, object, true);
             }
         }
-        cache.indexes.insert(name, Index { values, keys });
+        cache.indexes.insert(name, Index { values, objects });
     }
     /// Number of objects.
     pub fn len(&self) -> usize {
@@ -116,26 +189,25 @@ impl Lister {
     }
     /// Every key.
     pub fn keys(&self) -> Vec<String> {
-        self.cache.read().objects.keys().cloned().collect()
+        self.cache.read().objects.iter().map(|ByKey(object)| object.head.key()).collect()
     }
 
     /// Puts an object in; what was there before.
     pub fn insert(&self, object: Arc<Object>) -> Option<Arc<Object>> {
-        let key = object.head.key();
         let mut cache = self.cache.write();
-        let old = cache.objects.insert(key.clone(), object.clone());
+        let old = cache.objects.replace(ByKey(object.clone())).map(|ByKey(old)| old);
         if let Some(old) = &old {
-            cache.file(&key, old, false);
+            cache.file(old, false);
         }
-        cache.file(&key, &object, true);
+        cache.file(&object, true);
         old
     }
 
     /// Takes an object out; what was there.
     pub fn remove(&self, key: &str) -> Option<Arc<Object>> {
         let mut cache = self.cache.write();
-        let old = cache.objects.remove(key)?;
-        cache.file(key, &old, false);
+        let ByKey(old) = cache.objects.take(&Key(key) as &dyn Keyed)?;
+        cache.file(&old, false);
         Some(old)
     }
 
@@ -179,7 +251,7 @@ mod tests {
     #[test]
     fn indexes_follow_changes() {
         let lister: Lister = [pod("a", "u1", "x"), pod("b", "u1", "y")].into_iter().collect();
-        lister.add_index("app", |o| o.head.labels.get("app").cloned().into_iter().collect());
+        lister.add_index("app", |o| o.head.labels.get("app").map(Into::into).into_iter().collect());
         assert_eq!(names(lister.by_owner("u1")), ["a", "b"]);
         assert_eq!(names(lister.by_index("app", "x")), ["a"]);
         lister.insert(pod("a", "u2", "y"));

@@ -83,7 +83,7 @@ impl State {
     fn seal(&mut self, mut value: Value) -> Result<Object> {
         self.revision += 1;
         let mut draft = Draft::new(&mut value).map_err(|e| Status::bad_request(e.to_string()))?;
-        for path in [
+        let selectable = [
             "spec.nodeName",
             "status.phase",
             "spec.schedulerName",
@@ -91,11 +91,9 @@ impl State {
             "involvedObject.uid",
             "type",
             "reason",
-        ] {
-            if let Some(text) = value.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_str) {
-                draft.head.fields.insert(path.into(), text.into());
-            }
-        }
+        ];
+        let text = |path: &str| value.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_str);
+        draft.head.fields = selectable.iter().filter_map(|path| Some((path, text(path)?))).collect();
         Ok(draft.seal(self.revision))
     }
 

@@ -105,7 +105,7 @@ fn reconcile(set: &Arc<Object>, world: &World) -> Plan {
     daemon.manage(&mut plan);
     let status = daemon.status(&mut plan);
     let used = |revision: &revisions::Revision| {
-        by_node.values().flatten().any(|pod| pod.head.labels.get(POD_LABEL) == Some(&revision.hash))
+        by_node.values().flatten().any(|pod| pod.head.labels.get(POD_LABEL) == Some(&*revision.hash))
     };
     plan.step(revisions.clean_up(view.spec.revision_history_limit.unwrap_or(10), used));
     plan.push_some(Op::status_to(&DAEMON_SETS, set, &status));
@@ -125,7 +125,7 @@ struct Daemon<'a> {
 
 impl Daemon<'_> {
     fn is_new(&self, pod: &Object) -> bool {
-        pod.head.labels.get(POD_LABEL) == Some(&self.revisions.present.hash)
+        pod.head.labels.get(POD_LABEL) == Some(&*self.revisions.present.hash)
     }
 
     fn is_available(&self, pod: &Object) -> bool {

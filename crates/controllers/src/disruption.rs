@@ -179,7 +179,7 @@ fn scale_of(pods: &[Arc<Object>], world: &World) -> Result<i64, String> {
         let Some(owner) = controller else {
             return Err(format!("found no controller ref for pod {:?}", pod.head.name));
         };
-        if sizes.contains_key(&owner.uid) {
+        if sizes.contains_key(&*owner.uid) {
             continue;
         }
         let find = |kind: &'static Kind, owner: &object::OwnerReference| {

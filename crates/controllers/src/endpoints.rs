@@ -73,7 +73,8 @@ fn reconcile(object: &Arc<Object>, world: &World) -> Plan {
         return plan;
     }
     let mut labels = json!(labels);
-    for key in current.head.labels.keys().filter(|key| labels.get(key.as_str()).is_none()).cloned().collect::<Vec<_>>()
+    for key in
+        current.head.labels.keys().filter(|key| labels.get(*key).is_none()).map(str::to_owned).collect::<Vec<_>>()
     {
         labels[key] = Value::Null;
     }

@@ -150,7 +150,7 @@ fn reconcile(object: &Arc<Object>, world: &World) -> Plan {
 fn slices_of(service: &Object, world: &World) -> Vec<Arc<Object>> {
     let mut slices = world.list(&ENDPOINT_SLICES, Some(&service.head.namespace));
     slices.retain(|slice| {
-        let label = |key: &str| slice.head.labels.get(key).map(String::as_str);
+        let label = |key: &str| slice.head.labels.get(key);
         label(SERVICE_NAME) == Some(&service.head.name) && label(MANAGED_BY) == Some(US) && !slice.head.is_terminating()
     });
     slices
@@ -171,7 +171,7 @@ fn wanted(service: &Service, selected: &[Arc<Object>], world: &World) -> BTreeMa
         let (serving, terminating) = (pod.is_ready(), pod.metadata.deletion_timestamp.is_some());
         let ready = service.spec.publish_not_ready_addresses || (serving && !terminating);
         let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
-        let zone = node.as_ref().and_then(|node| world.get(&NODES, node)?.head.labels.get(ZONE).cloned());
+        let zone = node.as_ref().and_then(|node| world.get(&NODES, node)?.head.labels.get(ZONE).map(str::to_owned));
         for family in service.families() {
             let Some(ip) = pods::address(&pod, family) else { continue };
             let endpoint = Endpoint {

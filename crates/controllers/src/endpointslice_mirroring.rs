@@ -93,7 +93,7 @@ fn reconcile(endpoints: &Arc<Object>, world: &World) -> Plan {
     let view: View = endpoints.view().unwrap_or_default();
     let mut existing = world.list(&ENDPOINT_SLICES, Some(&endpoints.head.namespace));
     existing.retain(|slice| {
-        let label = |key: &str| slice.head.labels.get(key).map(String::as_str);
+        let label = |key: &str| slice.head.labels.get(key);
         label(SERVICE_NAME) == Some(&endpoints.head.name)
             && label(MANAGED_BY) == Some(US)
             && !slice.head.is_terminating()
@@ -161,7 +161,7 @@ fn write(
     current: Option<&Arc<Object>>,
 ) -> Option<Op> {
     let name = &endpoints.head.name;
-    let mut labels = endpoints.head.labels.clone();
+    let mut labels = endpoints.head.labels.to_map();
     labels.insert(SERVICE_NAME.into(), name.clone());
     labels.insert(MANAGED_BY.into(), US.into());
     let mut annotations = view.metadata.annotations.clone().unwrap_or_default();

@@ -132,7 +132,7 @@ impl Collector {
         let mut informer = Informer::new(client.clone(), at, ListOptions::default());
         let (mut changes, synced) = (informer.subscribe(), informer.synced());
         tasks.spawn("garbage-informer", informer.run(token));
-        let (collector, resource) = (self.clone(), resource.clone());
+        let (collector, resource) = (self.clone(), Arc::new(resource.clone()));
         tasks.spawn("garbage-graph", async move {
             // Ends with the informer, which holds the other end.
             while let Some(change) = changes.recv().await {
@@ -142,11 +142,11 @@ impl Collector {
         synced
     }
 
-    fn apply(&self, resource: &ApiResource, change: &Change) {
+    fn apply(&self, resource: &Arc<ApiResource>, change: &Change) {
         let due = {
             let mut graph = self.graph.lock();
             match change {
-                Change::Applied { new, .. } => graph.observe(Identity::of(resource, new), new),
+                Change::Applied { new, .. } => graph.observe(resource, new),
                 Change::Deleted(last) => graph.forget(&last.head.uid),
             }
         };
@@ -230,7 +230,7 @@ impl Collector {
             // Not allowed; upstream leaves such objects alone.
             tracing::warn!(
                 dependent = dependent.head.name,
-                owner = reference.name,
+                owner = reference.name.as_str(),
                 "a cluster-scoped object names a namespaced owner"
             );
             return Ok(Owner::Solid);
@@ -238,10 +238,10 @@ impl Collector {
         let namespace = if resource.namespaced { dependent.head.namespace.clone() } else { String::new() };
         let identity = Identity {
             gvr: Some(resource.gvr),
-            api_version: reference.api_version.clone(),
-            kind: reference.kind.clone(),
+            api_version: reference.api_version.to_string(),
+            kind: reference.kind.to_string(),
             namespace,
-            name: reference.name.clone(),
+            name: reference.name.to_string(),
         };
         Ok(match self.live(&identity, &reference.uid).await? {
             None => Owner::Absent,
@@ -296,7 +296,8 @@ impl Collector {
                 self.client.delete(&at, &options).await.map(drop)
             }
             Verdict::Disown(uids) => {
-                let kept: Vec<_> = live.head.owners.iter().filter(|o| !uids.contains(&o.uid)).cloned().collect();
+                let kept: Vec<_> =
+                    live.head.owners.iter().filter(|o| !uids.iter().any(|uid| *uid == o.uid)).cloned().collect();
                 self.set_owners(&at, live, &kept).await
             }
             Verdict::Release => self.drop_finalizer(&at, live, graph::FOREGROUND).await,
@@ -314,7 +315,7 @@ impl Collector {
             let Some(gvr) = dependent.gvr.as_ref() else { continue };
             let at = Resource::object(gvr, Some(&dependent.namespace), &dependent.name);
             let Some(object) = self.live(&dependent, &uid).await? else { continue };
-            let kept: Vec<_> = object.head.owners.iter().filter(|o| o.uid != live.head.uid).cloned().collect();
+            let kept: Vec<_> = object.head.owners.iter().filter(|o| *o.uid != *live.head.uid).cloned().collect();
             match self.set_owners(&at, &object, &kept).await {
                 Err(status) if status.is_not_found() => {}
                 done => done?,

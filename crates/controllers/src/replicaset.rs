@@ -140,7 +140,7 @@ fn status(rs: &Object, view: &View, active: &[Arc<Object>], world: &World) -> St
     let count = |test: &dyn Fn(&Arc<Object>) -> bool| active.iter().filter(|pod| test(pod)).count() as i64;
     let labels = |pod: &Arc<Object>| {
         let wanted = view.spec.template["metadata"]["labels"].as_object();
-        wanted.into_iter().flatten().all(|(key, value)| pod.head.labels.get(key).map(String::as_str) == value.as_str())
+        wanted.into_iter().flatten().all(|(key, value)| pod.head.labels.get(key) == value.as_str())
     };
     let mut conditions = view.status.conditions.clone();
     match world.failure().filter(|failure| failure.kind == &PODS && !failure.status.is_conflict()) {

@@ -99,7 +99,7 @@ fn read(object: Arc<Object>) -> Revision {
         map.remove("$patch");
     }
     let hash =
-        object.head.labels.get(HASH_LABEL).or_else(|| object.head.labels.get(POD_LABEL)).cloned().unwrap_or_default();
+        object.head.labels.get(HASH_LABEL).or_else(|| object.head.labels.get(POD_LABEL)).unwrap_or_default().to_owned();
     Revision { name: object.head.name.clone(), hash, number: view.revision, template, object: Some(object) }
 }
 

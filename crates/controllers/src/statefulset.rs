@@ -123,7 +123,8 @@ fn reconcile(set: &Arc<Object>, world: &World) -> Plan {
     }
     let status = members.status(&mut plan);
     let used = |revision: &Revision| {
-        revision.name == current.name || pods.values().any(|pod| pod.head.labels.get(POD_LABEL) == Some(&revision.name))
+        revision.name == current.name
+            || pods.values().any(|pod| pod.head.labels.get(POD_LABEL) == Some(&*revision.name))
     };
     plan.step(revisions.clean_up(view.spec.revision_history_limit.unwrap_or(10), used));
     plan.push_some(Op::status_to(&STATEFUL_SETS, set, &status));
@@ -148,7 +149,7 @@ impl Members<'_> {
     }
 
     fn revision_of<'p>(&self, pod: &'p Object) -> &'p str {
-        pod.head.labels.get(POD_LABEL).map(String::as_str).unwrap_or_default()
+        pod.head.labels.get(POD_LABEL).unwrap_or_default()
     }
 
     /// The template for a pod that is to be made.

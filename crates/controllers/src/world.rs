@@ -29,12 +29,19 @@ impl Caches {
     pub fn insert(&mut self, kind: &'static Kind, lister: Lister) {
         if kind == &PODS {
             lister.add_index(BY_NODE, |pod| match pod.head.fields.get("spec.nodeName") {
-                Some(node) => vec![node.clone()],
-                None => pod.view::<Pod>().map(|pod| vec![pod.spec.node_name]).unwrap_or_default(),
+                Some(node) => vec![node.to_owned()],
+                // A server that is not ours tells no fields.
+                None if pod.head.fields.is_empty() => {
+                    pod.view::<Pod>().map(|pod| vec![pod.spec.node_name]).unwrap_or_default()
+                }
+                None => Vec::new(),
             });
-            lister.add_index(FINISHED, |pod| match pod.view::<Pod>() {
-                Ok(pod) if pod.is_finished() => vec![String::new()],
-                _ => Vec::new(),
+            lister.add_index(FINISHED, |pod| {
+                let finished = match pod.head.fields.get("status.phase") {
+                    Some(phase) => matches!(phase, "Succeeded" | "Failed"),
+                    None => pod.view::<Pod>().is_ok_and(|pod| pod.is_finished()),
+                };
+                Vec::from_iter(finished.then(String::new))
             });
         }
         self.listers.insert(kind.resource, lister);

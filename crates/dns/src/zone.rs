@@ -187,7 +187,7 @@ impl Zone {
     }
 
     fn slices_of(&self, service: &Object) -> Vec<SliceView> {
-        let mine = |o: &Arc<Object>| o.head.labels.get(SERVICE_NAME) == Some(&service.head.name);
+        let mine = |o: &Arc<Object>| o.head.labels.get(SERVICE_NAME) == Some(&*service.head.name);
         let slices = self.slices.list_namespace(&service.head.namespace);
         slices.into_iter().filter(mine).filter_map(|o| o.view().ok()).collect()
     }

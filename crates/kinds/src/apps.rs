@@ -46,7 +46,7 @@ fn validate_selector(spec: &Spot, named: &str, errors: &mut Errors) {
 fn validate_match(spec: &Spot, errors: &mut Errors) -> bool {
     let (selector, template) = (spec.at("selector"), spec.at("template"));
     let labels = &template.value["metadata"]["labels"];
-    let map = serde_json::from_value(labels.clone()).unwrap_or_default();
+    let map: object::Texts = serde_json::from_value(labels.clone()).unwrap_or_default();
     let parsed = match selector.is_set() {
         true => LabelSelector::from_object(selector.value),
         // What selects nothing matches nothing, and is told of as missing.

@@ -312,9 +312,13 @@ impl Custom {
     }
 
     /// The values of selectable fields.
-    pub fn fields(&self, object: &Value) -> std::collections::BTreeMap<String, String> {
+    pub fn fields(&self, object: &Value) -> object::Texts {
         let value = |path: &JsonPath| path.find(object).first().map(|v| printed(v)).unwrap_or_default();
-        self.selectable.iter().map(|(field, path)| (field.clone(), value(path))).collect()
+        self.selectable
+            .iter()
+            .map(|(field, path)| (field, value(path)))
+            .filter(|(_, value)| !value.is_empty())
+            .collect()
     }
 }
 

@@ -1,9 +1,9 @@
 //! All kinds, and how to find one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use object::{Gvk, Gvr};
+use object::{Gvk, Gvr, Texts};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -298,38 +298,40 @@ impl Table {
 
 /// The values of the kind's selectable fields. Events have those of both their versions, whichever they came in: a selector of
 /// one finds what was written through the other.
-pub fn fields(kind: &Kind, object: &Value) -> BTreeMap<String, String> {
+pub fn fields(kind: &Kind, object: &Value) -> Texts {
     if let Some(custom) = &kind.custom {
         return custom.fields(object);
     }
     if kind.kind != "Event" {
-        return selected(kind, object);
+        return selected(kind, object).collect();
     }
     let from = Gvk::from_api_version(object["apiVersion"].as_str().unwrap_or(""), "Event");
     let from = if from.version.is_empty() { kind.gvk() } else { from };
     let versions = table().kinds.iter().filter(|k| k.kind == "Event");
-    versions.flat_map(|k| selected(k, &convert(object.clone(), &from, &k.gvk()))).collect()
+    let converted: Vec<(&Arc<Kind>, Value)> = versions.map(|k| (k, convert(object.clone(), &from, &k.gvk()))).collect();
+    converted.iter().flat_map(|(k, event)| selected(k, event)).collect()
 }
 
-fn selected(kind: &Kind, object: &Value) -> BTreeMap<String, String> {
+/// Those that have a value.
+fn selected<'a>(kind: &'a Kind, object: &'a Value) -> impl Iterator<Item = (&'a str, String)> {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
         Value::Array(items) => items.first().and_then(|i| i["ip"].as_str()).unwrap_or("").to_owned(),
         other => other.to_string(),
     };
-    let or = |one: &str, other: &str| match text(cells::at(object, one)) {
+    let or = move |one: &str, other: &str| match text(cells::at(object, one)) {
         empty if empty.is_empty() => text(cells::at(object, other)),
         given => given,
     };
-    let value = |path: &str| match path {
+    let value = move |path: &str| match path {
         "spec.unschedulable" | "spec.hostNetwork" => (cells::at(object, path) == true).to_string(),
         "source" => or("source.component", "reportingComponent"),
         "status.successful" => object["status"]["succeeded"].as_i64().unwrap_or(0).to_string(),
         "status.replicas" => object["status"]["replicas"].as_i64().unwrap_or(0).to_string(),
         path => text(cells::at(object, path)),
     };
-    kind.selectable.iter().map(|path| (path.clone(), value(path))).collect()
+    kind.selectable.iter().map(move |path| (path.as_str(), value(path))).filter(|(_, value)| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -367,8 +369,8 @@ mod tests {
         let pod = serde_json::json!({"spec": {"nodeName": "n1"}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}});
         let fields = fields(pods, &pod);
         assert_eq!(
-            (fields["spec.nodeName"].as_str(), fields["spec.hostNetwork"].as_str(), fields["status.podIPs"].as_str()),
-            ("n1", "false", "10.0.0.1")
+            ["spec.nodeName", "spec.hostNetwork", "status.podIPs", "status.podIP"].map(|field| fields.get(field)),
+            [Some("n1"), Some("false"), Some("10.0.0.1"), None]
         );
     }
 
@@ -377,6 +379,6 @@ mod tests {
         let event = serde_json::json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "regarding": {"name": "p"}, "reason": "r"});
         let kind = table().by_gvr(&Gvr::new("events.k8s.io", "v1", "events")).unwrap();
         let fields = fields(kind, &event);
-        assert_eq!((fields["regarding.name"].as_str(), fields["involvedObject.name"].as_str()), ("p", "p"));
+        assert_eq!((fields.get("regarding.name"), fields.get("involvedObject.name")), (Some("p"), Some("p")));
     }
 }

@@ -209,7 +209,7 @@ fn identity(controller: &str) -> apiserver::User {
 }
 
 /// What the store cannot know: which fields of an object can be selected on.
-fn selectable_fields(object: &object::Object) -> std::collections::BTreeMap<String, String> {
+fn selectable_fields(object: &object::Object) -> object::Texts {
     let gvk = object::Gvk::from_api_version(&object.head.api_version, &object.head.kind);
     // Most kinds have none, and to find that out no object need be read.
     let kind = kinds::table().by_gvk(&gvk).filter(|kind| !kind.selectable.is_empty());

@@ -7,7 +7,6 @@
 //! The hole exists because the store assigns the revision at commit, after the pipeline has encoded the object; sealing
 //! is one copy of the bytes, not an encoding.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -17,13 +16,15 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::texts::{SharedText, Texts};
+
 /// The parsed part of an object: what routing, selecting, owning and versioning need without looking at the bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// `v1`, `apps/v1`.
-    pub api_version: String,
+    pub api_version: SharedText,
     /// `Pod`.
-    pub kind: String,
+    pub kind: SharedText,
     /// `metadata.name`.
     pub name: String,
     /// `metadata.namespace`; empty for cluster-scoped objects.
@@ -35,18 +36,18 @@ pub struct Head {
     /// `metadata.generation`; 0 when absent.
     pub generation: i64,
     /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Texts,
     /// `metadata.ownerReferences`.
     pub owners: Vec<OwnerReference>,
     /// `metadata.finalizers`.
     pub finalizers: Vec<String>,
     /// `metadata.deletionTimestamp`, RFC 3339.
-    pub deletion_timestamp: Option<String>,
+    pub deletion_timestamp: Option<SharedText>,
     /// `metadata.creationTimestamp`, RFC 3339.
-    pub creation_timestamp: Option<String>,
+    pub creation_timestamp: Option<SharedText>,
     /// Values of the kind's selectable fields besides `metadata.name` and `metadata.namespace`
-    /// (`spec.nodeName` -> `n1`), filled by the API server from the table of kinds.
-    pub fields: BTreeMap<String, String>,
+    /// (`spec.nodeName` -> `n1`), filled by the API server from the table of kinds. Those without a value may be missing.
+    pub fields: Texts,
 }
 
 impl Head {
@@ -69,13 +70,13 @@ impl Head {
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnerReference {
     /// `apps/v1`.
-    pub api_version: String,
+    pub api_version: SharedText,
     /// `ReplicaSet`.
-    pub kind: String,
+    pub kind: SharedText,
     /// The owner's name, in the same namespace or cluster-scoped.
-    pub name: String,
+    pub name: SharedText,
     /// The owner's uid.
-    pub uid: String,
+    pub uid: SharedText,
     /// True for the managing controller.
     pub controller: bool,
     /// Foreground deletion of the owner waits for this object.
@@ -90,8 +91,8 @@ pub struct MalformedObject(#[from] serde_json::Error);
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct HeadView {
-    api_version: String,
-    kind: String,
+    api_version: SharedText,
+    kind: SharedText,
     metadata: MetadataView,
 }
 
@@ -103,11 +104,11 @@ struct MetadataView {
     uid: String,
     resource_version: String,
     generation: i64,
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Texts>,
     owner_references: Option<Vec<OwnerReference>>,
     finalizers: Option<Vec<String>>,
-    deletion_timestamp: Option<String>,
-    creation_timestamp: Option<String>,
+    deletion_timestamp: Option<SharedText>,
+    creation_timestamp: Option<SharedText>,
 }
 
 impl From<HeadView> for Head {
@@ -126,7 +127,7 @@ impl From<HeadView> for Head {
             finalizers: m.finalizers.unwrap_or_default(),
             deletion_timestamp: m.deletion_timestamp,
             creation_timestamp: m.creation_timestamp,
-            fields: BTreeMap::new(),
+            fields: Texts::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod patch;
 pub mod quantity;
 pub mod selector;
 mod status;
+mod texts;
 
 pub use body::{Draft, Head, MalformedObject, Object, OwnerReference};
 pub use jsonpath::JsonPath;
@@ -23,3 +24,4 @@ pub use names::{Gvk, Gvr};
 pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, Invalid, InvalidKind, Reason, Status, quoted};
+pub use texts::{Labels, SharedText, Texts};

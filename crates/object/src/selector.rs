@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::{Head, Status};
+use crate::{Head, Labels, Status};
 
 /// A parsed label selector: the conjunction of its requirements; empty selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,18 +46,18 @@ pub struct FieldSelector {
 
 impl Requirement {
     /// True when `labels` satisfy it.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let actual = labels.get(&self.key);
+    pub fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
+        let actual = labels.label(&self.key);
         let number = |text: &str| text.parse::<i64>().ok();
         let compare = |wanted: fn(&i64, &i64) -> bool| {
             actual
-                .and_then(|a| number(a))
+                .and_then(number)
                 .zip(self.values.first().and_then(|v| number(v)))
                 .is_some_and(|(a, b)| wanted(&a, &b))
         };
         match self.operator {
-            Operator::In => actual.is_some_and(|a| self.values.contains(a)),
-            Operator::NotIn => !actual.is_some_and(|a| self.values.contains(a)),
+            Operator::In => actual.is_some_and(|a| self.values.iter().any(|v| v == a)),
+            Operator::NotIn => !actual.is_some_and(|a| self.values.iter().any(|v| v == a)),
             Operator::Exists => actual.is_some(),
             Operator::DoesNotExist => actual.is_none(),
             Operator::Gt => compare(i64::gt),
@@ -83,7 +83,7 @@ struct ExpressionObject {
 
 impl LabelSelector {
     /// True when all requirements hold.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
         self.requirements.iter().all(|r| r.matches(labels))
     }
 
@@ -280,9 +280,9 @@ impl FieldSelector {
     pub fn matches(&self, head: &Head) -> bool {
         self.terms.iter().all(|(field, equal, value)| {
             let actual = match field.as_str() {
-                "metadata.name" => &head.name,
-                "metadata.namespace" => &head.namespace,
-                other => head.fields.get(other).map_or("", String::as_str),
+                "metadata.name" => head.name.as_str(),
+                "metadata.namespace" => head.namespace.as_str(),
+                other => head.fields.get(other).unwrap_or(""),
             };
             (actual == value) == *equal
         })
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn field_selectors_compare_head_fields() {
         let mut head = Head { name: "p".into(), ..Head::default() };
-        head.fields.insert("spec.nodeName".into(), "n1".into());
+        head.fields = [("spec.nodeName", "n1")].into_iter().collect();
         let check =
             |text: &str, wanted| assert_eq!(FieldSelector::parse(text).unwrap().matches(&head), wanted, "{text}");
         check("metadata.name=p,spec.nodeName=n1", true);

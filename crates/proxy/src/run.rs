@@ -160,7 +160,7 @@ impl Proxy {
             let wanted = match self.services.get(&key) {
                 Some(service) => {
                     let namespace = &service.head.namespace;
-                    let mine = |o: &Arc<Object>| o.head.labels.get(SERVICE_NAME) == Some(&service.head.name);
+                    let mine = |o: &Arc<Object>| o.head.labels.get(SERVICE_NAME) == Some(&*service.head.name);
                     let slices: Vec<_> = self.slices.list_namespace(namespace).into_iter().filter(mine).collect();
                     fronts::of(&service, &slices, &self.config.node_name)
                 }

@@ -31,7 +31,7 @@ impl Pod {
             name: object.head.name.clone(),
             uid: object.head.uid.clone(),
             generation: object.head.generation,
-            labels: object.head.labels.clone(),
+            labels: object.head.labels.to_map(),
             requests: view.spec.requests(),
             ports: view.spec.host_ports(),
             terminating: object.head.is_terminating(),
@@ -87,7 +87,7 @@ impl Snapshot {
 
     /// A namespace was added or changed.
     pub(crate) fn set_namespace(&mut self, object: &Object) {
-        self.namespaces.insert(object.head.name.clone(), object.head.labels.clone());
+        self.namespaces.insert(object.head.name.clone(), object.head.labels.to_map());
     }
 
     /// A namespace is gone.
@@ -153,7 +153,7 @@ impl Snapshot {
         let Ok(view) = object.view::<NodeView>() else { return };
         let node = self.nodes.entry(object.head.name.clone()).or_default();
         node.name = object.head.name.clone();
-        node.labels = object.head.labels.clone();
+        node.labels = object.head.labels.to_map();
         node.allocatable = Amounts::of(&view.status.allocatable);
         node.view = view;
         node.known = true;

@@ -16,8 +16,10 @@ use serde_json::{Map, Number, Value};
 use crate::types::{Opaque, Scalar, Struct, Table, Type};
 
 mod encode;
+mod text;
 
-pub use encode::{encode, encode_list, encode_metadata, seal, watch_frame};
+pub use encode::{encode, encode_list, encode_metadata, list_envelope, seal, watch_frame};
+pub use text::{put_item, transcode};
 
 const NUMBERS: &str = include_str!("../data/protobuf.json");
 const MAGIC: &[u8] = b"k8s\0";

@@ -1,6 +1,6 @@
 //! The embedded store: sequencer, writer thread, and the [`Backend`] over them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use object::Object;
+use object::{Object, Texts};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -30,12 +30,12 @@ const PLACE_BYTES: usize = 16 << 10;
 #[derive(Clone, Copy)]
 pub struct Options {
     /// Computes `head.fields` of objects read from disk (they are not stored).
-    pub fields: fn(&Object) -> BTreeMap<String, String>,
+    pub fields: fn(&Object) -> Texts,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fields: |_| BTreeMap::new() }
+        Self { fields: |_| Texts::default() }
     }
 }
 
@@ -239,7 +239,7 @@ impl Shared {
         let newest = |sequencer: &Sequencer, key: &Arc<str>| -> Option<(u64, Arc<Object>)> {
             match sequencer.pending.get(key) {
                 Some(pending) => Some((pending.revision, pending.object.clone()?)),
-                None => memory.get(key).map(|v| (v.mod_revision, v.object.clone())),
+                None => memory.get(key).map(|v| (v.mod_revision, v.object)),
             }
         };
         for compare in &txn.compares {
@@ -307,7 +307,7 @@ impl Backend for Embedded {
     }
 
     fn get(&self, key: &str) -> Option<Versioned> {
-        self.shared.memory.read().get(key).cloned()
+        self.shared.memory.read().get(key)
     }
 
     fn range(&self, prefix: &str, after: Option<&str>, limit: usize, revision: u64) -> Result<Page, StoreError> {

@@ -253,8 +253,7 @@ impl Etcd {
         let object = |op: &Op| match op {
             Op::Put(key, draft) => {
                 // The very object that readers see, unless a later write has replaced it already.
-                let seen =
-                    self.shared.memory.read().get(key).filter(|v| v.mod_revision == revision).map(|v| v.object.clone());
+                let seen = self.shared.memory.read().get(key).filter(|v| v.mod_revision == revision).map(|v| v.object);
                 Some(seen.unwrap_or_else(|| Arc::new(draft.clone().seal(revision))))
             }
             Op::Delete(key) => {
@@ -319,7 +318,7 @@ impl Backend for Etcd {
     }
 
     fn get(&self, key: &str) -> Option<Versioned> {
-        self.shared.memory.read().get(key).cloned()
+        self.shared.memory.read().get(key)
     }
 
     fn range(&self, prefix: &str, after: Option<&str>, limit: usize, revision: u64) -> Result<Page, StoreError> {

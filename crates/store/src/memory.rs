@@ -1,9 +1,12 @@
 //! What reads see: the newest objects, and a window of what happened, per resource.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use object::Object;
 use tokio::sync::watch;
 
 use crate::backend::{Event, EventKind, Page, StoreError, Versioned};
@@ -18,6 +21,54 @@ pub(crate) fn resource_of(key: &str) -> &str {
     let end = key.char_indices().filter(|(_, c)| *c == '/').nth(2).map_or(key.len(), |(at, _)| at + 1);
     &key[..end]
 }
+
+/// An object in its place; its revision is in its head.
+struct Stored {
+    key: Arc<str>,
+    object: Arc<Object>,
+}
+
+impl Stored {
+    fn versioned(&self) -> Versioned {
+        Versioned {
+            key: self.key.clone(),
+            mod_revision: self.object.head.resource_version,
+            object: self.object.clone(),
+        }
+    }
+}
+
+impl From<Versioned> for Stored {
+    fn from(value: Versioned) -> Self {
+        Self { key: value.key, object: value.object }
+    }
+}
+
+impl Borrow<str> for Stored {
+    fn borrow(&self) -> &str {
+        &self.key
+    }
+}
+
+impl Ord for Stored {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+impl PartialOrd for Stored {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Stored {}
 
 /// What some keys were at a revision; `None`: not there.
 type Past = BTreeMap<Arc<str>, Option<Versioned>>;
@@ -56,7 +107,7 @@ impl History {
 /// The visible state.
 pub(crate) struct Memory {
     pub(crate) revision: u64,
-    objects: BTreeMap<Arc<str>, Versioned>,
+    objects: BTreeSet<Stored>,
     histories: HashMap<String, History>,
     /// No event before this revision is known (the state at start).
     start: u64,
@@ -64,17 +115,17 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = Versioned>) -> Self {
-        let objects = objects.into_iter().map(|v| (v.key.clone(), v)).collect();
+        let objects = objects.into_iter().map(Stored::from).collect();
         Self { revision, objects, histories: HashMap::new(), start: revision }
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Versioned> {
-        self.objects.get(key)
+    pub(crate) fn get(&self, key: &str) -> Option<Versioned> {
+        self.objects.get(key).map(Stored::versioned)
     }
 
     /// The revision, and all objects at it.
     pub(crate) fn everything(&self) -> (u64, Vec<Versioned>) {
-        (self.revision, self.objects.values().cloned().collect())
+        (self.revision, self.objects.iter().map(Stored::versioned).collect())
     }
 
     /// Another present, after a past that nobody has seen. Watchers hear that they are too old; if the store has gone back
@@ -88,7 +139,7 @@ impl Memory {
         if revision < self.revision {
             self.histories.clear();
         }
-        self.objects = objects.into_iter().map(|v| (v.key.clone(), v)).collect();
+        self.objects = objects.into_iter().map(Stored::from).collect();
         (self.revision, self.start) = (revision, revision);
         for history in self.histories.values_mut() {
             history.events.clear();
@@ -97,15 +148,12 @@ impl Memory {
         self.histories.values().map(|h| h.newest.clone()).collect()
     }
 
-    fn under<'a>(&'a self, prefix: &'a str, after: Option<&str>) -> impl Iterator<Item = &'a Versioned> {
+    fn under<'a>(&'a self, prefix: &'a str, after: Option<&str>) -> impl Iterator<Item = &'a Stored> {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        self.objects
-            .range::<str, _>((from, Bound::Unbounded))
-            .map(|(_, v)| v)
-            .take_while(move |v| v.key.starts_with(prefix))
+        self.objects.range::<str, _>((from, Bound::Unbounded)).take_while(move |v| v.key.starts_with(prefix))
     }
 
     pub(crate) fn count(&self, prefix: &str) -> usize {
@@ -121,14 +169,9 @@ impl Memory {
             self.revision = self.revision.max(event.revision);
             match event.kind {
                 EventKind::Put => {
-                    let value = Versioned {
-                        key: event.key.clone(),
-                        mod_revision: event.revision,
-                        object: event.object.clone(),
-                    };
-                    self.objects.insert(event.key.clone(), value);
+                    self.objects.replace(Stored { key: event.key.clone(), object: event.object.clone() });
                 }
-                EventKind::Delete => drop(self.objects.remove(&event.key)),
+                EventKind::Delete => drop(self.objects.remove(&*event.key)),
             }
             let resource = resource_of(&event.key);
             if !self.histories.contains_key(resource) {
@@ -168,7 +211,7 @@ impl Memory {
         let limit = if limit == 0 { usize::MAX } else { limit };
         if revision == 0 || revision == self.revision {
             let mut found = self.under(prefix, after);
-            let items: Vec<Versioned> = found.by_ref().take(limit).cloned().collect();
+            let items: Vec<Versioned> = found.by_ref().take(limit).map(Stored::versioned).collect();
             let remaining = found.count();
             return Ok(Page { revision: self.revision, items, more: remaining > 0, remaining });
         }
@@ -177,14 +220,15 @@ impl Memory {
         }
         // The present without the keys that changed since, merged with what those were.
         let past = self.undone(prefix, after, revision)?;
-        let mut same = self.under(prefix, after).filter(|v| !past.contains_key(&v.key)).peekable();
-        let mut changed = past.values().flatten().peekable();
+        let mut same =
+            self.under(prefix, after).filter(|v| !past.contains_key(&v.key)).map(Stored::versioned).peekable();
+        let mut changed = past.values().flatten().cloned().peekable();
         let mut then = std::iter::from_fn(|| match (same.peek(), changed.peek()) {
             (Some(s), Some(c)) if c.key < s.key => changed.next(),
             (None, _) => changed.next(),
             _ => same.next(),
         });
-        let items: Vec<Versioned> = then.by_ref().take(limit).cloned().collect();
+        let items: Vec<Versioned> = then.by_ref().take(limit).collect();
         let remaining = then.count();
         Ok(Page { revision, items, more: remaining > 0, remaining })
     }

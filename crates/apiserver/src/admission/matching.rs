@@ -84,7 +84,7 @@ pub(crate) fn by_namespace(api: &Api, selector: &Value, at: &Attributes<'_>, obj
         return true;
     }
     let namespace = api.store.get(&format!("/registry/namespaces/{}", at.namespace));
-    let labels = namespace.map(|n| n.object.head.labels.clone()).unwrap_or_default();
+    let labels = namespace.map(|n| n.object.head.labels.to_map()).unwrap_or_default();
     selects(selector, &labels)
 }
 

@@ -22,7 +22,7 @@ pub(super) fn topology(api: &Api, at: &Attributes<'_>, object: &mut Value) {
     let Some(node) = api.store.get(&format!("/registry/minions/{node}")) else { return };
     for key in TOPOLOGY {
         if let Some(value) = node.object.head.labels.get(key) {
-            object["metadata"]["labels"][key] = value.as_str().into();
+            object["metadata"]["labels"][key] = value.into();
         }
     }
 }

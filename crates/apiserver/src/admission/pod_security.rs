@@ -133,7 +133,7 @@ pub(super) async fn validate(
         let text = format!("failed to lookup namespace {:?}", at.namespace);
         return if is_pod { Err(Status::internal(text)) } else { Ok(()) };
     };
-    let (policy, errors) = Policy::of(&found.object.head.labels, &settings.defaults);
+    let (policy, errors) = Policy::of(&found.object.head.labels.to_map(), &settings.defaults);
     if errors.is_empty() {
         if is_pod && policy.is_privileged() {
             note("enforce-policy", LevelVersion::PRIVILEGED.to_string());

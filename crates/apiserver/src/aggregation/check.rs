@@ -56,7 +56,7 @@ impl Api {
         let page = self.store.range(&format!("/registry/endpointslices/{namespace}/"), None, 0, 0);
         let slices = page.map(|page| page.items).unwrap_or_default().into_iter().map(|v| v.object);
         let slices: Vec<Value> = slices
-            .filter(|s| s.head.labels.get("kubernetes.io/service-name") == Some(name))
+            .filter(|s| s.head.labels.get("kubernetes.io/service-name") == Some(name.as_str()))
             .filter_map(|s| s.value().ok())
             .collect();
         if slices.is_empty() {

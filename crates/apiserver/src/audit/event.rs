@@ -146,6 +146,7 @@ impl Recording {
         }
         self.event["stage"] = stage.name().into();
         self.event["stageTimestamp"] = base::time::now_micros().into();
+        crate::metrics::AUDIT_EVENTS.inc();
         Some(self.event.to_string())
     }
 

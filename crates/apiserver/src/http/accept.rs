@@ -6,7 +6,6 @@ use object::{Reason, Status};
 use schema::protobuf;
 use serde_json::Value;
 
-use crate::read::Listing;
 use crate::table::Shape;
 
 /// How values are written.
@@ -117,16 +116,11 @@ pub(crate) fn sealed(value: &Value) -> Result<Vec<u8>, Status> {
     Ok(protobuf::seal(api_version, kind, &message(value, api_version, kind)?))
 }
 
-/// A list of stored objects as an enveloped protobuf message.
-pub(crate) fn sealed_list(kind: &Kind, listing: &Listing) -> Result<Vec<u8>, Status> {
-    let (table, name) = (schema::table(), kind.schema.as_deref().unwrap_or(""));
-    let one = |object: &std::sync::Arc<object::Object>| {
-        let value = object.value().map_err(Status::internal)?;
-        protobuf::encode(table, name, &value).map_err(Status::internal)
-    };
-    let items = listing.items.iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    let list = protobuf::encode_list(table, &listing.metadata(), &items).map_err(Status::internal)?;
-    Ok(protobuf::seal(&kind.api_version(), &format!("{}List", kind.kind), &list))
+/// A stored object as an enveloped protobuf message.
+pub(crate) fn sealed_object(kind: &Kind, object: &object::Object) -> Result<Vec<u8>, Status> {
+    let mut raw = Vec::with_capacity(object.body.len());
+    protobuf::transcode(kind.schema.as_deref().unwrap_or(""), &object.body, &mut raw).map_err(Status::internal)?;
+    Ok(protobuf::seal(&object.head.api_version, &object.head.kind, &raw))
 }
 
 fn message(value: &Value, api_version: &str, kind: &str) -> Result<Vec<u8>, Status> {

@@ -57,7 +57,7 @@ impl Service {
             }
         }
         // The reply has begun: a watch holds no seat.
-        drop(admitted.seat);
+        drop((admitted.seat, admitted.executing));
         outcome
     }
 

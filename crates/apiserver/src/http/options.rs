@@ -25,6 +25,7 @@ fn refused(errors: &[Invalid]) -> Result<(), Status> {
 
 fn selection(query: &Query) -> Result<ListQuery, Status> {
     let limit = given(query, "limit").map(|l| number(&l)).transpose()?.unwrap_or(0);
+    given(query, "timeoutSeconds").map(|t| number(&t)).transpose()?;
     Ok(ListQuery {
         labels: LabelSelector::parse(&query.get("labelSelector").unwrap_or_default())?,
         fields: FieldSelector::parse(&query.get("fieldSelector").unwrap_or_default())?,
@@ -75,12 +76,11 @@ pub(crate) fn list(query: &Query) -> Result<ListQuery, Status> {
         }
     }
     refused(&errors)?;
-    Ok(ListQuery {
-        continue_token: token,
-        resource_version: revision(query, "invalid resource version: ")?,
-        version_match,
-        ..selection(query)?
-    })
+    let resource_version = revision(query, "invalid resource version: ")?;
+    let selection = selection(query)?;
+    // Upstream answers this from its cache, whole.
+    let limit = if resource_version == Some(0) { 0 } else { selection.limit };
+    Ok(ListQuery { continue_token: token, resource_version, version_match, limit, ..selection })
 }
 
 /// The query of a WATCH, and how many seconds it may take.
@@ -93,21 +93,23 @@ pub(crate) fn watch(query: &Query) -> Result<(WatchQuery, Option<u64>), Status> 
             MATCH,
             "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
         )),
-        (None, None) | (Some(_), Some("NotOlderThan")) => {}
-        (Some(_), other) => {
+        (Some(_), other) if other != Some("NotOlderThan") => {
             let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
             errors.push(Invalid::forbidden(MATCH, why));
-            if let Some(other) = other {
-                errors.push(Invalid::not_supported(MATCH, &other.into(), &["NotOlderThan"]));
-            }
         }
+        _ => {}
     }
-    if initial.is_some() && given(query, "continue").is_some() {
-        errors.push(Invalid::forbidden("continue", "continue is forbidden for watch"));
+    if let Some(other) = version_match.filter(|wanted| wanted != "NotOlderThan") {
+        errors.push(Invalid::not_supported(MATCH, &other.into(), &["NotOlderThan"]));
+    }
+    if given(query, "continue").is_some() {
+        errors.push(Invalid::forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided"));
     }
     refused(&errors)?;
     let seconds = given(query, "timeoutSeconds").map(|t| number(&t)).transpose()?;
-    let list = ListQuery { resource_version: revision(query, "")?, ..selection(query)? };
+    // Upstream words this one without a code of its own.
+    let version = revision(query, "").map_err(|status| Status { code: 500, reason: None, ..status })?;
+    let list = ListQuery { resource_version: version, ..selection(query)? };
     let watch = WatchQuery { list, bookmarks: query.flag("allowWatchBookmarks"), initial };
     Ok((watch, seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0)))
 }

@@ -14,6 +14,7 @@ use object::Status;
 use serde_json::Value;
 
 use super::accept::{Encoding, encoded};
+use super::sealed::Sealed;
 use super::splice::{Gzipped, Splice};
 use crate::discovery::Document;
 
@@ -140,6 +141,18 @@ pub(super) fn list(mut splice: Splice, headers: &HeaderMap) -> Response<Body> {
     let body = if gzip { Gzipped::new(splice).boxed_unsync() } else { splice.boxed_unsync() };
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if gzip {
+        mark_gzipped(&mut response);
+    }
+    response
+}
+
+/// A list in protobuf, the same way.
+pub(super) fn sealed_list(sealed: Sealed, headers: &HeaderMap, content_type: &'static str) -> Response<Body> {
+    let gzip = sealed.left() >= GZIP_FROM && accepts_gzip(headers);
+    let body = if gzip { Gzipped::new(sealed).boxed_unsync() } else { sealed.boxed_unsync() };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if gzip {
         mark_gzipped(&mut response);
     }

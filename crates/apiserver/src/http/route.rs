@@ -93,7 +93,7 @@ impl Query {
 
     /// True for `true` and `1`.
     pub(super) fn flag(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|v| v == "true" || v == "1")
+        self.get(key).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
     /// `includeObject` of a table.

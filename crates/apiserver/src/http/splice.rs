@@ -21,9 +21,9 @@ use crate::read::Listing;
 use crate::table::{self, Include};
 
 /// A few TLS records; small enough for a core's cache.
-const PIECE_BYTES: usize = 64 << 10;
+pub(super) const PIECE_BYTES: usize = 64 << 10;
 /// Pieces after which others of this thread have their turn.
-const PIECES_AT_ONCE: usize = 4;
+pub(super) const PIECES_AT_ONCE: usize = 4;
 const END: &[u8] = b"]}\n";
 
 /// What of each object is shown.
@@ -184,15 +184,15 @@ impl http_body::Body for Splice {
 }
 
 /// The same, gzipped on the way.
-pub(super) struct Gzipped {
-    plain: Splice,
+pub(super) struct Gzipped<P> {
+    plain: P,
     encoder: Option<GzEncoder<Vec<u8>>>,
     /// A piece went out; others have their turn before the next.
     pause: bool,
 }
 
-impl Gzipped {
-    pub(super) fn new(plain: Splice) -> Self {
+impl<P: Iterator<Item = Bytes>> Gzipped<P> {
+    pub(super) fn new(plain: P) -> Self {
         Self { plain, encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())), pause: false }
     }
 
@@ -209,7 +209,7 @@ impl Gzipped {
     }
 }
 
-impl http_body::Body for Gzipped {
+impl<P: Iterator<Item = Bytes> + Unpin> http_body::Body for Gzipped<P> {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -62,6 +62,42 @@ async fn a_token_and_nobody() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn requests_and_checks_are_counted_under_upstreams_names() {
+    let world = World::new().await;
+    let client = connect(&world, admin(&world));
+    let maps = Resource::collection(&config_maps(), Some("default"));
+    client.create(&maps, &map_of("a", "1")).await.unwrap();
+    client.get(&config_map("nope")).await.unwrap_err();
+    client.list(&maps, &ListOptions::default()).await.unwrap();
+    let text = async |path: &str| String::from_utf8(client.raw_get(path).await.unwrap().to_vec()).unwrap();
+    let labels = |verb: &str, scope: &str| {
+        format!(
+            "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",scope=\"{scope}\",subresource=\"\",verb=\"{verb}\",version=\"v1\""
+        )
+    };
+    let metrics = text("/metrics").await;
+    for wanted in [
+        format!("apiserver_request_total{{code=\"201\",{}}} ", labels("POST", "resource")),
+        format!("apiserver_request_total{{code=\"404\",{}}} ", labels("GET", "resource")),
+        format!("apiserver_request_duration_seconds_bucket{{{},le=\"0.005\"}} ", labels("LIST", "namespace")),
+        "apiserver_resource_objects{group=\"\",resource=\"configmaps\"} ".into(),
+        "apiserver_current_inflight_requests{request_kind=\"readOnly\"} ".into(),
+        "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"} ".into(),
+        "etcd_request_duration_seconds_count{group=\"\",operation=\"create\",resource=\"configmaps\"} ".into(),
+        "authentication_attempts{result=\"success\"} ".into(),
+        "process_cpu_seconds_total ".into(),
+    ] {
+        assert!(metrics.lines().any(|line| line.starts_with(&wanted)), "{wanted}\n{metrics}");
+    }
+    assert!(text("/metrics/slis").await.contains("kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 1\n"));
+    assert!(text("/readyz?verbose&exclude=nope").await.contains("no matches for \"nope\"\nreadyz check passed\n"));
+    assert_eq!(text("/livez/poststarthook/rbac/bootstrap-roles").await, "ok");
+    let nobody = connect(&world, Credential::None);
+    assert_eq!(nobody.raw_get("/metrics").await.unwrap_err().code, 403);
+    world.stop().await;
+}
+
 /// A request over a connection of its own, whose reply nobody reads.
 async fn ask(world: &World, request: &str) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
     let pair = world.pki.client("admin", "kubernetes-admin", "system:masters").unwrap();

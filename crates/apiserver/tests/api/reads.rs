@@ -164,11 +164,81 @@ async fn a_list_that_waited_too_long_goes_on_inconsistently() {
     for name in ["a", "b", "c"] {
         world.create(map_of(name, "1")).await.unwrap();
     }
-    let old = encode(json!({"v": "meta.k8s.io/v1", "rv": 1, "start": "/registry/configmaps/default/a", "made": 1}));
+    let old = encode(json!({"v": "meta.k8s.io/v1", "rv": 1, "start": "a\0", "made": 1}));
     let page = |token: String| ListOptions { continue_token: Some(token), ..ListOptions::default() };
     let expired = world.client.list(&maps(), &page(old)).await.unwrap_err();
     assert_eq!((expired.code, expired.reason), (410, Some(object::Reason::Expired)));
     let rest = world.client.list(&maps(), &page(expired.continue_token)).await.unwrap();
     assert_eq!(names(&rest), ["b", "c"]);
+    world.stop().await;
+}
+
+/// As upstream v1.36.2 answers.
+#[tokio::test]
+async fn revisions_matches_limits_and_tokens_in_combination() {
+    let world = World::new().await;
+    let mut old = 0;
+    for name in ["a", "b", "c", "d"] {
+        let made = world.create(map_of(name, "1")).await.unwrap();
+        if name == "c" {
+            old = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        }
+    }
+    let first = world.client.list(&maps(), &ListOptions { limit: 2, ..ListOptions::default() }).await.unwrap();
+    let (token, newest) = (first.continue_token.unwrap(), first.revision);
+    let check = async |query: &str, code: u16, wanted: &str| {
+        let query = query.replace("OLD", &old.to_string()).replace("NEW", &newest.to_string()).replace("TOKEN", &token);
+        let path = format!("GET /api/v1/namespaces/default/configmaps?{query}");
+        let reply = crate::bad_input::send(&world, false, &path, "", b"").await;
+        let value = reply.json();
+        let found: Vec<&str> = match value["items"].as_array() {
+            Some(items) => items.iter().filter_map(|i| i["metadata"]["name"].as_str()).collect(),
+            None => vec![value["message"].as_str().unwrap_or("")],
+        };
+        let more = if value["metadata"]["continue"].is_string() { "+" } else { "" };
+        assert_eq!(reply.code, code, "{query}: {value}");
+        let found = format!("{}{more}", found.join(" "));
+        assert!(if code == 200 { found == wanted } else { found.contains(wanted) }, "{query}: {found}");
+    };
+    check("resourceVersion=OLD", 200, "a b c d").await;
+    check("limit=2", 200, "a b+").await;
+    check("limit=2&resourceVersion=0", 200, "a b c d").await;
+    check("limit=2&resourceVersion=OLD", 200, "a b+").await;
+    check("limit=3&resourceVersion=OLD", 200, "a b c").await;
+    check("limit=-1", 200, "a b c d").await;
+    check("limit=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax").await;
+    check("timeoutSeconds=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax").await;
+    check("resourceVersion=999999", 504, "Too large resource version: 999999, current: ").await;
+    check("limit=2&resourceVersion=999999", 504, "Too large resource version: 999999, current: ").await;
+    check("resourceVersion=-1", 400, "invalid resource version: resourceVersion: Invalid value: \"-1\"").await;
+    let unless = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+    check("resourceVersionMatch=Exact", 422, unless).await;
+    check("limit=2&resourceVersionMatch=NotOlderThan", 422, unless).await;
+    check("resourceVersionMatch=X&resourceVersion=5", 422, "supported values: \"Exact\", \"NotOlderThan\", \"\"").await;
+    let zero = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+    check("resourceVersionMatch=Exact&resourceVersion=0", 422, zero).await;
+    check("resourceVersionMatch=Exact&resourceVersion=OLD", 200, "a b c").await;
+    check("resourceVersionMatch=Exact&resourceVersion=NEW&limit=3", 200, "a b c+").await;
+    check("resourceVersionMatch=NotOlderThan&resourceVersion=OLD&limit=3", 200, "a b c+").await;
+    check("resourceVersionMatch=NotOlderThan&resourceVersion=0&limit=3", 200, "a b c d").await;
+    check("limit=1&continue=TOKEN", 200, "c+").await;
+    check("continue=TOKEN", 200, "c d").await;
+    check("limit=1&continue=TOKEN&resourceVersion=0", 200, "c d").await;
+    let no_version = "specifying resource version is not allowed when using continue";
+    check("continue=TOKEN&resourceVersion=NEW", 400, no_version).await;
+    let when = "resourceVersionMatch is forbidden when continue is provided";
+    check("continue=TOKEN&resourceVersionMatch=Exact&resourceVersion=NEW", 422, when).await;
+    check("continue=bogus", 400, "continue key is not valid: illegal base64 data at input byte 4").await;
+    check("continue=!!", 400, "continue key is not valid: illegal base64 data at input byte 0").await;
+    check("continue=e30", 400, "continue key is not valid: server does not recognize this encoded version ").await;
+    check("sendInitialEvents=true", 422, "sendInitialEvents is forbidden for list").await;
+    let watch = async |query: &str, code: u16, wanted: &str| check(&format!("watch=1&{query}"), code, wanted).await;
+    let alone = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+    watch("resourceVersionMatch=NotOlderThan&resourceVersion=NEW", 422, alone).await;
+    watch("resourceVersionMatch=Exact&resourceVersion=NEW", 422, "supported values: \"NotOlderThan\"").await;
+    watch("sendInitialEvents=true", 422, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+        .await;
+    watch("continue=TOKEN", 422, when).await;
+    watch("resourceVersion=x", 500, "resourceVersion: Invalid value: \"x\": strconv.ParseUint").await;
     world.stop().await;
 }

@@ -1,6 +1,5 @@
 //! A server of its own for each test.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub struct World {
     _dir: tempfile::TempDir,
 }
 
-fn fields(object: &Object) -> BTreeMap<String, String> {
+fn fields(object: &Object) -> object::Texts {
     let gvk = object::Gvk::from_api_version(&object.head.api_version, &object.head.kind);
     let value = object.value().unwrap_or_default();
     kinds::table().by_gvk(&gvk).map(|kind| kinds::fields(kind, &value)).unwrap_or_default()

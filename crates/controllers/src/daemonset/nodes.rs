@@ -75,7 +75,7 @@ pub(super) fn fit(template: &Value, node: &Object) -> Fit {
 fn selects(spec: &Value, node: &Object) -> bool {
     let labels = &node.head.labels;
     let pairs = spec["nodeSelector"].as_object();
-    if !pairs.into_iter().flatten().all(|(k, v)| labels.get(k).map(String::as_str) == v.as_str()) {
+    if !pairs.into_iter().flatten().all(|(k, v)| labels.get(k) == v.as_str()) {
         return false;
     }
     let required = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
@@ -86,7 +86,7 @@ fn selects(spec: &Value, node: &Object) -> bool {
     terms.iter().any(|term| {
         let list = |field: &str| term[field].as_array().cloned().unwrap_or_default();
         let (expressions, fields) = (list("matchExpressions"), list("matchFields"));
-        let name = [("metadata.name".to_owned(), node.head.name.clone())].into();
+        let name: object::Texts = [("metadata.name", &node.head.name)].into_iter().collect();
         !(expressions.is_empty() && fields.is_empty())
             && expressions.iter().all(|e| requirement(e).is_some_and(|r| r.matches(labels)))
             && fields.iter().all(|e| requirement(e).is_some_and(|r| r.matches(&name)))

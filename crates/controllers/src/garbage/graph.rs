@@ -1,6 +1,7 @@
 //! The graph of owners and dependents, by uid. A node that only its dependents know of is *virtual*.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use object::{Gvr, Object, OwnerReference};
 
@@ -24,7 +25,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub fn of(resource: &ApiResource, object: &Object) -> Self {
+    fn of(resource: &ApiResource, object: &Object) -> Self {
         Self {
             gvr: Some(resource.gvr.clone()),
             api_version: resource.gvr.api_version(),
@@ -35,19 +36,45 @@ impl Identity {
     }
 }
 
+/// What is known of an object. There is one node for each object of the cluster, so it shares what it can.
+enum Known {
+    /// It was observed.
+    Seen(Arc<ApiResource>, Arc<Object>),
+    /// Only its dependents know of it.
+    Virtual,
+}
+
 struct Node {
-    identity: Identity,
-    owners: Vec<OwnerReference>,
-    dependents: BTreeSet<String>,
-    is_virtual: bool,
+    known: Known,
+    dependents: BTreeSet<Uid>,
+}
+
+type Uid = Arc<str>;
+
+impl Node {
+    const VIRTUAL: Self = Self { known: Known::Virtual, dependents: BTreeSet::new() };
+
+    fn object(&self) -> Option<&Arc<Object>> {
+        match &self.known {
+            Known::Seen(_, object) => Some(object),
+            Known::Virtual => None,
+        }
+    }
+
+    fn owners(&self) -> &[OwnerReference] {
+        self.object().map_or(&[], |object| &object.head.owners)
+    }
+
     /// Its deletion waits for its dependents.
-    foreground: bool,
+    fn is_waiting(&self) -> bool {
+        self.object().is_some_and(|object| waits_for_dependents(object))
+    }
 }
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Graph {
-    nodes: HashMap<String, Node>,
+    nodes: HashMap<Uid, Node>,
 }
 
 /// True when an object's deletion waits for its dependents.
@@ -57,53 +84,45 @@ pub(super) fn waits_for_dependents(object: &Object) -> bool {
 
 impl Graph {
     /// Takes in the present state of an object; the uids that are to be looked at.
-    pub fn observe(&mut self, identity: Identity, object: &Object) -> Vec<String> {
-        let uid = &object.head.uid;
+    pub fn observe(&mut self, resource: &Arc<ApiResource>, object: &Arc<Object>) -> Vec<String> {
         let mut due = Vec::new();
-        if uid.is_empty() {
+        if object.head.uid.is_empty() {
             return due;
         }
-        let (old, known) = match self.nodes.get(uid) {
-            Some(node) => (node.owners.clone(), !node.is_virtual),
-            None => (Vec::new(), false),
+        let uid: Uid = match self.nodes.get_key_value(&*object.head.uid) {
+            Some((uid, _)) => uid.clone(),
+            None => object.head.uid.as_str().into(),
         };
-        let foreground = waits_for_dependents(object);
+        let node = self.nodes.entry(uid.clone()).or_insert(Node::VIRTUAL);
+        let (known, was_waiting) = (node.object().is_some(), node.is_waiting());
+        let before = std::mem::replace(&mut node.known, Known::Seen(resource.clone(), object.clone()));
         let orphan = object.head.is_terminating() && object.head.finalizers.iter().any(|f| f == ORPHAN);
-        let was_foreground = self.nodes.get(uid).is_some_and(|node| node.foreground);
-        let node = self.nodes.entry(uid.clone()).or_insert_with(|| Node {
-            identity: identity.clone(),
-            owners: Vec::new(),
-            dependents: BTreeSet::new(),
-            is_virtual: true,
-            foreground: false,
-        });
-        node.identity = identity;
-        node.is_virtual = false;
-        node.foreground = foreground;
-        node.owners.clone_from(&object.head.owners);
-        let (namespace, dependents) = (object.head.namespace.clone(), node.dependents.clone());
-        for owner in &old {
+        if node.is_waiting() && !was_waiting {
+            due.extend(node.dependents.iter().map(|uid| uid.to_string()));
+            due.push(uid.to_string());
+        }
+        let old: &[OwnerReference] = match &before {
+            Known::Seen(_, before) => &before.head.owners,
+            Known::Virtual => &[],
+        };
+        for owner in old {
             let kept = object.head.owners.iter().find(|o| o.uid == owner.uid);
             if kept.is_none() {
-                self.unlink(&owner.uid, uid);
+                self.unlink(&owner.uid, &uid);
             }
             // An owner that waits is told when this one no longer blocks it.
             if owner.block_owner_deletion && kept.is_none_or(|o| !o.block_owner_deletion) {
-                due.push(owner.uid.clone());
+                due.push(owner.uid.to_string());
             }
         }
         for owner in &object.head.owners {
-            due.extend(self.link(owner, uid, &namespace));
+            due.extend(self.link(owner, &uid).then(|| uid.to_string()));
         }
-        if !known || old.len() > object.head.owners.len() || old != object.head.owners {
-            due.extend((!object.head.owners.is_empty()).then(|| uid.clone()));
+        if !known || old != object.head.owners {
+            due.extend((!object.head.owners.is_empty()).then(|| uid.to_string()));
         }
         if orphan {
-            due.push(uid.clone());
-        }
-        if foreground && !was_foreground {
-            due.extend(dependents);
-            due.push(uid.clone());
+            due.push(uid.to_string());
         }
         // It goes: an owner that waits for it looks again when it is gone (see `forget`).
         due.sort();
@@ -114,84 +133,75 @@ impl Graph {
     /// An object is gone; its dependents, and its owners that wait, are to be looked at.
     pub fn forget(&mut self, uid: &str) -> Vec<String> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
-        let mut due: Vec<String> = node.dependents.iter().cloned().collect();
-        for owner in &node.owners {
+        let mut due: Vec<String> = node.dependents.iter().map(|uid| uid.to_string()).collect();
+        for owner in node.owners() {
             self.unlink(&owner.uid, uid);
-            if self.nodes.get(&owner.uid).is_some_and(|owner| owner.foreground) {
-                due.push(owner.uid.clone());
+            if self.nodes.get(&*owner.uid).is_some_and(Node::is_waiting) {
+                due.push(owner.uid.to_string());
             }
         }
         due
     }
 
-    /// Files a dependent with its owner; a virtual node is made, and looked at, for an owner that was not seen yet.
-    fn link(&mut self, owner: &OwnerReference, dependent: &str, namespace: &str) -> Option<String> {
-        if let Some(node) = self.nodes.get_mut(&owner.uid) {
-            node.dependents.insert(dependent.to_owned());
-            return None;
+    /// Files a dependent with its owner. True when a virtual node was made for an owner that was not seen yet: the dependent is looked
+    /// at, and with it, live, this owner.
+    fn link(&mut self, owner: &OwnerReference, dependent: &Uid) -> bool {
+        if let Some(node) = self.nodes.get_mut(&*owner.uid) {
+            node.dependents.insert(dependent.clone());
+            return false;
         }
-        let identity = Identity {
-            gvr: None,
-            api_version: owner.api_version.clone(),
-            kind: owner.kind.clone(),
-            namespace: namespace.to_owned(),
-            name: owner.name.clone(),
-        };
-        let node = Node {
-            identity,
-            owners: Vec::new(),
-            dependents: BTreeSet::from([dependent.to_owned()]),
-            is_virtual: true,
-            foreground: false,
-        };
-        self.nodes.insert(owner.uid.clone(), node);
-        // The dependent itself is looked at, and with it, live, this owner.
-        Some(dependent.to_owned())
+        let node = Node { dependents: BTreeSet::from([dependent.clone()]), ..Node::VIRTUAL };
+        self.nodes.insert((&*owner.uid).into(), node);
+        true
     }
 
     fn unlink(&mut self, owner: &str, dependent: &str) {
         let Some(node) = self.nodes.get_mut(owner) else { return };
         node.dependents.remove(dependent);
-        if node.is_virtual && node.dependents.is_empty() {
+        if node.object().is_none() && node.dependents.is_empty() {
             self.nodes.remove(owner);
         }
     }
 
     /// Where the object with this uid is; `None` when it is not in the graph or only its dependents know of it.
     pub fn identity(&self, uid: &str) -> Option<Identity> {
-        self.nodes.get(uid).filter(|node| !node.is_virtual).map(|node| node.identity.clone())
+        match &self.nodes.get(uid)?.known {
+            Known::Seen(resource, object) => Some(Identity::of(resource, object)),
+            Known::Virtual => None,
+        }
     }
 
     /// What is known of an owner without asking the server. An owner in another namespace is none.
     pub fn owner(&self, reference: &OwnerReference, namespace: &str) -> Option<Owner> {
-        let node = self.nodes.get(&reference.uid).filter(|node| !node.is_virtual)?;
-        let fits = node.identity.namespace.is_empty() || node.identity.namespace == namespace;
-        let same = node.identity.kind == reference.kind && node.identity.name == reference.name;
+        let Known::Seen(resource, object) = &self.nodes.get(&*reference.uid)?.known else { return None };
+        let fits = object.head.namespace.is_empty() || object.head.namespace == namespace;
+        let same = reference.kind == resource.kind && reference.name == object.head.name;
         if !fits || !same {
             return None;
         }
-        Some(if node.foreground { Owner::Waiting } else { Owner::Solid })
+        Some(if waits_for_dependents(object) { Owner::Waiting } else { Owner::Solid })
     }
 
     /// The dependents that were observed.
     pub fn dependents(&self, uid: &str) -> Vec<(Identity, String)> {
         let dependents = self.nodes.get(uid).into_iter().flat_map(|node| &node.dependents);
-        dependents.filter_map(|uid| self.identity(uid).map(|identity| (identity, uid.clone()))).collect()
+        dependents.filter_map(|uid| self.identity(uid).map(|identity| (identity, uid.to_string()))).collect()
     }
 
     /// The dependents that block a foreground deletion.
     pub fn blocking(&self, uid: &str) -> Vec<String> {
-        let blocks = |dependent: &&String| {
+        let blocks = |dependent: &&Uid| {
             let node = self.nodes.get(*dependent);
-            node.is_some_and(|n| n.owners.iter().any(|o| o.uid == uid && o.block_owner_deletion))
+            node.is_some_and(|n| n.owners().iter().any(|o| o.uid == *uid && o.block_owner_deletion))
         };
-        self.nodes.get(uid).into_iter().flat_map(|node| &node.dependents).filter(blocks).cloned().collect()
+        let dependents = self.nodes.get(uid).into_iter().flat_map(|node| &node.dependents);
+        dependents.filter(blocks).map(|uid| uid.to_string()).collect()
     }
 
     /// True when a dependent waits for its own dependents: perhaps in a circle.
     pub fn has_waiting_dependents(&self, uid: &str) -> bool {
         let dependents = self.nodes.get(uid).into_iter().flat_map(|node| &node.dependents);
-        dependents.filter_map(|uid| self.nodes.get(uid)).any(|node| node.foreground)
+        dependents.filter_map(|uid| self.nodes.get(uid)).any(Node::is_waiting)
     }
 
     /// True when something depends on it.

@@ -46,7 +46,7 @@ pub(super) fn judge(live: &Object, owners: &[(OwnerReference, Owner)], graph: &G
     let of = |wanted: Owner| owners.iter().filter(move |(_, owner)| *owner == wanted).map(|(reference, _)| reference);
     // An owner that waits, but not for this object, is as good as gone only if it is the last one.
     let gone: Vec<String> =
-        of(Owner::Absent).chain(of(Owner::Waiting)).map(|reference| reference.uid.clone()).collect();
+        of(Owner::Absent).chain(of(Owner::Waiting)).map(|reference| reference.uid.to_string()).collect();
     if of(Owner::Solid).next().is_some() {
         return if gone.is_empty() { Verdict::Keep } else { Verdict::Disown(gone) };
     }
@@ -68,17 +68,24 @@ pub(super) fn judge(live: &Object, owners: &[(OwnerReference, Owner)], graph: &G
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::graph::Identity;
-    use super::*;
+    use std::sync::Arc;
 
-    fn object(uid: &str, owners: &[(&str, bool)], change: impl FnOnce(&mut Value)) -> Object {
+    use super::*;
+    use crate::discovery::ApiResource;
+
+    fn object(uid: &str, owners: &[(&str, bool)], change: impl FnOnce(&mut Value)) -> Arc<Object> {
         let owners: Vec<Value> = owners
             .iter()
             .map(|(uid, blocks)| json!({"apiVersion": "v1", "kind": "X", "name": uid, "uid": uid, "blockOwnerDeletion": blocks}))
             .collect();
         let mut value = json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": uid, "uid": uid, "namespace": "ns", "ownerReferences": owners}});
         change(&mut value);
-        Object::from_value(&value).unwrap()
+        Arc::new(Object::from_value(&value).unwrap())
+    }
+
+    fn resource() -> Arc<ApiResource> {
+        let gvr = object::Gvr::new("", "v1", "xs");
+        Arc::new(ApiResource { gvr, kind: "X".into(), namespaced: true, verbs: Vec::new() })
     }
 
     fn foreground(value: &mut Value) {
@@ -86,22 +93,13 @@ mod tests {
         value["metadata"]["finalizers"] = json!([FOREGROUND]);
     }
 
-    fn graph(objects: &[&Object]) -> Graph {
+    fn graph(objects: &[&Arc<Object>]) -> Graph {
         let mut graph = Graph::default();
-        for object in objects {
-            let identity = Identity {
-                gvr: Some(object::Gvr::new("", "v1", "xs")),
-                api_version: "v1".into(),
-                kind: "X".into(),
-                namespace: "ns".into(),
-                name: object.head.name.clone(),
-            };
-            graph.observe(identity, object);
-        }
+        objects.iter().for_each(|object| drop(graph.observe(&resource(), object)));
         graph
     }
 
-    fn check(live: &Object, owners: &[Owner], others: &[&Object], wanted: Verdict) {
+    fn check(live: &Arc<Object>, owners: &[Owner], others: &[&Arc<Object>], wanted: Verdict) {
         let mut all = vec![live];
         all.extend(others);
         let owners: Vec<_> = live.head.owners.iter().cloned().zip(owners.iter().copied()).collect();
@@ -155,27 +153,20 @@ mod tests {
     #[test]
     fn the_graph_wakes_whom_a_change_concerns() {
         let mut graph = Graph::default();
-        let identity = |object: &Object| Identity {
-            gvr: Some(object::Gvr::new("", "v1", "xs")),
-            api_version: "v1".into(),
-            kind: "X".into(),
-            namespace: "ns".into(),
-            name: object.head.name.clone(),
-        };
         let (owner, dependent) = (object("a", &[], |_| {}), object("b", &[("a", true)], |_| {}));
-        assert_eq!(graph.observe(identity(&dependent), &dependent), ["b"], "its owner is not known yet");
+        assert_eq!(graph.observe(&resource(), &dependent), ["b"], "its owner is not known yet");
         assert!(graph.identity("a").is_none(), "a virtual node");
-        assert!(graph.observe(identity(&owner), &owner).is_empty());
+        assert!(graph.observe(&resource(), &owner).is_empty());
         assert_eq!(graph.owner(&dependent.head.owners[0], "ns"), Some(Owner::Solid));
         assert_eq!(graph.owner(&dependent.head.owners[0], "other"), None);
         let waiting = object("a", &[], foreground);
-        assert_eq!(graph.observe(identity(&waiting), &waiting), ["a", "b"]);
+        assert_eq!(graph.observe(&resource(), &waiting), ["a", "b"]);
         assert_eq!(graph.owner(&dependent.head.owners[0], "ns"), Some(Owner::Waiting));
         assert_eq!(graph.forget("b"), ["a"], "the owner looks again");
         assert!(graph.forget("a").is_empty());
-        assert_eq!(graph.observe(identity(&dependent), &dependent), ["b"]);
+        assert_eq!(graph.observe(&resource(), &dependent), ["b"]);
         let free = object("b", &[], |_| {});
-        assert_eq!(graph.observe(identity(&free), &free), ["a"]);
+        assert_eq!(graph.observe(&resource(), &free), ["a"]);
         assert!(!graph.has_dependents("a"));
     }
 }

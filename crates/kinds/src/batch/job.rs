@@ -220,7 +220,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         selector.missing("", errors);
     }
     selector.selector(errors);
-    let map = serde_json::from_value(labels.clone()).unwrap_or_default();
+    let map: object::Texts = serde_json::from_value(labels.clone()).unwrap_or_default();
     if !selector.is_set() || LabelSelector::from_object(selector.value).is_some_and(|s| !s.matches(&map)) {
         let detail = "`selector` does not match template `labels`";
         errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));

@@ -7,15 +7,19 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{FIELDS, MAGIC, MOST_DEPTH, ProtobufError, Result, SCHEMA};
-use crate::types::{Opaque, Scalar, Struct, Table, Type};
+use crate::types::{Opaque, Scalar, Struct, Table, Type, table};
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// The message of an object of the type `name`.
 pub fn encode(table: &Table, name: &str, value: &Value) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    message(table, name, value, 0, &mut out)?;
+    append(table, name, value, &mut out)?;
     Ok(out)
+}
+
+pub(super) fn append(table: &Table, name: &str, value: &Value, out: &mut Vec<u8>) -> Result<()> {
+    message(table, name, value, 0, out)
 }
 
 /// The message of a list: any kind's list has these two fields.
@@ -28,6 +32,28 @@ pub fn encode_list(table: &Table, metadata: &Value, items: &[Vec<u8>]) -> Result
     Ok(out)
 }
 
+/// What stands before the items of a list, and after them; `size` is theirs, as [`super::put_item`] writes them.
+pub fn list_envelope(api_version: &str, kind: &str, metadata: &Value, size: usize) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut list = Vec::new();
+    bytes(1, &encode(table(), LIST_META, metadata)?, &mut list);
+    let mut head = MAGIC.to_vec();
+    bytes(1, &type_meta(api_version, kind), &mut head);
+    tag(2, 2, &mut head);
+    varint((list.len() + size) as u64, &mut head);
+    head.extend_from_slice(&list);
+    let mut tail = Vec::new();
+    bytes(3, b"", &mut tail);
+    bytes(4, b"", &mut tail);
+    Ok((head, tail))
+}
+
+fn type_meta(api_version: &str, kind: &str) -> Vec<u8> {
+    let mut meta = Vec::new();
+    bytes(1, api_version.as_bytes(), &mut meta);
+    bytes(2, kind.as_bytes(), &mut meta);
+    meta
+}
+
 /// The message of an object of which only the metadata is shown.
 pub fn encode_metadata(table: &Table, value: &Value) -> Result<Vec<u8>> {
     let metadata = encode(table, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", &value["metadata"])?;
@@ -38,9 +64,7 @@ pub fn encode_metadata(table: &Table, value: &Value) -> Result<Vec<u8>> {
 
 /// Puts a message into its envelope.
 pub fn seal(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-    let mut meta = Vec::new();
-    bytes(1, api_version.as_bytes(), &mut meta);
-    bytes(2, kind.as_bytes(), &mut meta);
+    let meta = type_meta(api_version, kind);
     let mut out = Vec::with_capacity(raw.len() + meta.len() + 16);
     out.extend_from_slice(MAGIC);
     bytes(1, &meta, &mut out);
@@ -64,7 +88,7 @@ pub fn watch_frame(event: &str, sealed: &[u8]) -> Vec<u8> {
     out
 }
 
-fn varint(mut value: u64, out: &mut Vec<u8>) {
+pub(super) fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -72,17 +96,17 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-fn tag(number: u32, wire: u64, out: &mut Vec<u8>) {
+pub(super) fn tag(number: u32, wire: u64, out: &mut Vec<u8>) {
     varint(u64::from(number) << 3 | wire, out);
 }
 
-fn bytes(number: u32, value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn bytes(number: u32, value: &[u8], out: &mut Vec<u8>) {
     tag(number, 2, out);
     varint(value.len() as u64, out);
     out.extend_from_slice(value);
 }
 
-fn number(at: u32, value: i64, out: &mut Vec<u8>) {
+pub(super) fn number(at: u32, value: i64, out: &mut Vec<u8>) {
     tag(at, 0, out);
     varint(value.cast_unsigned(), out);
 }
@@ -138,7 +162,7 @@ fn fields(
     Ok(())
 }
 
-fn one(
+pub(super) fn one(
     table: &Table,
     kind: &Type,
     opaque: Opaque,
@@ -264,7 +288,6 @@ pub(super) fn read_free_form(table: &Table, opaque: Opaque, raw: &[u8], depth: u
 mod tests {
     use super::*;
     use crate::protobuf::{decode, open};
-    use crate::types::table;
 
     fn round(name: &str, value: Value) {
         let raw = encode(table(), name, &value).unwrap();

@@ -141,7 +141,7 @@ impl Shared {
             }
             let mut watchers = Vec::new();
             for (key, kind, value, revision) in parsed {
-                let previous = memory.get(&key).map(|v| v.object.clone());
+                let previous = memory.get(&key).map(|v| v.object);
                 let object = match (value, &previous) {
                     (Some(value), _) => value.object,
                     (None, Some(previous)) => {
