@@ -248,7 +248,12 @@ impl Service {
         if kind.storage_prefix.is_none() && verb == "create" && accepted.shape != Shape::Whole {
             return Err(accept::not_acceptable());
         }
-        let reads = Reads { kind, accepted, include: query.include()?, pretty: query.get("pretty").is_some_and(|p| p == "true" || p == "1") };
+        let reads = Reads {
+            kind,
+            accepted,
+            include: query.include()?,
+            pretty: query.get("pretty").is_some_and(|p| p == "true" || p == "1"),
+        };
         if at.gvr.resource == "componentstatuses" {
             return reads::component_statuses(reads, &at, request.headers()).await;
         }
