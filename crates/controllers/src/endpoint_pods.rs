@@ -148,20 +148,25 @@ pub(crate) fn trigger_time(service: &Service, pods: &[Arc<Object>], world: &Worl
 
 /// The services that a change of a pod concerns: those that select it now or selected it before.
 pub(crate) fn services_of(change: &Change, world: &World) -> Vec<String> {
-    if let Change::Applied { old: Some(old), new } = change
-        && old.head.labels == new.head.labels
-        && old.head.deletion_timestamp == new.head.deletion_timestamp
-        && same_endpoint(&world.pod(old), &world.pod(new))
-    {
-        return Vec::new();
-    }
     let selects = |service: &Arc<Object>| {
         let Some(selector) = Service::of(service).and_then(|service| service.spec.selector) else { return false };
         let selector = LabelSelector::from_map(&selector);
         change.old().into_iter().chain([change.object()]).any(|pod| selector.matches(&pod.head.labels))
     };
     let services = world.list(&SERVICES, Some(&change.object().head.namespace));
-    services.into_iter().filter(selects).map(|service| service.head.key()).collect()
+    let keys: Vec<String> = services.into_iter().filter(selects).map(|service| service.head.key()).collect();
+    // Pods are read only where somebody selects them.
+    match change {
+        Change::Applied { old: Some(old), new }
+            if !keys.is_empty()
+                && old.head.labels == new.head.labels
+                && old.head.deletion_timestamp == new.head.deletion_timestamp
+                && same_endpoint(&world.pod(old), &world.pod(new)) =>
+        {
+            Vec::new()
+        }
+        _ => keys,
+    }
 }
 
 /// True when nothing changed that endpoints show.

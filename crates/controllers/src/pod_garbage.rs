@@ -11,7 +11,7 @@ use crate::kinds::{NODES, PODS};
 use crate::node_lifecycle::mark;
 use crate::plan::Op;
 use crate::views::Condition;
-use crate::world::World;
+use crate::world::{World, node_and_phase};
 use crate::{Controller, Plan, Verb, Watch};
 
 /// The controller.
@@ -43,15 +43,16 @@ fn lost(node: &str) -> String {
 
 fn reconcile(object: &Arc<Object>, world: &World) -> Plan {
     let mut plan = Plan::none();
-    let pod = world.pod(object);
-    let node = &pod.spec.node_name;
-    if !node.is_empty() && world.get(&NODES, node).is_none() {
-        let wait = world.first_seen(&lost(node), "") + QUARANTINE_SECONDS - world.now();
+    // Every pod of the cluster comes by here: what is looked at is in its head.
+    let (node, phase) = node_and_phase(object);
+    let is_finished = matches!(phase.as_str(), "Succeeded" | "Failed");
+    if !node.is_empty() && world.get(&NODES, &node).is_none() {
+        let wait = world.first_seen(&lost(&node), "") + QUARANTINE_SECONDS - world.now();
         if wait > 0 {
             plan.requeue_after(wait);
             return plan;
         }
-        if !pod.is_finished() {
+        if !is_finished {
             let message = "PodGC: node no longer exists";
             let target = Condition::new("DisruptionTarget", "True", "DeletionByPodGC", message, &world.stamp());
             let mut op = mark(object, target);
@@ -67,7 +68,7 @@ fn reconcile(object: &Arc<Object>, world: &World) -> Plan {
         plan.push(at_once(object));
         return plan;
     }
-    if pod.is_finished() {
+    if is_finished {
         plan.step(surplus(world));
     }
     plan

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::{Kind, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTRIBUTES_CLASSES};
 use crate::plan::Op;
-use crate::world::World;
+use crate::world::{World, node_and_phase};
 use crate::{Controller, Plan, Watch};
 
 /// Of claims: a pod on a node uses them.
@@ -120,10 +120,13 @@ struct Source {
 fn claims_of(change: &Change, _: &World) -> Vec<String> {
     let object = change.object();
     let key = |name: &str| format!("{}/{name}", object.head.namespace);
-    let pod: Pod = object.view().unwrap_or_default();
     // Only an end, of the pod or of its work, sets claims free.
-    let ended = matches!(change, Change::Deleted(_)) || matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
-    let volumes = pod.spec.volumes.iter().filter(|_| ended).filter_map(|volume| {
+    let ended = || matches!(node_and_phase(object).1.as_str(), "Succeeded" | "Failed");
+    if !matches!(change, Change::Deleted(_)) && !ended() {
+        return Vec::new();
+    }
+    let pod: Pod = object.view().unwrap_or_default();
+    let volumes = pod.spec.volumes.iter().filter_map(|volume| {
         let claim = volume.persistent_volume_claim.as_ref().map(|claim| key(&claim.claim_name));
         claim.or(volume.ephemeral.as_ref().map(|_| key(&format!("{}-{}", object.head.name, volume.name))))
     });

@@ -19,6 +19,15 @@ pub struct Caches {
     seen: Arc<RwLock<HashMap<String, Seen>>>,
 }
 
+/// Where a pod is, and its phase. Its head tells, unless it comes from a server that is not ours.
+pub(crate) fn node_and_phase(pod: &Object) -> (String, String) {
+    let of_head = |field: &str| pod.head.fields.get(field).unwrap_or_default().to_owned();
+    match pod.head.fields.is_empty() {
+        false => (of_head("spec.nodeName"), of_head("status.phase")),
+        true => pod.view::<Pod>().map(|pod| (pod.spec.node_name, pod.status.phase)).unwrap_or_default(),
+    }
+}
+
 /// A pod's revision, and what it says.
 type Decoded = (u64, Arc<Pod>);
 /// A version, and when it was first looked at.
@@ -28,19 +37,9 @@ impl Caches {
     /// Adds the cache of a kind.
     pub fn insert(&mut self, kind: &'static Kind, lister: Lister) {
         if kind == &PODS {
-            lister.add_index(BY_NODE, |pod| match pod.head.fields.get("spec.nodeName") {
-                Some(node) => vec![node.to_owned()],
-                // A server that is not ours tells no fields.
-                None if pod.head.fields.is_empty() => {
-                    pod.view::<Pod>().map(|pod| vec![pod.spec.node_name]).unwrap_or_default()
-                }
-                None => Vec::new(),
-            });
+            lister.add_index(BY_NODE, |pod| Vec::from_iter(Some(node_and_phase(pod).0).filter(|n| !n.is_empty())));
             lister.add_index(FINISHED, |pod| {
-                let finished = match pod.head.fields.get("status.phase") {
-                    Some(phase) => matches!(phase, "Succeeded" | "Failed"),
-                    None => pod.view::<Pod>().is_ok_and(|pod| pod.is_finished()),
-                };
+                let finished = matches!(node_and_phase(pod).1.as_str(), "Succeeded" | "Failed");
                 Vec::from_iter(finished.then(String::new))
             });
         }

@@ -184,6 +184,14 @@ impl Scheduler {
 
     fn pod_changed(&mut self, change: &Change) {
         let object = change.object();
+        // What another scheduler is to place is none of ours as long as it has no node.
+        let fields = &object.head.fields;
+        if matches!(change, Change::Applied { .. })
+            && fields.get("spec.nodeName").is_none()
+            && fields.get("spec.schedulerName").is_some_and(|name| name != self.options.name)
+        {
+            return;
+        }
         let Some(pod) = Pod::of(object) else { return };
         let gone = matches!(change, Change::Deleted(_)) || pod.view.is_finished();
         if gone {

@@ -85,7 +85,7 @@ pub(crate) fn list(query: &Query) -> Result<ListQuery, Status> {
 
 /// The query of a WATCH, and how many seconds it may take.
 pub(crate) fn watch(query: &Query) -> Result<(WatchQuery, Option<u64>), Status> {
-    let initial = query.get("sendInitialEvents").map(|text| matches!(text.as_str(), "true" | "1"));
+    let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
     let version_match = given(query, MATCH);
     let mut errors = Vec::new();
     match (initial, version_match.as_deref()) {

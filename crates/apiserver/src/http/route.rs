@@ -164,9 +164,9 @@ mod tests {
 
     #[test]
     fn queries() {
-        let query = Query::of(Some("labelSelector=a%3Db%2Cc&watch=1&x"));
+        let query = Query::of(Some("labelSelector=a%3Db%2Cc&watch=1&x&y=False"));
         assert_eq!(query.get("labelSelector").as_deref(), Some("a=b,c"));
-        assert!(query.flag("watch") && !query.flag("x"));
+        assert!(query.flag("watch") && query.flag("x") && !query.flag("y") && !query.flag("z"));
         assert_eq!(kubelet_query("command=sh&stdin=true&tty=false&container=c"), "command=sh&input=1&tty=0");
     }
 }

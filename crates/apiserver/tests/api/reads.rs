@@ -184,7 +184,8 @@ async fn revisions_matches_limits_and_tokens_in_combination() {
             old = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
         }
     }
-    let first = world.client.list(&maps(), &ListOptions { limit: 2, ..ListOptions::default() }).await.unwrap();
+    let two = ListOptions { limit: 2, ..ListOptions::default() };
+    let first = world.client.transport().list(&maps(), &two).await.unwrap();
     let (token, newest) = (first.continue_token.unwrap(), first.revision);
     let check = async |query: &str, code: u16, wanted: &str| {
         let query = query.replace("OLD", &old.to_string()).replace("NEW", &newest.to_string()).replace("TOKEN", &token);
