@@ -81,7 +81,9 @@ pub(super) fn unfit(volume: &Value, claim: &Value) -> Option<&'static str> {
 pub(super) fn best(volumes: &[Value], claim: &Value, delayed: bool) -> Option<usize> {
     let selector = &claim["spec"]["selector"];
     let selector = if selector.is_object() { Some(LabelSelector::from_object(selector)?) } else { None };
-    let labels = |volume: &Value| serde_json::from_value(volume["metadata"]["labels"].clone()).unwrap_or_default();
+    let labels = |volume: &Value| -> object::Texts {
+        serde_json::from_value(volume["metadata"]["labels"].clone()).unwrap_or_default()
+    };
     let possible = volumes.iter().enumerate().filter(|(_, v)| {
         has_modes(v, claim)
             && (!v["spec"]["claimRef"].is_object() || is_bound_to(v, claim))

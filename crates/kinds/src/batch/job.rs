@@ -203,7 +203,7 @@ fn generated(new: &Value, errors: &mut Errors) {
             }
         }
     }
-    let map = wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let map: object::Texts = wanted.iter().map(|(k, v)| (*k, *v)).collect();
     if LabelSelector::from_object(&spec["selector"]).is_some_and(|s| !s.matches(&map)) {
         errors.push(Invalid::invalid("spec.selector", &spec["selector"], "`selector` not auto-generated"));
     }
