@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::flags::{self, Flags};
-use crate::{local, server, snapshot};
+use crate::{components, local, server, snapshot};
 
 /// A complete Kubernetes in one binary.
 #[derive(Parser)]
@@ -38,6 +38,10 @@ enum Command {
     Down(local::DownFlags),
     /// Run the control plane and a node in the foreground, on this machine's own network.
     Server(Flags),
+    /// Schedule the pods of any Kubernetes, as kube-scheduler does.
+    Scheduler(components::ComponentFlags),
+    /// Run the controllers of any Kubernetes, as kube-controller-manager does.
+    ControllerManager(components::ControllerFlags),
     /// Save, list and restore snapshots of everything that the cluster stores, as k3s does.
     #[command(subcommand, name = "etcd-snapshot")]
     EtcdSnapshot(snapshot::Command),
@@ -97,6 +101,8 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         Command::Status(which) => local::status(&which),
         Command::Down(flags) => local::down(&flags),
         Command::Server(_) => server_flags(args).and_then(|flags| server::main(&flags, None)),
+        Command::Scheduler(flags) => components::scheduler(&flags),
+        Command::ControllerManager(flags) => components::controllers(&flags),
         Command::EtcdSnapshot(command) => snapshot::main(&command),
         Command::Ctr { which, private_registry, args } => ctr(&which, &private_registry, &args),
         Command::ClusterNode { name, data_dir } => local::node(name.as_deref(), &data_dir),

@@ -1,6 +1,7 @@
 //! `navarch`: a complete Kubernetes in one binary. This crate wires parts and owns their lives; it decides nothing.
 
 mod cli;
+mod components;
 mod datastore;
 mod flags;
 mod kubeconfig;

@@ -19,6 +19,11 @@ use crate::{kubeconfig, node, snapshot};
 
 /// Runs until SIGINT or SIGTERM. The world is reached over `outside`, if this process's own network leads nowhere.
 pub(crate) fn main(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<ExitCode> {
+    foreground(run(flags, outside))
+}
+
+/// Runs `work` to its end, with a log on standard error.
+pub(crate) fn foreground(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NAVARCH_LOG").unwrap_or_else(|_| "info".into());
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
@@ -26,8 +31,20 @@ pub(crate) fn main(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Resul
     // Sockets are looked at more often than tokio does by itself (61): a task that sends a long list works for a good part of a
     // millisecond at a time, and small requests should not wait for sixty of those.
     let runtime = runtime.enable_all().event_interval(8).build().context("cannot start the runtime")?;
-    runtime.block_on(run(flags, outside))?;
+    runtime.block_on(work)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Listens for SIGINT and SIGTERM from now on; done when one has come.
+pub(crate) fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Everything that could go wrong for the machine's sake, before anything is changed.
@@ -53,8 +70,7 @@ fn wanted(flags: &Flags, is_local: bool) -> Wanted {
 
 async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> {
     let token = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let stopped = stopped()?;
     let started = tokio::time::Instant::now();
     preflight::run(&wanted(flags, outside.is_some()))?;
     let mut tasks = Tasks::new(&token);
@@ -122,10 +138,7 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
         node::start(config, &server, &pki, &local, &mut tasks).await?;
         tracing::info!(took = ?started.elapsed(), "the node agent is started");
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    stopped.await;
     tasks.shutdown().await;
     Ok(())
 }
@@ -187,7 +200,7 @@ fn start_control_plane(
 }
 
 /// Runs a component until `stop`: always, or while this candidate holds the lease of that name.
-async fn lead<F: Future<Output = ()>>(
+pub(crate) async fn lead<F: Future<Output = ()>>(
     client: client::Client,
     lease: &'static str,
     candidate: Option<String>,
