@@ -62,8 +62,10 @@ fn object(resource: &Served, custom: &CustomSchema, dialect: Dialect) -> Value {
     if !schema.is_object() {
         schema = json!({"type": "object"});
     }
-    // A schema that takes anything says nothing of fields in v2.
-    if schema["type"] == "object" {
+    // A schema that takes anything says nothing of fields in v2: kubectl would refuse all others.
+    if dialect == Dialect::V2 && custom.document["x-kubernetes-preserve-unknown-fields"] == true {
+        schema = json!({"type": "object"});
+    } else if schema["type"] == "object" {
         if !schema["properties"].is_object() {
             schema["properties"] = Value::Object(Map::new());
         }

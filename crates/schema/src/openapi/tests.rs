@@ -135,3 +135,17 @@ fn the_protobuf_form_has_every_definition_and_path() {
     assert_eq!(fields(extension)[0].1, b"x-kubernetes-group-version-kind");
     assert_eq!(fields(of(8)).len(), document["paths"].as_object().unwrap().len());
 }
+
+#[test]
+fn a_root_that_takes_anything() {
+    let document = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}});
+    let custom = CustomSchema { document: std::sync::Arc::new(document), list_kind: "TabList".into(), fingerprint: 0 };
+    let tabs = Served { custom: Some(custom), ..served("example.com", "Tab", "tabs", "com.example.v1.Tab") };
+    let marks = json!([{"group": "example.com", "version": "v1", "kind": "Tab"}]);
+    let old = &document_v2(table(), &[tabs], "v1.36.0")["definitions"]["com.example.v1.Tab"];
+    assert_eq!(
+        *old,
+        json!({"type": "object", "x-kubernetes-group-version-kind": marks}),
+        "no fields, lest kubectl refuse others"
+    );
+}
