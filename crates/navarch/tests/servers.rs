@@ -1,5 +1,5 @@
-//! Several servers on one etcd, in a network namespace of their own: one cluster, whoever is asked, whoever dies. And
-//! snapshots of both stores, there and back. Needs root and Debian's etcd-server.
+//! Several servers on one etcd, in a network namespace of their own: one cluster, whoever is asked, whoever dies.
+//! Snapshots of both stores, there and back. Scheduler and controllers as processes of their own. Needs root and Debian's etcd-server.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -142,6 +142,13 @@ async fn data(client: &Client) -> Option<Value> {
     client.get(&named("configmaps", "default", "c")).await.ok()?.value().ok().map(|v| v["data"]["x"].clone())
 }
 
+fn deployment(replicas: u32) -> Value {
+    let template =
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "x"}]}});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template}})
+}
+
 async fn replicas(client: &Client) -> Option<i64> {
     let at = Resource::object(&Gvr::new("apps", "v1", "deployments"), Some("default"), "web");
     let deployment = client.get(&at).await.ok()?.value().ok()?;
@@ -221,12 +228,6 @@ async fn three_servers(site: &mut Site) {
     let refused = stranger.get(&named("configmaps", "default", "c")).await.unwrap_err();
     assert!(refused.to_string().contains("system:serviceaccount:default:default"), "{refused}");
 
-    let template =
-        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "x"}]}});
-    let deployment = |replicas: u32| {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template}})
-    };
     let deployments = Gvr::new("apps", "v1", "deployments");
     clients[0].create(&Resource::collection(&deployments, Some("default")), &deployment(2)).await.unwrap();
     until("two pods", async || replicas(&clients[1]).await.filter(|n| *n == 2)).await;
@@ -295,6 +296,33 @@ async fn snapshots_of_the_embedded_store(site: &mut Site) {
     assert!(written.head.resource_version > before + 1_000_000, "no revision is given out twice");
 }
 
+/// Scheduler and controllers beside a server that has none.
+async fn components_alone(site: &mut Site) {
+    site.server(1, &["--disable-scheduler", "--disable-controller-manager"]);
+    let client = site.client(1).await;
+    for name in ["scheduler", "controller-manager"] {
+        let mut command = site.command(env!("CARGO_BIN_EXE_navarch"));
+        command.arg(name).arg("--kubeconfig").arg(site.kubeconfig(1));
+        site.spawn(name, command);
+    }
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {
+        "allocatable": {"cpu": "1", "memory": "1Gi", "pods": "10"},
+        "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": base::time::format_seconds(base::time::now_seconds())}]}});
+    client.create(&Resource::collection(&Gvr::new("", "v1", "nodes"), None), &node).await.unwrap();
+    let deployments = Gvr::new("apps", "v1", "deployments");
+    client.create(&Resource::collection(&deployments, Some("default")), &deployment(2)).await.unwrap();
+    let pods = Resource::collection(&Gvr::new("", "v1", "pods"), Some("default"));
+    until("two pods are bound", async || {
+        let listed = client.list(&pods, &Default::default()).await.ok()?;
+        let bound = listed.items.iter().filter(|p| p.value().is_ok_and(|p| p["spec"]["nodeName"] == "n")).count();
+        (bound == 2).then_some(())
+    })
+    .await;
+    for name in ["scheduler", "controller-manager"] {
+        site.signal(name, nix::sys::signal::Signal::SIGTERM);
+    }
+}
+
 /// Plays in a namespace; what went wrong is shown with the servers' log.
 fn play(name: &str, scene: impl AsyncFnOnce(&mut Site)) {
     let mut site = Site::new(name);
@@ -317,4 +345,9 @@ fn three_servers_are_one_cluster() {
 #[test]
 fn a_snapshot_brings_everything_back() {
     play("snapshot", snapshots_of_the_embedded_store);
+}
+
+#[test]
+fn scheduler_and_controllers_work_from_outside() {
+    play("components", components_alone);
 }
