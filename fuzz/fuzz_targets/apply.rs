@@ -1,0 +1,36 @@
+#![no_main]
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use object::patch::{FieldSet, Write, apply};
+
+fn run(data: &[u8]) -> Result<()> {
+    let u = &mut Unstructured::new(data);
+    let kind = fuzz::kind(u)?;
+    let (version, ignored) = (kind.api_version(), FieldSet::default());
+    let write = |manager| Write {
+        manager,
+        api_version: &version,
+        subresource: "",
+        time: "2020-01-01T00:00:00Z",
+        ignored: &ignored,
+    };
+    let mut live = None;
+    for manager in ["a", "b", "a"] {
+        let mut configuration = fuzz::object_of(u, kind)?;
+        if let Some(metadata) = configuration["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+        let Ok(applied) = apply(kind.place(), live.as_ref(), &configuration, &write(manager), u.arbitrary()?) else {
+            continue;
+        };
+        let again =
+            apply(kind.place(), Some(&applied), &configuration, &write(manager), true).expect("it was applied before");
+        assert_eq!(applied, again, "the same again changes nothing: {configuration}");
+        live = Some(applied);
+    }
+    Ok(())
+}
+
+fuzz_target!(|data: &[u8]| {
+    let _ = run(data);
+});
