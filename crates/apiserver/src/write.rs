@@ -121,9 +121,9 @@ pub(crate) enum Part {
     Finalize,
     /// The decision on a certificate signing request.
     Approval,
-    /// A pod's containers through `ephemeralcontainers`: the caller made the change.
+    /// A pod's containers through `ephemeralcontainers`.
     EphemeralContainers,
-    /// A pod's resources through `resize`: the caller made the change.
+    /// A pod's resources through `resize`.
     Resize,
     /// How many there are to be.
     Scale,
@@ -439,7 +439,9 @@ impl Api {
             Part::Status => kind.prepare_status(new, old),
             Part::Finalize => kinds::kind::keep(new, old, "status"),
             Part::Approval => kinds::prepare_approval(new, old),
-            Part::EphemeralContainers | Part::Resize | Part::Inner => {}
+            Part::EphemeralContainers => kinds::pod_parts::prepare_ephemeral(new, old),
+            Part::Resize => kinds::pod_parts::prepare_resize(new, old),
+            Part::Inner => {}
         }
         let mut warnings = Vec::new();
         let admitted = Attributes {
@@ -462,6 +464,8 @@ impl Api {
             match part {
                 Part::Main => kind.prepare_update(new, old),
                 Part::Status => kind.prepare_status(new, old),
+                Part::EphemeralContainers => kinds::pod_parts::prepare_ephemeral(new, old),
+                Part::Resize => kinds::pod_parts::prepare_resize(new, old),
                 _ => {}
             }
         }
@@ -552,7 +556,9 @@ impl Api {
         match (part, old) {
             (Part::Status, Some(old)) => kind.validate_status(new, old, &mut errors),
             (Part::Approval, Some(old)) => kinds::validate_approval(new, old, &mut errors),
-            (Part::EphemeralContainers | Part::Resize | Part::Inner, _) => {}
+            (Part::EphemeralContainers, Some(old)) => kinds::pod_parts::validate_ephemeral(new, old, &mut errors),
+            (Part::Resize, Some(old)) => kinds::pod_parts::validate_resize(new, old, &mut errors),
+            (Part::Inner, _) => {}
             _ => kind.validate(new, old, &mut errors),
         }
         if errors.is_empty() {

@@ -42,6 +42,7 @@ mod table;
 mod testing;
 mod tree;
 
+pub use crate::core::pod::parts as pod_parts;
 pub use certificates::{prepare_approval, validate_status as validate_approval};
 pub use convert::convert;
 pub use core::service::validate_addresses as validate_service_addresses;

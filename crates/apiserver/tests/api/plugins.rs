@@ -200,13 +200,27 @@ async fn refuse(world: &World, rules: Value) {
 async fn no_subresource_leads_past_admission() {
     let world = World::new().await;
     default_account(&world).await;
+    world.create(pod_of("parts", None)).await.unwrap();
+    let parts = "/api/v1/namespaces/default/pods/parts";
+    let more = |spec: Value| json!({"metadata": {"labels": {"a": "b"}}, "spec": spec, "status": {"phase": "Failed"}});
+    let debug = more(json!({"hostPID": true, "ephemeralContainers": [{"name": "e", "image": "i"}]}));
+    assert_eq!(send(&world, "PATCH", &format!("{parts}/ephemeralcontainers"), &debug).await.0, 200);
+    let resize = more(json!({"hostPID": true, "containers": [{"name": "main", "image": "other"}]}));
+    assert_eq!(send(&world, "PATCH", &format!("{parts}/resize"), &resize).await.0, 200);
+    let changed = world.get(&Resource::object(&pods(), Some("default"), "parts")).await.unwrap();
+    assert_eq!(changed["spec"]["ephemeralContainers"][0]["name"], "e");
+    assert_eq!(changed["spec"]["containers"][0]["image"], "registry.k8s.io/pause:3.10", "nothing else changes");
+    assert!(changed["spec"]["hostPID"].is_null() && changed["metadata"]["labels"].is_null(), "{changed}");
+    assert_eq!(changed["status"]["phase"], "Pending");
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": pod_of("x", None)["spec"]});
     world
         .create(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
         "selector": {"matchLabels": {"a": "b"}}, "template": template}}))
         .await
         .unwrap();
-    world.create(pod_of("p", None)).await.unwrap();
+    let mut burstable = pod_of("p", None);
+    burstable["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "100m"}});
+    world.create(burstable).await.unwrap();
     refuse(&world, json!([
         {"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments/scale"], "operations": ["*"]},
         {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"],

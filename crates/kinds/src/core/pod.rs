@@ -1,5 +1,6 @@
 //! `v1/Pod`: the unit that runs.
 
+pub mod parts;
 mod row;
 
 use object::Invalid;
