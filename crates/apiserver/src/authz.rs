@@ -36,6 +36,17 @@ impl Api {
         node_of(user).map_or_else(|| Err(String::new()), |node| self.node_may(node, &wanted))
     }
 
+    /// What the audit log says of a decision: whether, and why.
+    pub(crate) fn explain(&self, user: &User, wanted: &Attributes<'_>) -> (bool, String) {
+        match self.decide(user, wanted) {
+            Ok(()) => {
+                let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
+                (true, self.rbac.load().reason(&wanted))
+            }
+            Err(why) => (false, why),
+        }
+    }
+
     /// 403 in upstream's words unless the user may.
     pub(crate) fn authorize(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
         let Err(reason) = self.decide(user, wanted) else { return Ok(()) };

@@ -37,6 +37,12 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
     service_network(api).await
 }
 
+/// The default schemas and levels of priority and fairness.
+pub(crate) fn flow_objects() -> Vec<Value> {
+    let all: Vec<Value> = serde_json::from_str(OBJECTS).unwrap_or_default();
+    all.into_iter().filter(|o| o["apiVersion"] == "flowcontrol.apiserver.k8s.io/v1").collect()
+}
+
 async fn namespaces(api: &Api) -> Result<(), Status> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -90,7 +96,7 @@ async fn trust(api: &Api) -> Result<(), Status> {
     ensure(api, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})).await
 }
 
-fn place(object: &Value) -> Result<Resource, Status> {
+pub(crate) fn place(object: &Value) -> Result<Resource, Status> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let gvk = Gvk::from_api_version(&text(&object["apiVersion"]), &text(&object["kind"]));
     let kind = kinds::table().by_gvk(&gvk).ok_or_else(|| Status::internal(format!("no kind {gvk}")))?;
@@ -116,7 +122,7 @@ async fn service_network(api: &Api) -> Result<(), Status> {
     api.change(&User::superuser(), kind, &at, Part::Status, &WriteQuery::default(), ready).await.map(drop)
 }
 
-async fn ensure(api: &Api, object: Value) -> Result<(), Status> {
+pub(crate) async fn ensure(api: &Api, object: Value) -> Result<(), Status> {
     let at = place(&object)?;
     if api.get(&at).is_ok() {
         return Ok(());

@@ -179,7 +179,7 @@ impl Api {
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
         let key = key(kind, namespace, name);
-        let not_found = || Status::not_found(&kind.group, &kind.plural, name);
+        let not_found = || self.missing(kind, namespace, name);
         let mut current = self.store.get(&key).ok_or_else(not_found)?;
         loop {
             request.check(kind, &current)?;

@@ -3,6 +3,7 @@
 mod accept;
 mod audited;
 mod counted;
+mod deadline;
 mod node;
 mod options;
 mod proxy;
@@ -91,9 +92,8 @@ impl Service {
     }
 
     async fn dispatch(&self, identity: Option<pki::Identity>, id: &str, request: Request<Body>) -> Handled {
-        let sender = self.api.authenticate(identity, request.headers()).await?;
-        let user = self.api.impersonated(sender.clone(), request.headers())?;
-        self.surrounded(&sender, &user, id, request).await
+        let sender = self.api.authenticate(identity, request.headers()).await;
+        self.surrounded(sender, id, request).await
     }
 
     /// Finds out what a request is about.
@@ -163,6 +163,9 @@ impl Service {
                 })));
             }
             _ => {}
+        }
+        if let Some(dump) = self.api.flow_dump(path) {
+            return Ok(reply::text(200, dump));
         }
         let document = self.api.document(path, &header_text(headers, header::ACCEPT));
         if let Some(merged) = self.api.aggregation.merge(path, document.as_deref()) {

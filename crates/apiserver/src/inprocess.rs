@@ -13,6 +13,7 @@ use object::{FieldSelector, Object, Status};
 use rbac::Attributes;
 
 use crate::api::Api;
+use crate::audit::{Asked, Recording, Stage};
 use crate::conversion;
 use crate::delete::{DeleteRequest, Deleted, Preconditions};
 use crate::read::ListQuery;
@@ -36,6 +37,71 @@ impl InProcess {
     fn authorize(&self, verb: &str, at: &Resource) -> Result<()> {
         self.api.authorize(&self.user, &attributes(verb, at))
     }
+
+    /// Begins the request's record, if the audit policy wants one.
+    async fn begin(&self, verb: &str, at: &Resource, query: &str, sent: Option<&[u8]>) -> Option<Recording> {
+        let audit = self.api.audit.as_ref()?;
+        let path = at.path();
+        let uri = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
+        let id = uuid::Uuid::new_v4().to_string();
+        let (user, agent, addresses) = (&self.user, AGENT, vec!["127.0.0.1".to_owned()]);
+        let asked = Asked { verb, at: Some(at), path: &path, uri: &uri, id: &id, agent, addresses, user };
+        let mut recording = audit.begin(&asked)?;
+        recording.tell(Stage::RequestReceived).await;
+        if let Some(object) = sent.and_then(|sent| serde_json::from_slice(sent).ok()) {
+            recording.request(object, verb == "patch");
+        }
+        recording.decided(&self.api.explain(&self.user, &attributes(verb, at)));
+        Some(recording)
+    }
+}
+
+/// What components call themselves in the audit log.
+const AGENT: &str = concat!("navarch/", env!("CARGO_PKG_VERSION"));
+
+/// Ends a request's record.
+async fn end<T>(
+    recording: Option<Recording>,
+    code: u16,
+    outcome: Result<T>,
+    shown: impl FnOnce(&T) -> Option<serde_json::Value>,
+) -> Result<T> {
+    let Some(mut recording) = recording else { return outcome };
+    match &outcome {
+        Ok(done) => {
+            recording.outcome(code, None);
+            if let Some(object) = Some(done).filter(|_| recording.wants_response()).and_then(shown) {
+                recording.response(object);
+            }
+        }
+        Err(status) => {
+            recording.outcome(status.code, Some(status));
+            if recording.wants_response() {
+                recording.response(status.to_value());
+            }
+        }
+    }
+    recording.tell(Stage::ResponseComplete).await;
+    outcome
+}
+
+fn tree(object: &Arc<Object>) -> Option<serde_json::Value> {
+    object.value().ok()
+}
+
+/// A selection as a query has it.
+fn query_of(options: &ListOptions, watch: bool) -> String {
+    let mut parts = Vec::new();
+    if watch {
+        parts.push("watch=true".to_owned());
+    }
+    if let Some(revision) = options.resource_version {
+        parts.push(format!("resourceVersion={revision}"));
+    }
+    if options.limit > 0 {
+        parts.push(format!("limit={}", options.limit));
+    }
+    parts.join("&")
 }
 
 /// What a request on a resource wants.
@@ -100,9 +166,8 @@ fn delete_request(options: &DeleteOptions) -> DeleteRequest {
     }
 }
 
-#[async_trait]
-impl Transport for InProcess {
-    async fn get(&self, at: &Resource) -> Result<Arc<Object>> {
+impl InProcess {
+    async fn do_get(&self, at: &Resource) -> Result<Arc<Object>> {
         self.authorize("get", at)?;
         self.api.fresh(None).await?;
         match at.subresource.as_deref() {
@@ -111,7 +176,7 @@ impl Transport for InProcess {
         }
     }
 
-    async fn list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
+    async fn do_list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
         self.api.authorize(&self.user, &selective("list", at, &options.fields))?;
         let query = list_query(options);
         self.api.fresh(query.needs()).await?;
@@ -119,7 +184,7 @@ impl Transport for InProcess {
         Ok(List { revision: page.revision, items: page.items, continue_token: page.continue_token })
     }
 
-    async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
+    async fn do_watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
         self.api.authorize(&self.user, &selective("watch", at, &options.fields))?;
         let query = WatchQuery { list: list_query(options), bookmarks: true, initial: None };
         self.api.fresh(query.needs()).await?;
@@ -127,7 +192,7 @@ impl Transport for InProcess {
         Ok(events.map(|delivered| delivered.map(|d| -> WatchEvent { d.event })).boxed())
     }
 
-    async fn create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
+    async fn do_create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
         self.authorize("create", at)?;
         self.api.fresh(None).await?;
         let body = Body { bytes: &body, content_type: "application/json" };
@@ -142,14 +207,14 @@ impl Transport for InProcess {
         Object::from_value(&value).map(Arc::new).map_err(Status::internal)
     }
 
-    async fn update(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
+    async fn do_update(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
         self.authorize("update", at)?;
         self.api.fresh(None).await?;
         let body = Body { bytes: &body, content_type: "application/json" };
         Ok(self.api.update(&self.user, at, body, &write_query(options)).await?.object)
     }
 
-    async fn patch(&self, at: &Resource, patch: &Patch, options: &WriteOptions) -> Result<Arc<Object>> {
+    async fn do_patch(&self, at: &Resource, patch: &Patch, options: &WriteOptions) -> Result<Arc<Object>> {
         self.authorize("patch", at)?;
         self.api.fresh(None).await?;
         let mut query = write_query(options);
@@ -166,7 +231,7 @@ impl Transport for InProcess {
         Ok(self.api.patch(&self.user, at, &change, &query).await?.object)
     }
 
-    async fn delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
+    async fn do_delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
         self.authorize("delete", at)?;
         self.api.fresh(None).await?;
         Ok(match self.api.delete(&self.user, at, &delete_request(options), &mut Vec::new()).await? {
@@ -175,11 +240,79 @@ impl Transport for InProcess {
         })
     }
 
-    async fn delete_collection(&self, at: &Resource, options: &DeleteOptions, selection: &ListOptions) -> Result<()> {
+    async fn do_delete_collection(
+        &self,
+        at: &Resource,
+        options: &DeleteOptions,
+        selection: &ListOptions,
+    ) -> Result<()> {
         self.authorize("deletecollection", at)?;
         self.api.fresh(None).await?;
         let request = delete_request(options);
         self.api.delete_collection(&self.user, at, &list_query(selection), &request, &mut Vec::new()).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Transport for InProcess {
+    async fn get(&self, at: &Resource) -> Result<Arc<Object>> {
+        let recording = self.begin("get", at, "", None).await;
+        end(recording, 200, self.do_get(at).await, tree).await
+    }
+
+    async fn list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
+        let recording = self.begin("list", at, &query_of(options, false), None).await;
+        end(recording, 200, self.do_list(at, options).await, |_| None).await
+    }
+
+    async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
+        let recording = self.begin("watch", at, &query_of(options, true), None).await;
+        let Some(mut recording) = recording else { return self.do_watch(at, options).await };
+        match self.do_watch(at, options).await {
+            Ok(events) => {
+                recording.outcome(200, None);
+                recording.tell(Stage::ResponseStarted).await;
+                // Dropped with the stream, it tells of its end.
+                Ok(events
+                    .map(move |event| {
+                        let _ = &recording;
+                        event
+                    })
+                    .boxed())
+            }
+            Err(status) => end(Some(recording), 0, Err(status), |_| None).await,
+        }
+    }
+
+    async fn create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
+        let recording = self.begin("create", at, "", Some(&body)).await;
+        end(recording, 201, self.do_create(at, body, options).await, tree).await
+    }
+
+    async fn update(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
+        let recording = self.begin("update", at, "", Some(&body)).await;
+        end(recording, 200, self.do_update(at, body, options).await, tree).await
+    }
+
+    async fn patch(&self, at: &Resource, patch: &Patch, options: &WriteOptions) -> Result<Arc<Object>> {
+        let recording = match &self.api.audit {
+            None => None,
+            Some(_) => {
+                let (Patch::Json(sent) | Patch::Merge(sent) | Patch::Strategic(sent) | Patch::Apply(sent, _)) = patch;
+                self.begin("patch", at, "", Some(sent.to_string().as_bytes())).await
+            }
+        };
+        end(recording, 200, self.do_patch(at, patch, options).await, tree).await
+    }
+
+    async fn delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
+        let recording = self.begin("delete", at, "", None).await;
+        end(recording, 200, self.do_delete(at, options).await, |gone| gone.as_ref().and_then(tree)).await
+    }
+
+    async fn delete_collection(&self, at: &Resource, options: &DeleteOptions, selection: &ListOptions) -> Result<()> {
+        let recording = self.begin("deletecollection", at, &query_of(selection, false), None).await;
+        end(recording, 200, self.do_delete_collection(at, options, selection).await, |()| None).await
     }
 
     async fn raw_get(&self, path: &str) -> Result<Bytes> {

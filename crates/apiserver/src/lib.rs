@@ -25,6 +25,7 @@ mod definitions;
 mod delete;
 mod discovery;
 mod egress;
+mod encryption;
 mod eviction;
 mod expiry;
 mod flow;
@@ -49,6 +50,7 @@ mod write;
 
 pub use api::Api;
 pub use audit::AuditOptions;
+pub use encryption::{Encryption, EncryptionError};
 pub use http::Body;
 pub use inprocess::InProcess;
 pub use node_proxy::NodeProxy;

@@ -118,6 +118,16 @@ pub(crate) mod flow {
         histograms("apiserver_flowcontrol_request_wait_duration_seconds", help, &labels, &buckets)
     });
 
+    static NOMINAL: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+        let help = "[BETA] Nominal number of execution seats configured for each priority level";
+        gauges("apiserver_flowcontrol_nominal_limit_seats", help, &["priority_level"])
+    });
+
+    /// How many seats a level has.
+    pub(crate) fn nominal(level: &str, seats: usize) {
+        NOMINAL.with_label_values(&[level]).set(i64::try_from(seats).unwrap_or(i64::MAX));
+    }
+
     /// The metrics of one FlowSchema at its level.
     #[derive(Clone)]
     pub(crate) struct Pair {

@@ -162,13 +162,21 @@ fn decode_token(token: &str) -> Result<(u64, String), Status> {
 }
 
 impl Api {
+    /// Why an object is not there: nobody has made it, or its value cannot be read.
+    pub(crate) fn missing(&self, kind: &Kind, namespace: Option<&str>, name: &str) -> Status {
+        match self.store.unreadable(&key(kind, namespace, name)) {
+            Some((_, why)) => Status::internal(why),
+            None => Status::not_found(&kind.group, &kind.plural, name),
+        }
+    }
+
     /// GET of an object, or of a subresource that shows it.
     pub(crate) fn get(&self, at: &Resource) -> Result<Arc<Object>, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
         let found = self.store.get(&key(kind, namespace, name));
-        let found = found.ok_or_else(|| Status::not_found(&kind.group, &kind.plural, name))?;
+        let found = found.ok_or_else(|| self.missing(kind, namespace, name))?;
         Ok(served(kind, found.object))
     }
 
@@ -222,6 +230,9 @@ impl Api {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         query.check_fields(kind)?;
         let prefix = prefix(kind, namespace_of(kind, at)?);
+        if let Some((key, why)) = self.store.unreadable(&prefix) {
+            return Err(Status::internal(format!("unable to transform key {key:?}: {why}")));
+        }
         let (revision, mut after) = self.start(query, &prefix)?;
         let selective = !query.labels.is_empty() || !query.fields.is_empty();
         let mut items: Vec<Arc<Object>> = Vec::new();

@@ -29,6 +29,7 @@ use crate::api::Api;
 use crate::definitions::Definitions;
 use crate::discovery::Documents;
 use crate::egress::Egress;
+use crate::encryption::Encryption;
 use crate::flow::Flow;
 use crate::http::{Body, Peer, Service, failure, incoming};
 use crate::inprocess::InProcess;
@@ -58,6 +59,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The way to the kubelets.
     pub nodes: Option<Arc<dyn NodeProxy>>,
+    /// Where the store's values are encrypted: the same that the store was opened with.
+    pub encryption: Option<Arc<Encryption>>,
     /// Whom to believe besides certificates and service accounts, and what to write down.
     pub security: Security,
 }
@@ -162,6 +165,9 @@ impl Server {
         api.reload_flows();
         tasks.spawn("priority and fairness", api.clone().follow_flows(token.clone()));
         tasks.spawn("apiservices", api.clone().follow_apiservices(token.clone()));
+        if let Some(encryption) = config.encryption {
+            tasks.spawn("encryption", encryption.follow(api.store.clone(), token.clone()));
+        }
         tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
         tasks.spawn("first namespaces", bootstrap::keep_namespaces(api.clone(), token.clone()));
         if servers::is_shared(&api) {

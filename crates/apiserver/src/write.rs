@@ -335,7 +335,8 @@ impl Api {
         let namespace = namespace_of(kind, at)?;
         check_place(&value, name, namespace)?;
         let exists = self.store.get(&key(kind, namespace, name)).is_some();
-        if !exists && kind.create_on_update && part == Part::Main {
+        let is_readable = exists || self.store.unreadable(&key(kind, namespace, name)).is_none();
+        if !exists && is_readable && kind.create_on_update && part == Part::Main {
             let mut value = value;
             metadata_of(&mut value).remove("resourceVersion");
             return self.create_value(user, kind, at, value, query, warnings).await;
@@ -380,7 +381,7 @@ impl Api {
         let namespace = namespace_of(kind, at)?;
         let name = at.name.as_deref().unwrap_or("");
         let key = key(kind, namespace, name);
-        let not_found = || Status::not_found(&kind.group, &kind.plural, name);
+        let not_found = || self.missing(kind, namespace, name);
         let mut current = self.store.get(&key).ok_or_else(not_found)?;
         for attempt in 1.. {
             let old = conversion::one(&self.store, kind, served(kind, current.object.clone())).await?;
@@ -496,7 +497,7 @@ impl Api {
         }
         patch::keep_times(old, new);
         warnings.extend(kind.warnings(new, Some(old)));
-        if patch::same_but(new, old, &["resourceVersion"]) {
+        if patch::same_but(new, old, &["resourceVersion"]) && !self.store.is_stale(&current.key) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }
         let mut stored = conversion::to_storage(&self.store, kind, new).await?;

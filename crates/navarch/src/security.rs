@@ -1,8 +1,10 @@
 //! Flags of authentication, admission and audit, under the names that upstream's API server gives them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use apiserver::{AdmissionOptions, AuditOptions, OidcOptions, Security};
+use anyhow::Context;
+use apiserver::{AdmissionOptions, AuditOptions, Encryption, OidcOptions, Security};
 use clap::Args;
 
 /// See each flag.
@@ -46,6 +48,12 @@ pub(crate) struct Flags {
     /// Accepted signatures.
     #[arg(long, env = "NAVARCH_OIDC_SIGNING_ALGS", value_delimiter = ',', default_value = "RS256")]
     oidc_signing_algs: Vec<String>,
+    /// Which resources the store keeps encrypted, and how (apiserver.config.k8s.io/v1 EncryptionConfiguration).
+    #[arg(long, env = "NAVARCH_ENCRYPTION_PROVIDER_CONFIG")]
+    encryption_provider_config: Option<PathBuf>,
+    /// Read that file again when it changes.
+    #[arg(long, env = "NAVARCH_ENCRYPTION_PROVIDER_CONFIG_AUTOMATIC_RELOAD", requires = "encryption_provider_config")]
+    encryption_provider_config_automatic_reload: bool,
     /// Policy of what is written to the audit log (audit.k8s.io/v1).
     #[arg(long, env = "NAVARCH_AUDIT_POLICY_FILE", requires = "audit_log_path")]
     audit_policy_file: Option<PathBuf>,
@@ -73,6 +81,13 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    /// How the store's values are kept; `None`: as they are.
+    pub(crate) fn encryption(&self) -> anyhow::Result<Option<Arc<Encryption>>> {
+        let Some(path) = &self.encryption_provider_config else { return Ok(None) };
+        let encryption = Encryption::load(path, self.encryption_provider_config_automatic_reload);
+        Ok(Some(Arc::new(encryption.context("cannot use --encryption-provider-config")?)))
+    }
+
     pub(crate) fn settings(&self) -> anyhow::Result<Security> {
         let pair = |text: &String| match text.split_once('=') {
             Some((claim, value)) => Ok((claim.to_owned(), value.to_owned())),

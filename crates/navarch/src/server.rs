@@ -78,7 +78,10 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
     for private in ["server", "run", "agent/kubelet"] {
         private_dir(&flags.data_dir.join(private))?;
     }
-    let store = flags.datastore.open(&flags.data_dir, store::Options { fields: selectable_fields }).await?;
+    let encryption = flags.security.encryption()?;
+    let transform = encryption.clone().map(|e| e as Arc<dyn store::Transform>);
+    let options = store::Options { fields: selectable_fields, transform };
+    let store = flags.datastore.open(&flags.data_dir, options).await?;
     let pki = Arc::new(store.keys(&flags.data_dir, flags.token.as_deref()).await?);
     let node_ip = match flags.node_ip {
         Some(ip) => ip,
@@ -98,6 +101,7 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
         service_cidr: flags.service_cidr.clone(),
         cluster_domain: flags.cluster_domain.clone(),
         nodes: Some(local.clone()),
+        encryption,
         security: flags.security.settings()?,
     };
     let server = Arc::new(apiserver::Server::start(config, &mut tasks).await?);

@@ -128,6 +128,14 @@ pub enum StoreError {
     /// The files are damaged: the start is refused.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
+    /// A value is stored in a form that nobody here can read.
+    #[error("{key} cannot be read: {why}")]
+    Unreadable {
+        /// Whose value.
+        key: Arc<str>,
+        /// What is missing.
+        why: String,
+    },
     /// The disk is full or failed; nothing of the transaction is kept.
     #[error("the store cannot write: {operation}")]
     Io {
@@ -186,6 +194,12 @@ pub trait Backend: Send + Sync {
     fn sync(&self) -> Option<BoxFuture<'_, Result<(), StoreError>>> {
         None
     }
+    /// A key whose value cannot be read, and why: `key` itself, or, when it ends with a slash, the first one under it.
+    fn unreadable(&self, key: &str) -> Option<(Arc<str>, String)>;
+    /// True when a write would store the key in another form than it has now, even if nothing else changed.
+    fn is_stale(&self, key: &str) -> bool;
+    /// Tries to read again what could not be read.
+    fn reopen(&self);
     /// Writes a consistent copy of the present state into the new file `path`, while the store goes on. Blocks.
     fn snapshot(&self, path: &Path) -> Result<(), StoreError>;
 }

@@ -6,6 +6,7 @@
 //! ```
 //! The count and the sum find rows that are missing altogether, which a checksum per row cannot.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,6 +19,7 @@ use object::Object;
 use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::backend::{Event, EventKind, StoreError, Versioned};
+use crate::transform::{Closed, Sealing};
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -34,6 +36,7 @@ pub(crate) struct Disk {
     totals: Totals,
     /// The events of a write that failed: they may have reached the disk all the same (when only its last sync failed).
     doubtful: Vec<Event>,
+    sealing: Arc<Sealing>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -46,13 +49,26 @@ struct Totals {
 pub(crate) struct Loaded {
     pub(crate) revision: u64,
     pub(crate) objects: Vec<Versioned>,
+    /// Rows that do not open.
+    pub(crate) closed: Vec<(Arc<str>, Closed)>,
 }
+
+/// A row's value, if it can be read.
+type Opened = Result<Versioned, Closed>;
+
+/// A key and what it is set to; `None`: removed.
+type Change<'a> = (&'a str, Option<Cow<'a, [u8]>>);
 
 fn checksum(key: &str, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key.as_bytes());
     hasher.update(body);
     hasher.finalize()
+}
+
+/// A value could not be encrypted.
+pub(crate) fn seal_error(key: &str, why: String) -> StoreError {
+    StoreError::Io { operation: format!("encrypt {key}"), source: io::Error::other(why) }
 }
 
 fn io_error(operation: &str, error: impl Into<redb::Error>) -> StoreError {
@@ -78,16 +94,16 @@ fn open_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
 
 impl Disk {
     /// Opens or creates the file and reads everything in it.
-    pub(crate) fn open(path: PathBuf) -> Result<(Self, Loaded), StoreError> {
+    pub(crate) fn open(path: PathBuf, sealing: Arc<Sealing>) -> Result<(Self, Loaded), StoreError> {
         // redb asserts some invariants of its file format; on a damaged file that is an answer, not a crash.
-        let caught = std::panic::catch_unwind(|| Self::open_checked(&path));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Self::open_checked(&path, &sealing)));
         let (database, loaded, totals) = caught
             .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{}: its structure is damaged", path.display()))))?;
         let revision = loaded.revision;
-        Ok((Self { path, database: Some(database), revision, totals, doubtful: Vec::new() }, loaded))
+        Ok((Self { path, database: Some(database), revision, totals, doubtful: Vec::new(), sealing }, loaded))
     }
 
-    fn open_checked(path: &Path) -> Result<(Database, Loaded, Totals), StoreError> {
+    fn open_checked(path: &Path, sealing: &Sealing) -> Result<(Database, Loaded, Totals), StoreError> {
         let failed = |e: redb::Error| open_error(path, e);
         let marker = path.with_extension("initialized");
         let database = database(path)?;
@@ -97,7 +113,7 @@ impl Disk {
             made.and_then(|()| sync_directory(path))
                 .map_err(|source| StoreError::Io { operation: format!("create {}", marker.display()), source })?;
         }
-        let (loaded, totals) = load(path, &database)?;
+        let (loaded, totals) = load(path, &database, sealing)?;
         Ok((database, loaded, totals))
     }
 
@@ -108,10 +124,18 @@ impl Disk {
             None => self.reopen()?,
         };
         let changes = events.iter().map(|e| match e.kind {
-            EventKind::Put => (&*e.key, Some(&*e.object.body)),
-            EventKind::Delete => (&*e.key, None),
+            EventKind::Put => self.sealed(&e.key, Some(&e.object.body)),
+            EventKind::Delete => self.sealed(&e.key, None),
         });
-        match apply(&database, self.totals, changes, revision) {
+        let applied = match changes.collect::<Result<Vec<_>, _>>() {
+            Ok(changes) => apply(&database, self.totals, changes, revision),
+            Err(error) => {
+                // Nothing was attempted.
+                self.database = Some(database);
+                return Err(error);
+            }
+        };
+        match applied {
             Ok(totals) => {
                 self.database = Some(database);
                 (self.revision, self.totals) = (revision, totals);
@@ -125,14 +149,24 @@ impl Disk {
         }
     }
 
+    /// The value of a key as a row has it.
+    fn sealed<'a>(&self, key: &'a str, body: Option<&'a [u8]>) -> Result<Change<'a>, StoreError> {
+        let Some(body) = body else {
+            self.sealing.forget(key);
+            return Ok((key, None));
+        };
+        let sealed = self.sealing.seal(key, body).map_err(|why| seal_error(key, why))?;
+        Ok((key, Some(sealed)))
+    }
+
     /// Opens the file after a failed write. If that write is there nevertheless, it is undone: its callers were told that
     /// nothing was kept, and later revisions and sums build on that.
     fn reopen(&mut self) -> Result<Database, StoreError> {
         let database = database(&self.path)?;
         let (revision, totals) = read_meta(&self.path, &database)?;
         if revision != self.revision {
-            let undo = self.doubtful.iter().rev().map(|e| (&*e.key, e.previous.as_ref().map(|p| &*p.body)));
-            self.totals = apply(&database, totals, undo, self.revision)?;
+            let undo = self.doubtful.iter().rev().map(|e| self.sealed(&e.key, e.previous.as_ref().map(|p| &*p.body)));
+            self.totals = apply(&database, totals, undo.collect::<Result<Vec<_>, _>>()?, self.revision)?;
         }
         self.doubtful.clear();
         Ok(database)
@@ -143,7 +177,7 @@ impl Disk {
 fn apply<'a>(
     database: &Database,
     mut totals: Totals,
-    changes: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    changes: impl IntoIterator<Item = Change<'a>>,
     revision: u64,
 ) -> Result<Totals, StoreError> {
     let write = database.begin_write().map_err(|e| io_error("begin a transaction", e))?;
@@ -153,10 +187,10 @@ fn apply<'a>(
         for (key, body) in changes {
             let old = match body {
                 Some(body) => {
-                    let sum = checksum(key, body);
+                    let sum = checksum(key, &body);
                     row.clear();
                     row.extend_from_slice(&sum.to_le_bytes());
-                    row.extend_from_slice(body);
+                    row.extend_from_slice(&body);
                     totals.count += 1;
                     totals.sum = totals.sum.wrapping_add(u64::from(sum));
                     objects.insert(key, row.as_slice())
@@ -231,8 +265,11 @@ fn read_meta(path: &Path, database: &impl ReadableDatabase) -> Result<(u64, Tota
 /// Fewer rows are not worth a second thread.
 const MANY: u64 = 4000;
 
+/// A row's checksum, key, and value.
+type Row = (u32, Arc<str>, Opened);
+
 /// Reads all objects: where there are many, by two threads, one from each end, until they meet.
-fn load(path: &Path, database: &impl ReadableDatabase) -> Result<(Loaded, Totals), StoreError> {
+fn load(path: &Path, database: &impl ReadableDatabase, sealing: &Sealing) -> Result<(Loaded, Totals), StoreError> {
     let damaged = |what: &str| StoreError::Corrupt(format!("{}: {what}", path.display()));
     let failed = |e: redb::Error| open_error(path, e);
     let (revision, wanted) = read_meta(path, database)?;
@@ -248,16 +285,28 @@ fn load(path: &Path, database: &impl ReadableDatabase) -> Result<(Loaded, Totals
         if sum != checksum(key, body) {
             return Err(damaged(&format!("the checksum of {key} is wrong")));
         }
-        let object = Object::from_bytes(Bytes::copy_from_slice(body)).map_err(|e| damaged(&format!("{key}: {e}")))?;
+        let key: Arc<str> = key.into();
+        let body = Bytes::copy_from_slice(body);
+        let value = match sealing.open(&key, body.clone()) {
+            Ok(value) => value,
+            Err(why) => return Ok((sum, key, Err(Closed { stored: body, mod_revision: 0, why }))),
+        };
+        let mut object = Object::from_bytes(value).map_err(|e| damaged(&format!("{key}: {e}")))?;
+        if object.head.resource_version == 0 {
+            // It was brought here unopened from an etcd, which keeps revisions beside the values.
+            let draft = object::Draft::from_bytes(&object.body).map_err(|e| damaged(&format!("{key}: {e}")))?;
+            object = draft.seal(revision);
+        }
         if object.head.resource_version > revision {
             return Err(damaged(&format!("{key} is newer than the newest revision {revision}")));
         }
         let object = Arc::new(object);
-        Ok((sum, Versioned { key: key.into(), mod_revision: object.head.resource_version, object }))
+        let value = Versioned { key: key.clone(), mod_revision: object.head.resource_version, object };
+        Ok::<Row, StoreError>((sum, key, Ok(value)))
     };
     // Rows that neither has taken.
     let left = AtomicU64::new(rows);
-    let walk = |backwards: bool| -> Result<Vec<(u32, Versioned)>, StoreError> {
+    let walk = |backwards: bool| -> Result<Vec<Row>, StoreError> {
         let mut found = Vec::new();
         let mut rows = table.iter().map_err(|e| failed(e.into()))?;
         let take = |n: u64| n.checked_sub(1);
@@ -275,35 +324,49 @@ fn load(path: &Path, database: &impl ReadableDatabase) -> Result<(Loaded, Totals
         (front, back.unwrap_or_else(|| Ok(Vec::new())))
     });
     let (front, back) = (front?, back?);
-    if let (Some((_, one)), Some((_, other))) = (front.last(), back.last())
-        && one.key >= other.key
+    if let (Some((_, one, _)), Some((_, other, _))) = (front.last(), back.last())
+        && one >= other
     {
         return Err(damaged("its rows are out of order"));
     }
     let mut totals = Totals::default();
     let mut objects = Vec::with_capacity(front.len() + back.len());
-    for (sum, value) in front.into_iter().chain(back.into_iter().rev()) {
+    let mut closed = Vec::new();
+    for (sum, key, value) in front.into_iter().chain(back.into_iter().rev()) {
         totals.count += 1;
         totals.sum = totals.sum.wrapping_add(u64::from(sum));
-        objects.push(value);
+        match value {
+            Ok(value) => objects.push(value),
+            Err(row) => closed.push((key, row)),
+        }
     }
     if totals != wanted {
         return Err(damaged(&format!("{} objects are there of {}, or their sum differs", totals.count, wanted.count)));
     }
-    Ok((Loaded { revision, objects }, totals))
+    if let Some((key, first)) = closed.first() {
+        let why = &first.why;
+        tracing::warn!(count = closed.len(), first = &**key, why, "stored values cannot be decrypted");
+    }
+    Ok((Loaded { revision, objects, closed }, totals))
 }
 
 /// Reads a snapshot, or the file of a store that is closed; changes nothing.
 pub(crate) fn read(path: &Path) -> Result<Loaded, StoreError> {
     let caught = std::panic::catch_unwind(|| {
         let database = ReadOnlyDatabase::open(path).map_err(|e| open_error(path, e))?;
-        load(path, &database).map(|(loaded, _)| loaded)
+        load(path, &database, &Sealing::default()).map(|(loaded, _)| loaded)
     });
     caught.unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{}: its structure is damaged", path.display()))))
 }
 
-/// Writes a consistent copy of `objects` at `revision` into a new file.
-pub(crate) fn snapshot(path: &Path, revision: u64, objects: &[Versioned]) -> Result<(), StoreError> {
+/// Writes a consistent copy of `objects` at `revision`, and of values that do not open, into a new file.
+pub(crate) fn snapshot(
+    path: &Path,
+    revision: u64,
+    objects: &[Versioned],
+    closed: &[(Arc<str>, Closed)],
+    sealing: &Sealing,
+) -> Result<(), StoreError> {
     if path.exists() {
         let source = io::Error::from(io::ErrorKind::AlreadyExists);
         return Err(StoreError::Io { operation: format!("write {}", path.display()), source });
@@ -319,7 +382,12 @@ pub(crate) fn snapshot(path: &Path, revision: u64, objects: &[Versioned]) -> Res
     }
     let database = database(&partial)?;
     initialize(&database).map_err(|e| io_error("begin the snapshot", e))?;
-    let rows = objects.iter().map(|v| (&*v.key, Some(&*v.object.body)));
+    let rows = objects.iter().map(|v| {
+        let sealed = sealing.copy(&v.key, &v.object.body).map_err(|why| seal_error(&v.key, why))?;
+        Ok((&*v.key, Some(sealed)))
+    });
+    let as_they_are = closed.iter().map(|(key, row)| Ok((&**key, Some(Cow::Borrowed(&*row.stored)))));
+    let rows = rows.chain(as_they_are).collect::<Result<Vec<_>, StoreError>>()?;
     apply(&database, Totals::default(), rows, revision)?;
     drop(database);
     std::fs::rename(&partial, path).and_then(|()| sync_directory(path)).map_err(failed)
@@ -340,7 +408,7 @@ mod tests {
     fn a_failed_write_that_landed_is_undone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.redb");
-        let (mut disk, _) = Disk::open(path.clone()).unwrap();
+        let (mut disk, _) = Disk::open(path.clone(), Arc::default()).unwrap();
         let first = event("a", "1", 2, None);
         disk.write(std::slice::from_ref(&first), 2).unwrap();
         let before = (disk.revision, disk.totals);
@@ -350,7 +418,7 @@ mod tests {
         (disk.database, disk.doubtful) = (None, doubtful);
         disk.write(&[event("c", "3", 3, None)], 3).unwrap();
         drop(disk);
-        let (_, loaded) = Disk::open(path).unwrap();
+        let (_, loaded) = Disk::open(path, Arc::default()).unwrap();
         let found: Vec<(&str, u64)> =
             loaded.objects.iter().map(|v| (v.object.head.name.as_str(), v.mod_revision)).collect();
         assert_eq!((loaded.revision, found), (3, vec![("a", 2), ("c", 3)]));

@@ -18,6 +18,7 @@ use crate::disk::{self, Disk};
 use crate::memory::Memory;
 use crate::parallel;
 use crate::snapshot::FILE;
+use crate::transform::{Sealing, Transform};
 use crate::watching;
 
 /// Places in the queue to the disk; a transaction takes one, and one more for each [`PLACE_BYTES`] (64 MiB in all).
@@ -27,15 +28,17 @@ const MOST_QUEUED: u32 = 4096;
 const PLACE_BYTES: usize = 16 << 10;
 
 /// How to open a store.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Options {
     /// Computes `head.fields` of objects read from disk (they are not stored).
     pub fields: fn(&Object) -> Texts,
+    /// What stands on disk, in snapshots and in etcd instead of values; `None`: the values.
+    pub transform: Option<Arc<dyn Transform>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fields: |_| Texts::default() }
+        Self { fields: |_| Texts::default(), transform: None }
     }
 }
 
@@ -52,6 +55,8 @@ struct Shared {
     sequencer: Mutex<Sequencer>,
     work: Condvar,
     places: Arc<Semaphore>,
+    sealing: Arc<Sealing>,
+    options: Options,
 }
 
 /// Orders transactions. Writes that are not durable yet are known here only.
@@ -103,7 +108,8 @@ impl Embedded {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
             .map_err(failed(format!("protect {}", dir.display())))?;
         let lock = lock(dir)?;
-        let (disk, loaded) = Disk::open(dir.join(FILE))?;
+        let sealing = Arc::new(Sealing::new(options.transform.clone()));
+        let (disk, loaded) = Disk::open(dir.join(FILE), sealing.clone())?;
         let objects = parallel::map(loaded.objects, |mut value| {
             let fields = (options.fields)(&value.object);
             if let Some(object) = Arc::get_mut(&mut value.object) {
@@ -111,7 +117,8 @@ impl Embedded {
             }
             value
         });
-        let memory = Memory::new(loaded.revision, objects);
+        let mut memory = Memory::new(loaded.revision, objects);
+        memory.closed = loaded.closed.into_iter().collect();
         let sequencer =
             Sequencer { next_revision: loaded.revision + 1, pending: HashMap::new(), queue: Vec::new(), closed: false };
         let shared = Arc::new(Shared {
@@ -119,6 +126,8 @@ impl Embedded {
             sequencer: Mutex::new(sequencer),
             work: Condvar::new(),
             places: Arc::new(Semaphore::new(MOST_QUEUED as usize)),
+            sealing,
+            options,
         });
         let writer = std::thread::Builder::new()
             .name("store writer".into())
@@ -250,7 +259,9 @@ impl Shared {
                 }
                 Compare::Absent(key) => {
                     let current = newest(&sequencer, key);
-                    (key, current.is_none(), current)
+                    // What is there and cannot be read is there.
+                    let is_closed = current.is_none() && memory.closed.contains_key(key);
+                    (key, current.is_none() && !is_closed, current)
                 }
             };
             if !holds {
@@ -336,8 +347,29 @@ impl Backend for Embedded {
         if revision > newest { Err(StoreError::Future { wanted: revision, newest }) } else { Ok(()) }
     }
 
+    fn unreadable(&self, key: &str) -> Option<(Arc<str>, String)> {
+        self.shared.memory.read().unreadable(key)
+    }
+
+    fn is_stale(&self, key: &str) -> bool {
+        self.shared.sealing.is_stale(key)
+    }
+
+    fn reopen(&self) {
+        let (_, _, closed) = self.shared.memory.read().everything();
+        let opened = closed.into_iter().filter_map(|(key, row)| {
+            let value = self.shared.sealing.open(&key, row.stored).ok()?;
+            let mut object = Object::from_bytes(value).ok()?;
+            object.head.fields = (self.shared.options.fields)(&object);
+            Some(Versioned { mod_revision: object.head.resource_version, key, object: Arc::new(object) })
+        });
+        let opened = opened.collect();
+        // Who lists was refused until now: nobody watches who would have to hear of it.
+        self.shared.memory.write().take_in(opened);
+    }
+
     fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
-        let (revision, objects) = self.shared.memory.read().everything();
-        disk::snapshot(path, revision, &objects)
+        let (revision, objects, closed) = self.shared.memory.read().everything();
+        disk::snapshot(path, revision, &objects, &closed, &self.shared.sealing)
     }
 }

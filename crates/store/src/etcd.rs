@@ -21,6 +21,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{Backend, Committed, Compare, Op, Page, StoreError, Txn, Versioned, Watch};
 use crate::embedded::Options;
 use crate::memory::Memory;
+use crate::transform::Sealing;
 use crate::{disk, watching};
 pub use endpoints::EtcdOptions;
 use endpoints::{Members, Repeat};
@@ -82,6 +84,7 @@ struct Shared {
     /// The feed looks for another connection when told so.
     stuck: Notify,
     options: Options,
+    sealing: Sealing,
 }
 
 impl Etcd {
@@ -93,10 +96,12 @@ impl Etcd {
             memory: Arc::new(RwLock::new(Memory::new(0, []))),
             visible: watch::Sender::new(0),
             stuck: Notify::new(),
+            sealing: Sealing::new(options.transform.clone()),
             options,
         });
-        let (revision, objects) = shared.load().await?;
+        let (revision, objects, closed) = shared.load().await?;
         drop(shared.memory.write().reset(revision, objects));
+        shared.memory.write().closed = closed;
         shared.visible.send_replace(revision);
         let mut tasks = Tasks::new(&CancellationToken::new());
         let (asks, asked) = mpsc::channel(MOST_WAITING);
@@ -200,7 +205,9 @@ impl Shared {
     /// The object in an etcd value.
     fn object(&self, kv: &wire::KeyValue) -> Result<Versioned, StoreError> {
         let key = String::from_utf8_lossy(&kv.key);
-        let draft = Draft::from_bytes(&kv.value)
+        let value = self.sealing.open(&key, kv.value.clone());
+        let value = value.map_err(|why| StoreError::Unreadable { key: key.as_ref().into(), why })?;
+        let draft = Draft::from_bytes(&value)
             .map_err(|e| StoreError::Corrupt(format!("{key} in etcd: {e} (is this another program's data?)")))?;
         let mod_revision = u64::try_from(kv.mod_revision).unwrap_or(0);
         let mut object = draft.seal(mod_revision);
@@ -220,7 +227,7 @@ fn last_ops(ops: &[Op]) -> Vec<&Op> {
 }
 
 /// The transaction as etcd takes it.
-fn request(txn: &Txn, ops: &[&Op]) -> wire::TxnRequest {
+fn request(txn: &Txn, ops: &[&Op], sealing: &Sealing) -> Result<wire::TxnRequest, StoreError> {
     let key = |compare: &Compare| match compare {
         Compare::ModRevision(key, _) | Compare::Absent(key) => key.clone(),
     };
@@ -229,11 +236,23 @@ fn request(txn: &Txn, ops: &[&Op]) -> wire::TxnRequest {
         Compare::Absent(key) => unchanged(key, 0),
     });
     let success = ops.iter().map(|o| match o {
-        Op::Put(key, draft) => op(Request::Put(wire::PutRequest { key: key_bytes(key), value: draft.unsealed() })),
-        Op::Delete(key) => op(Request::DeleteRange(wire::DeleteRangeRequest { key: key_bytes(key), prev_kv: true })),
+        Op::Put(key, draft) => {
+            let value = draft.unsealed();
+            let sealed = sealing.seal(key, &value).map_err(|why| disk::seal_error(key, why))?;
+            let value = match sealed {
+                Cow::Owned(sealed) => sealed.into(),
+                Cow::Borrowed(_) => value,
+            };
+            Ok(op(Request::Put(wire::PutRequest { key: key_bytes(key), value })))
+        }
+        Op::Delete(key) => {
+            let delete = wire::DeleteRangeRequest { key: key_bytes(key), prev_kv: true };
+            Ok(op(Request::DeleteRange(delete)))
+        }
     });
+    let success = success.collect::<Result<_, StoreError>>()?;
     let failure = txn.compares.iter().map(|c| op(Request::Range(range(&key(c), ""))));
-    wire::TxnRequest { compare: compare.collect(), success: success.collect(), failure: failure.collect() }
+    Ok(wire::TxnRequest { compare: compare.collect(), success, failure: failure.collect() })
 }
 
 impl Etcd {
@@ -267,7 +286,13 @@ impl Etcd {
     }
 
     /// Which compare did not hold, or an earlier attempt of the same transaction that did.
-    fn refused(&self, txn: &Txn, ops: &[&Op], answer: &wire::TxnResponse, repeated: bool) -> Result<u64, StoreError> {
+    fn refused(
+        &self,
+        txn: &Txn,
+        wanted: &wire::TxnRequest,
+        answer: &wire::TxnResponse,
+        repeated: bool,
+    ) -> Result<u64, StoreError> {
         let mut conflict = None;
         for (compare, response) in txn.compares.iter().zip(&answer.responses) {
             let Some(Response::Range(found)) = &response.response else { continue };
@@ -283,8 +308,8 @@ impl Etcd {
                 continue;
             }
             // Of an attempt whose answer was lost: our very bytes are there.
-            let ours = ops.iter().find_map(|o| match o {
-                Op::Put(of, draft) if of == key => Some(draft.unsealed()),
+            let ours = wanted.success.iter().find_map(|o| match &o.request {
+                Some(Request::Put(put)) if put.key == key.as_bytes() => Some(put.value.clone()),
                 _ => None,
             });
             match (found, ours) {
@@ -331,7 +356,8 @@ impl Backend for Etcd {
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
         let ops = last_ops(&txn.ops);
-        let wanted = request(&txn, &ops);
+        let wanted = request(&txn, &ops, &self.shared.sealing)?;
+        drop(ops);
         let deadline = Instant::now() + WRITE;
         let mut repeated = false;
         let answer = loop {
@@ -347,11 +373,9 @@ impl Backend for Etcd {
             }
         };
         if answer.succeeded {
-            drop(ops);
             return Ok(self.committed(txn, &answer).await);
         }
-        let revision = self.refused(&txn, &ops, &answer, repeated)?;
-        drop(ops);
+        let revision = self.refused(&txn, &wanted, &answer, repeated)?;
         let header = Some(wire::ResponseHeader { revision: number(revision), ..Default::default() });
         Ok(self.committed(txn, &wire::TxnResponse { header, ..Default::default() }).await)
     }
@@ -377,8 +401,20 @@ impl Backend for Etcd {
         Some(sync.boxed())
     }
 
+    fn unreadable(&self, key: &str) -> Option<(Arc<str>, String)> {
+        self.shared.memory.read().unreadable(key)
+    }
+
+    fn is_stale(&self, key: &str) -> bool {
+        self.shared.sealing.is_stale(key)
+    }
+
+    fn reopen(&self) {
+        self.shared.reopen();
+    }
+
     fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
-        let (revision, objects) = self.shared.memory.read().everything();
-        disk::snapshot(path, revision, &objects)
+        let (revision, objects, closed) = self.shared.memory.read().everything();
+        disk::snapshot(path, revision, &objects, &closed, &self.shared.sealing)
     }
 }

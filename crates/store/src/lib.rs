@@ -21,12 +21,14 @@ mod etcd;
 mod memory;
 mod parallel;
 mod snapshot;
+mod transform;
 mod watching;
 
 pub use backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
 pub use embedded::{Embedded, Options};
 pub use etcd::{Etcd, EtcdOptions};
 pub use snapshot::Snapshot;
+pub use transform::Transform;
 
 #[cfg(test)]
 mod contract;

@@ -10,6 +10,7 @@ use object::Object;
 use tokio::sync::watch;
 
 use crate::backend::{Event, EventKind, Page, StoreError, Versioned};
+use crate::transform::Closed;
 
 /// Events kept per resource.
 const WINDOW_EVENTS: usize = 20_000;
@@ -108,6 +109,8 @@ impl History {
 pub(crate) struct Memory {
     pub(crate) revision: u64,
     objects: BTreeSet<Stored>,
+    /// Values that are there and cannot be read.
+    pub(crate) closed: BTreeMap<Arc<str>, Closed>,
     histories: HashMap<String, History>,
     /// No event before this revision is known (the state at start).
     start: u64,
@@ -116,16 +119,17 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = Versioned>) -> Self {
         let objects = objects.into_iter().map(Stored::from).collect();
-        Self { revision, objects, histories: HashMap::new(), start: revision }
+        Self { revision, objects, closed: BTreeMap::new(), histories: HashMap::new(), start: revision }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Versioned> {
         self.objects.get(key).map(Stored::versioned)
     }
 
-    /// The revision, and all objects at it.
-    pub(crate) fn everything(&self) -> (u64, Vec<Versioned>) {
-        (self.revision, self.objects.iter().map(Stored::versioned).collect())
+    /// The revision, all objects at it, and the values that are none.
+    pub(crate) fn everything(&self) -> (u64, Vec<Versioned>, Vec<(Arc<str>, Closed)>) {
+        let closed = self.closed.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
+        (self.revision, self.objects.iter().map(Stored::versioned).collect(), closed)
     }
 
     /// Another present, after a past that nobody has seen. Watchers hear that they are too old; if the store has gone back
@@ -167,6 +171,9 @@ impl Memory {
         let mut touched: Vec<String> = Vec::new();
         for event in events {
             self.revision = self.revision.max(event.revision);
+            if event.kind == EventKind::Put {
+                self.closed.remove(&event.key);
+            }
             match event.kind {
                 EventKind::Put => {
                     self.objects.replace(Stored { key: event.key.clone(), object: event.object.clone() });
@@ -187,6 +194,37 @@ impl Memory {
         touched.sort_unstable();
         touched.dedup();
         touched.iter().filter_map(|resource| self.histories.get(resource)).map(|h| h.newest.clone()).collect()
+    }
+
+    /// See [`crate::Backend::unreadable`].
+    pub(crate) fn unreadable(&self, key: &str) -> Option<(Arc<str>, String)> {
+        let (found, closed) = self.closed.range::<str, _>((Bound::Included(key), Bound::Unbounded)).next()?;
+        let is_meant = if key.ends_with('/') { found.starts_with(key) } else { &**found == key };
+        is_meant.then(|| (found.clone(), closed.why.clone()))
+    }
+
+    /// Takes in what could not be read before. No event tells of it.
+    pub(crate) fn take_in(&mut self, opened: Vec<Versioned>) {
+        for value in opened {
+            // What has been written meanwhile is newer.
+            if self.closed.remove(&value.key).is_some() {
+                self.objects.replace(Stored::from(value));
+            }
+        }
+    }
+
+    /// Makes watchers of these keys' resources begin anew, from the next revision on; the senders are to be told.
+    #[must_use]
+    pub(crate) fn restart(&mut self, keys: &[Arc<str>]) -> Vec<watch::Sender<u64>> {
+        let mut touched = Vec::new();
+        for key in keys {
+            if let Some(history) = self.histories.get_mut(resource_of(key)) {
+                history.events.clear();
+                (history.bytes, history.forgotten) = (0, self.revision + 1);
+                touched.push(history.newest.clone());
+            }
+        }
+        touched
     }
 
     /// Ends all watches and forgets the past; the present stays readable.

@@ -1,10 +1,12 @@
 //! Snapshots: a file of the embedded store's format, whichever store it came from and goes to.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::backend::{StoreError, Versioned};
 use crate::disk;
 use crate::embedded::lock;
+use crate::transform::{Closed, Sealing};
 
 /// Added to the revision with a restore: clients have seen revisions after the snapshot's, and must not take new ones for
 /// those. They hear that theirs is too old, and begin anew.
@@ -14,8 +16,10 @@ const BUMP: u64 = 1_000_000_000;
 pub struct Snapshot {
     /// When it was taken.
     pub revision: u64,
-    /// All objects.
+    /// All objects that are stored as they are.
     pub(crate) objects: Vec<Versioned>,
+    /// Encrypted ones: they stay so.
+    pub(crate) closed: Vec<(Arc<str>, Closed)>,
 }
 
 /// The file of the embedded store in its directory.
@@ -29,12 +33,12 @@ impl Snapshot {
             return Err(StoreError::Io { operation: format!("read the snapshot {}", path.display()), source });
         }
         let loaded = disk::read(path)?;
-        Ok(Self { revision: loaded.revision, objects: loaded.objects })
+        Ok(Self { revision: loaded.revision, objects: loaded.objects, closed: loaded.closed })
     }
 
     /// How many objects it has.
     pub fn count(&self) -> usize {
-        self.objects.len()
+        self.objects.len() + self.closed.len()
     }
 
     /// Reads the embedded store in `dir`, which no process may use.
@@ -50,7 +54,7 @@ impl Snapshot {
 
     /// Writes it into the new file `path`.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
-        disk::snapshot(path, self.revision, &self.objects)
+        disk::snapshot(path, self.revision, &self.objects, &self.closed, &Sealing::default())
     }
 
     /// Makes it the state of the embedded store in `dir`, which no process may use. What was there stays in the
@@ -72,7 +76,7 @@ impl Snapshot {
             }
             _ => {}
         }
-        disk::snapshot(&incoming, newest + BUMP, &self.objects)?;
+        disk::snapshot(&incoming, newest + BUMP, &self.objects, &self.closed, &Sealing::default())?;
         let mut kept = None;
         if file.exists() {
             // Should we end here, the marker that stays makes the next start refuse the missing file.

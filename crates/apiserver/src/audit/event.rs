@@ -12,9 +12,8 @@ use crate::user::User;
 
 /// A request as the policy looks at it, and as its events tell of it.
 pub(crate) struct Asked<'a> {
+    /// Who sent it.
     pub(crate) user: &'a User,
-    /// Who sent it, when it acts as another.
-    pub(crate) sender: Option<&'a User>,
     pub(crate) verb: &'a str,
     pub(crate) at: Option<&'a Resource>,
     /// Path without the query.
@@ -29,13 +28,18 @@ pub(crate) struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// A request of which nothing else is known.
     pub(crate) fn new(user: &'a User, verb: &'a str) -> Self {
-        let (at, sender) = (None, None);
-        Self { user, sender, verb, at, path: "", uri: "", id: "", agent: "", addresses: Vec::new() }
+        Self { user, verb, at: None, path: "", uri: "", id: "", agent: "", addresses: Vec::new() }
     }
 }
 
 fn told(user: &User) -> Value {
-    let mut told = json!({"username": user.name, "groups": user.groups});
+    let mut told = json!({});
+    if !user.name.is_empty() {
+        told["username"] = user.name.as_str().into();
+    }
+    if !user.groups.is_empty() {
+        told["groups"] = json!(user.groups);
+    }
     if !user.uid.is_empty() {
         told["uid"] = user.uid.as_str().into();
     }
@@ -50,6 +54,8 @@ pub(crate) struct Recording {
     event: Value,
     decision: Decision,
     lines: mpsc::Sender<String>,
+    /// Its last event is told.
+    is_over: bool,
 }
 
 impl Recording {
@@ -62,11 +68,8 @@ impl Recording {
         };
         let now = base::time::now_micros();
         let mut event = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": level, "auditID": asked.id, "stage": "",
-            "requestURI": asked.uri, "verb": asked.verb, "user": told(asked.sender.unwrap_or(asked.user)), "sourceIPs": asked.addresses,
+            "requestURI": asked.uri, "verb": asked.verb, "user": told(asked.user), "sourceIPs": asked.addresses,
             "requestReceivedTimestamp": now});
-        if asked.sender.is_some() {
-            event["impersonatedUser"] = told(asked.user);
-        }
         if !asked.agent.is_empty() {
             event["userAgent"] = asked.agent.into();
         }
@@ -83,12 +86,7 @@ impl Recording {
             add("subresource", at.subresource.as_deref());
             event["objectRef"] = reference;
         }
-        Self { event, decision, lines }
-    }
-
-    /// True when the body of the request is wanted.
-    pub(crate) fn wants_request(&self) -> bool {
-        self.decision.level >= Level::Request
+        Self { event, decision, lines, is_over: false }
     }
 
     /// True when the body of the reply is wanted.
@@ -96,9 +94,27 @@ impl Recording {
         self.decision.level >= Level::RequestResponse
     }
 
-    /// Notes the object that was sent.
-    pub(crate) fn request(&mut self, object: Value) {
-        self.event["requestObject"] = self.shown(object);
+    /// Notes whom it acts as, and by which of the ways of impersonation.
+    pub(crate) fn impersonates(&mut self, user: &User, constraint: &str) {
+        self.event["impersonatedUser"] = told(user);
+        if !constraint.is_empty() {
+            self.event["authenticationMetadata"] = json!({"impersonationConstraint": constraint});
+        }
+    }
+
+    /// Notes the object that was sent. What the path does not say of the object's place, the object does, unless it is a patch.
+    pub(crate) fn request(&mut self, object: Value, is_patch: bool) {
+        if let Some(reference) = self.event.get_mut("objectRef").filter(|_| !is_patch) {
+            for field in ["namespace", "name", "uid", "resourceVersion"] {
+                let said = object["metadata"][field].as_str().filter(|said| !said.is_empty());
+                if let Some(said) = said.filter(|_| reference[field].is_null()) {
+                    reference[field] = said.into();
+                }
+            }
+        }
+        if self.decision.level >= Level::Request {
+            self.event["requestObject"] = self.shown(object);
+        }
     }
 
     /// Notes the object that was replied.
@@ -113,17 +129,21 @@ impl Recording {
         object
     }
 
-    /// Notes whether the sender might.
-    pub(crate) fn decided(&mut self, allowed: bool) {
-        let decision = if allowed { "allow" } else { "forbid" };
-        self.event["annotations"]["authorization.k8s.io/decision"] = decision.into();
-        self.event["annotations"]["authorization.k8s.io/reason"] = "".into();
+    /// Notes something.
+    pub(crate) fn annotate(&mut self, key: &str, value: &str) {
+        self.event["annotations"][key] = value.into();
+    }
+
+    /// Notes whether the sender might, and why.
+    pub(crate) fn decided(&mut self, (allowed, why): &(bool, String)) {
+        self.annotate("authorization.k8s.io/decision", if *allowed { "allow" } else { "forbid" });
+        self.annotate("authorization.k8s.io/reason", why);
     }
 
     /// Notes what admission has to say.
     pub(crate) fn note(&mut self, notes: BTreeMap<String, String>) {
         for (key, value) in notes {
-            self.event["annotations"][key] = value.into();
+            self.annotate(&key, &value);
         }
     }
 
@@ -136,11 +156,16 @@ impl Recording {
             if let Some(reason) = &status.reason {
                 outcome["reason"] = json!(reason);
             }
+            let details = status.to_value()["details"].take();
+            if details.as_object().is_some_and(|details| !details.is_empty()) {
+                outcome["details"] = details;
+            }
         }
         self.event["responseStatus"] = outcome;
     }
 
     fn line(&mut self, stage: Stage) -> Option<String> {
+        self.is_over |= matches!(stage, Stage::ResponseComplete | Stage::Panic);
         if self.decision.omit_stages.contains(&stage) {
             return None;
         }
@@ -158,12 +183,34 @@ impl Recording {
         }
     }
 
+    /// That was its last event.
+    pub(crate) fn end(mut self) {
+        self.is_over = true;
+    }
+
     /// The same where there is no waiting (the end of a stream): an event is lost only when thousands wait already.
-    pub(crate) fn tell_now(&mut self, stage: Stage) {
+    fn tell_now(&mut self, stage: Stage) {
         if let Some(line) = self.line(stage)
             && self.lines.try_send(line).is_err()
         {
             tracing::warn!("the audit log does not keep up: an event is lost");
+        }
+    }
+}
+
+/// What ends unsaid, ends here: a stream, a client that went away, a handler that panicked.
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        if std::thread::panicking() {
+            let mut status = Status::internal("the request could not be handled");
+            status.message = "APIServer panic'd: the request could not be handled".into();
+            self.outcome(500, Some(&status));
+            self.tell_now(Stage::Panic);
+        } else {
+            self.tell_now(Stage::ResponseComplete);
         }
     }
 }

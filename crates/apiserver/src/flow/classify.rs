@@ -1,5 +1,8 @@
 //! Which flow a request belongs to: `flowcontrol.apiserver.k8s.io/v1 FlowSchema`.
 
+use std::borrow::Cow;
+
+use http::HeaderValue;
 use object::Object;
 use serde::Deserialize;
 
@@ -11,6 +14,30 @@ pub(crate) struct Wanted<'a> {
     /// The resource; none for other paths.
     pub(crate) at: Option<&'a client::Resource>,
     pub(crate) path: &'a str,
+    /// `pods`, `pods/log`.
+    resource: Cow<'a, str>,
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn new(verb: &'a str, at: Option<&'a client::Resource>, path: &'a str) -> Self {
+        let resource = match at.map(|at| (&at.gvr.resource, &at.subresource)) {
+            Some((resource, Some(sub))) => Cow::Owned(format!("{resource}/{sub}")),
+            Some((resource, None)) => Cow::Borrowed(resource.as_str()),
+            None => Cow::Borrowed(""),
+        };
+        Self { verb, at, path, resource }
+    }
+
+    /// True for what lasts as long as its client likes: it takes no seat.
+    pub(crate) fn is_lasting(&self) -> bool {
+        let sub = self.at.and_then(|at| at.subresource.as_deref());
+        self.verb == "proxy" || matches!(sub, Some("attach" | "exec" | "proxy" | "log" | "portforward"))
+    }
+}
+
+/// An object's UID as a header has it.
+pub(super) fn uid_of(object: &Object) -> Option<HeaderValue> {
+    HeaderValue::try_from(object.head.uid.as_str()).ok()
 }
 
 #[derive(Deserialize, Default)]
@@ -22,7 +49,7 @@ struct Spec {
     rules: Vec<Rule>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct Named {
     name: String,
@@ -35,7 +62,7 @@ struct Method {
     kind: String,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Rule {
     subjects: Vec<Subject>,
@@ -43,7 +70,7 @@ struct Rule {
     non_resource_rules: Vec<PathRule>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Subject {
     kind: String,
@@ -52,14 +79,14 @@ struct Subject {
     service_account: Option<Account>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct Account {
     namespace: String,
     name: String,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct ResourceRule {
     verbs: Vec<String>,
@@ -69,7 +96,7 @@ struct ResourceRule {
     namespaces: Vec<String>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct PathRule {
     verbs: Vec<String>,
@@ -78,9 +105,10 @@ struct PathRule {
 }
 
 /// A schema, ready for use.
+#[derive(Debug)]
 pub(super) struct Schema {
     pub(super) name: String,
-    pub(super) uid: String,
+    pub(super) uid: HeaderValue,
     pub(super) precedence: i64,
     pub(super) level: String,
     distinguisher: Option<String>,
@@ -93,13 +121,9 @@ fn any(list: &[String], wanted: &str) -> bool {
 
 impl Subject {
     fn is(&self, user: &User) -> bool {
-        let named = |of: &Option<Named>| of.as_ref().map(|n| n.name.clone()).unwrap_or_default();
         match self.kind.as_str() {
-            "User" => matches!(named(&self.user).as_str(), name if name == "*" || name == user.name),
-            "Group" => {
-                let name = named(&self.group);
-                name == "*" || user.groups.contains(&name)
-            }
+            "User" => self.user.as_ref().is_some_and(|named| named.name == "*" || named.name == user.name),
+            "Group" => self.group.as_ref().is_some_and(|named| named.name == "*" || user.groups.contains(&named.name)),
             "ServiceAccount" => self.service_account.as_ref().is_some_and(|account| {
                 let rest = user.name.strip_prefix("system:serviceaccount:");
                 let parts = rest.and_then(|rest| rest.split_once(':'));
@@ -111,16 +135,12 @@ impl Subject {
 }
 
 impl ResourceRule {
-    fn matches(&self, verb: &str, at: &client::Resource) -> bool {
-        let resource = match at.subresource.as_deref() {
-            Some(sub) => format!("{}/{sub}", at.gvr.resource),
-            None => at.gvr.resource.clone(),
-        };
+    fn matches(&self, verb: &str, at: &client::Resource, resource: &str) -> bool {
         let scope = match at.namespace.as_deref() {
             Some(namespace) => any(&self.namespaces, namespace),
             None => self.cluster_scope,
         };
-        scope && any(&self.verbs, verb) && any(&self.api_groups, &at.gvr.group) && any(&self.resources, &resource)
+        scope && any(&self.verbs, verb) && any(&self.api_groups, &at.gvr.group) && any(&self.resources, resource)
     }
 }
 
@@ -143,7 +163,7 @@ impl Schema {
         let View { spec } = object.view().ok()?;
         Some(Self {
             name: object.head.name.clone(),
-            uid: object.head.uid.clone(),
+            uid: uid_of(object)?,
             precedence: spec.matching_precedence.unwrap_or(1000),
             level: spec.priority_level_configuration.name,
             distinguisher: spec.distinguisher_method.map(|m| m.kind),
@@ -154,21 +174,20 @@ impl Schema {
     pub(super) fn matches(&self, user: &User, wanted: &Wanted<'_>) -> bool {
         self.rules.iter().any(|rule| {
             let fits = match wanted.at {
-                Some(at) => rule.resource_rules.iter().any(|r| r.matches(wanted.verb, at)),
+                Some(at) => rule.resource_rules.iter().any(|r| r.matches(wanted.verb, at, &wanted.resource)),
                 None => rule.non_resource_rules.iter().any(|r| r.matches(wanted.verb, wanted.path)),
             };
             fits && rule.subjects.iter().any(|s| s.is(user))
         })
     }
 
-    /// The name of the request's flow within the schema's level.
-    pub(super) fn flow(&self, user: &User, wanted: &Wanted<'_>) -> String {
-        let part = match self.distinguisher.as_deref() {
-            Some("ByUser") => user.name.as_str(),
-            Some("ByNamespace") => wanted.at.and_then(|at| at.namespace.as_deref()).unwrap_or(""),
-            _ => "",
-        };
-        format!("{}/{part}", self.name)
+    /// What distinguishes the request's flow from others of the schema.
+    pub(super) fn distinguisher(&self, user: &User, wanted: &Wanted<'_>) -> String {
+        match self.distinguisher.as_deref() {
+            Some("ByUser") => user.name.clone(),
+            Some("ByNamespace") => wanted.at.and_then(|at| at.namespace.clone()).unwrap_or_default(),
+            _ => String::new(),
+        }
     }
 }
 
@@ -182,7 +201,7 @@ mod tests {
 
     #[test]
     fn rules_look_at_subjects_and_resources() {
-        let schema = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "s"},
+        let schema = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "s", "uid": "u"},
             "spec": {"priorityLevelConfiguration": {"name": "l"}, "distinguisherMethod": {"type": "ByUser"}, "rules": [{
                 "subjects": [{"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "*"}}, {"kind": "Group", "group": {"name": "dev"}}],
                 "resourceRules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log"], "namespaces": ["a"]}],
@@ -190,7 +209,7 @@ mod tests {
         let schema = Schema::of(&Object::from_value(&schema).unwrap()).unwrap();
         let check = |user: &User, verb: &str, at: Option<Resource>, path: &str, wanted: bool| {
             assert_eq!(
-                schema.matches(user, &Wanted { verb, at: at.as_ref(), path }),
+                schema.matches(user, &Wanted::new(verb, at.as_ref(), path)),
                 wanted,
                 "{} {verb} {at:?} {path}",
                 user.name
@@ -208,6 +227,6 @@ mod tests {
         check(&User::service_account("b", "bot"), "get", Some(pods(Some("a"))), "", false);
         check(&jane, "get", None, "/healthz/ping", true);
         check(&jane, "get", None, "/metrics", false);
-        assert_eq!(schema.flow(&jane, &Wanted { verb: "get", at: None, path: "/" }), "s/jane");
+        assert_eq!(schema.distinguisher(&jane, &Wanted::new("get", None, "/")), "jane");
     }
 }

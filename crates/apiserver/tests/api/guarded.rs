@@ -16,7 +16,7 @@ omitManagedFields: true
 rules:
 - {level: Request, resources: [{group: "", resources: [configmaps]}], verbs: [create]}
 - {level: RequestResponse, resources: [{group: "", resources: [configmaps]}], verbs: [get]}
-- {level: Metadata, resources: [{group: "", resources: [secrets]}]}
+- {level: Metadata, resources: [{group: "", resources: [secrets, endpoints]}]}
 "#;
 
 #[tokio::test]
@@ -42,18 +42,32 @@ async fn what_the_policy_wants_is_written_down() {
     assert_eq!(ask("DELETE", &format!("{maps}/a"), "", "").await, 200, "not written down");
     let as_jane = "Impersonate-User: jane\r\n";
     assert_eq!(ask("GET", "/api/v1/namespaces/default/secrets/s", as_jane, "").await, 403);
+    assert_eq!(
+        exchange(
+            &world,
+            None,
+            "GET /api/v1/secrets HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\nConnection: close\r\n\r\n"
+        )
+        .await
+        .0,
+        401
+    );
+    // Components in the process are users like others.
+    let scheduler = world.as_user(apiserver::User::new("system:kube-controller-manager", &[]));
+    let endpoints = client::Resource::object(&object::Gvr::new("", "v1", "endpoints"), Some("default"), "none");
+    assert_eq!(scheduler.get(&endpoints).await.unwrap_err().code, 404);
     let events = async {
         loop {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let events: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-            if events.len() >= 3 {
+            if events.len() >= 5 {
                 return events;
             }
             tokio::task::yield_now().await;
         }
     };
     let events = tokio::time::timeout(Duration::from_secs(30), events).await.unwrap();
-    let [create, get, secret] = events.as_slice() else { panic!("{events:?}") };
+    let [create, get, secret, stranger, component] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!(
         (&create["auditID"], &create["userAgent"], &create["verb"]),
         (&json!("one"), &json!("me/1"), &json!("create"))
@@ -74,6 +88,19 @@ async fn what_the_policy_wants_is_written_down() {
     assert_eq!(
         (&secret["responseStatus"]["code"], &secret["annotations"]["authorization.k8s.io/decision"]),
         (&json!(403), &json!("forbid"))
+    );
+    assert_eq!(secret["authenticationMetadata"]["impersonationConstraint"], "impersonate:user-info");
+    assert_eq!((&stranger["stage"], &stranger["user"]), (&json!("ResponseStarted"), &json!({})));
+    assert_eq!((&stranger["responseStatus"]["code"], &stranger["annotations"]), (&json!(401), &Value::Null));
+    assert_eq!(component["user"]["username"], "system:kube-controller-manager");
+    assert_eq!(
+        (&component["objectRef"]["name"], &component["responseStatus"]["details"]["kind"]),
+        (&json!("none"), &json!("endpoints"))
+    );
+    let why = component["annotations"]["authorization.k8s.io/reason"].as_str().unwrap();
+    assert!(
+        why.starts_with("RBAC: allowed by ClusterRoleBinding \"system:kube-controller-manager\" of ClusterRole"),
+        "{why}"
     );
     world.stop().await;
 }
@@ -102,5 +129,62 @@ async fn requests_belong_to_a_flow_and_a_level_refuses() {
     };
     tokio::time::timeout(Duration::from_secs(30), refused).await.expect("a level without seats takes nobody");
     assert_eq!(ask(&admin).await, 200, "others are not concerned: {level}");
+    // The default objects are kept, and schemas say whether their level exists.
+    let at = |resource: &str, name: &str| {
+        client::Resource::object(&object::Gvr::new("flowcontrol.apiserver.k8s.io", "v1", resource), None, name)
+    };
+    let told = async |name: &str, wanted: &str| {
+        while !world.get(&at("flowschemas", name)).await.is_ok_and(|schema| {
+            let condition = &schema["status"]["conditions"][0];
+            condition["type"] == "Dangling" && condition["status"] == wanted
+        }) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let kept = async {
+        told("jane", "False").await;
+        world.client.delete(&at("prioritylevelconfigurations", "none"), &Default::default()).await.unwrap();
+        told("jane", "True").await;
+        let change = client::Patch::Merge(json!({"spec": {"matchingPrecedence": 77}}));
+        world.client.patch(&at("flowschemas", "catch-all"), &change).await.unwrap();
+        while world.get(&at("flowschemas", "catch-all")).await.unwrap()["spec"]["matchingPrecedence"] != 10_000 {
+            tokio::task::yield_now().await;
+        }
+        world.client.delete(&at("flowschemas", "probes"), &Default::default()).await.unwrap();
+        told("probes", "False").await;
+    };
+    tokio::time::timeout(Duration::from_secs(30), kept).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_act_as_whom_can_be_limited_to_what() {
+    let world = World::new().await;
+    let rbac = "rbac.authorization.k8s.io";
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "as-jane"}, "rules": [
+        {"verbs": ["impersonate:user-info"], "apiGroups": ["authentication.k8s.io"], "resources": ["users"], "resourceNames": ["jane"]},
+        {"verbs": ["impersonate-on:user-info:list"], "apiGroups": [""], "resources": ["pods"]}]});
+    world.create(role).await.unwrap();
+    for (name, role, user) in [("as-jane", "as-jane", "eve"), ("jane", "view", "jane")] {
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role}, "subjects": [{"apiGroup": rbac, "kind": "User", "name": user}]});
+        world.create(binding).await.unwrap();
+    }
+    let eve = world.pki.client("eve", "eve", "dev").unwrap();
+    let ask = async |path: &str, headers: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nImpersonate-User: jane\r\n{headers}\r\n");
+        exchange(&world, Some(&eve), &request).await
+    };
+    let allowed = async {
+        while ask("/api/v1/pods", "").await.0 != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), allowed).await.unwrap();
+    let (code, body) = ask("/api/v1/services", "").await;
+    assert_eq!(code, 403, "jane may, eve may not as jane");
+    assert!(body.contains("cannot impersonate-on:user-info:list resource \\\"services\\\""), "{body}");
+    assert_eq!(ask("/api/v1/pods", "Impersonate-Group: system:masters\r\n").await.0, 403);
     world.stop().await;
 }

@@ -10,6 +10,7 @@ mod bad_input;
 mod custom;
 mod deletion;
 mod encodings;
+mod encryption;
 mod guarded;
 mod kubectl;
 mod limits;

@@ -1,9 +1,11 @@
 //! A server of its own for each test.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use apiserver::{Config, Security, Server, User};
+use apiserver::{Config, Encryption, Security, Server, User};
 use base::Tasks;
 use client::{Client, Resource};
 use object::{Gvr, Object};
@@ -18,7 +20,7 @@ pub struct World {
     pub client: Client,
     pub store: Arc<dyn store::Backend>,
     tasks: Tasks,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 fn fields(object: &Object) -> object::Texts {
@@ -36,8 +38,22 @@ impl World {
     /// A fresh cluster's server with these security settings.
     pub async fn with(security: Security) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let pki = Arc::new(pki::Pki::load_or_create(&dir.path().join("pki")).unwrap());
-        let store = store::Embedded::open(&dir.path().join("state"), store::Options { fields }).unwrap();
+        let world = Self::at(dir.path(), security, None).await;
+        Self { _dir: Some(dir), ..world }
+    }
+
+    /// The server of the cluster that lives in `dir`.
+    pub async fn at(dir: &Path, security: Security, encryption: Option<Arc<Encryption>>) -> Self {
+        let pki = Arc::new(pki::Pki::load_or_create(&dir.join("pki")).unwrap());
+        let transform = encryption.clone().map(|e| e as Arc<dyn store::Transform>);
+        let options = store::Options { fields, transform };
+        // A server that was stopped a moment ago may still be about to let go.
+        let store = loop {
+            match store::Embedded::open(&dir.join("state"), options.clone()) {
+                Err(store::StoreError::Locked) => tokio::time::sleep(Duration::from_millis(10)).await,
+                opened => break opened.unwrap(),
+            }
+        };
         let store: Arc<dyn store::Backend> = Arc::new(store);
         let mut tasks = Tasks::new(&CancellationToken::new());
         let config = Config {
@@ -49,11 +65,12 @@ impl World {
             service_cidr: "10.43.0.0/16".into(),
             cluster_domain: "cluster.local".into(),
             nodes: None,
+            encryption,
             security,
         };
         let server = Server::start(config, &mut tasks).await.unwrap();
         let client = server.client(User::superuser(), "test");
-        Self { server, pki, client, store, tasks, _dir: dir }
+        Self { server, pki, client, store, tasks, _dir: None }
     }
 
     /// In-process requests of `user`.

@@ -1,5 +1,6 @@
 //! From etcd into memory: everything once, then every event.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,27 @@ use protos::etcd::{self as wire, EventType};
 use super::grpc::{Answers, CallError};
 use super::{OBJECTS, OBJECTS_END, READ_ATTEMPT, Shared, number, range, revision_of};
 use crate::backend::{Event, EventKind, StoreError, Versioned};
+use crate::transform::Closed;
 
 /// Keys per question of the first load.
 const PAGE: i64 = 1000;
+
+/// A revision, the objects at it, and the values that cannot be read.
+type Loaded = (u64, Vec<Versioned>, BTreeMap<Arc<str>, Closed>);
+
+/// An event of an object.
+struct Parsed {
+    key: Arc<str>,
+    kind: EventKind,
+    value: Option<Versioned>,
+    /// The value, if it cannot be read: for readers the object is gone.
+    closed: Option<Closed>,
+    revision: u64,
+}
+
+fn closed_row(kv: &wire::KeyValue, why: String) -> Closed {
+    Closed { stored: kv.value.clone(), mod_revision: u64::try_from(kv.mod_revision).unwrap_or(0), why }
+}
 
 /// Why the feed begins anew.
 enum Interrupted {
@@ -28,8 +47,9 @@ impl From<CallError> for Interrupted {
 
 impl Shared {
     /// Everything as of one revision.
-    pub(super) async fn load(&self) -> Result<(u64, Vec<Versioned>), StoreError> {
+    pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
         let mut objects = Vec::new();
+        let mut closed = BTreeMap::new();
         let mut request = wire::RangeRequest { limit: PAGE, ..range(OBJECTS, OBJECTS_END) };
         loop {
             let page = self.range(&request).await?;
@@ -37,12 +57,16 @@ impl Shared {
                 request.revision = number(revision_of(page.header.as_ref()));
             }
             for kv in &page.kvs {
-                objects.push(self.object(kv)?);
+                match self.object(kv) {
+                    Ok(object) => objects.push(object),
+                    Err(StoreError::Unreadable { key, why }) => drop(closed.insert(key, closed_row(kv, why))),
+                    Err(error) => return Err(error),
+                }
             }
             match page.kvs.last().filter(|_| page.more) {
                 // The first key after this one.
                 Some(last) => request.key = [&last.key[..], &[0]].concat().into(),
-                None => return Ok((u64::try_from(request.revision).unwrap_or(0), objects)),
+                None => return Ok((u64::try_from(request.revision).unwrap_or(0), objects, closed)),
             }
         }
     }
@@ -74,8 +98,12 @@ impl Shared {
 
     /// Reads everything again. Watchers begin anew (410), as nobody can tell them what came between.
     async fn reload(&self) -> Result<(), StoreError> {
-        let (revision, objects) = self.load().await?;
-        let watchers = self.memory.write().reset(revision, objects);
+        let (revision, objects, closed) = self.load().await?;
+        let watchers = {
+            let mut memory = self.memory.write();
+            memory.closed = closed;
+            memory.reset(revision, objects)
+        };
         for watcher in watchers {
             watcher.send_replace(revision);
         }
@@ -130,8 +158,7 @@ impl Shared {
             return Ok(());
         };
         let last = u64::try_from(last).unwrap_or(0);
-        let parsed: Vec<(Arc<str>, EventKind, Option<Versioned>, u64)> =
-            events.iter().filter_map(|e| self.parse(e)).collect();
+        let parsed: Vec<Parsed> = events.iter().filter_map(|e| self.parse(e)).collect();
         let watchers = {
             let mut memory = self.memory.write();
             let first = events.first().and_then(|e| e.kv.as_ref()).and_then(|kv| u64::try_from(kv.mod_revision).ok());
@@ -140,7 +167,11 @@ impl Shared {
                 return Err(Interrupted::Reload(text));
             }
             let mut watchers = Vec::new();
-            for (key, kind, value, revision) in parsed {
+            for Parsed { key, kind, value, closed, revision } in parsed {
+                match closed {
+                    Some(row) => drop(memory.closed.insert(key.clone(), row)),
+                    None => drop(memory.closed.remove(&key)),
+                }
                 let previous = memory.get(&key).map(|v| v.object);
                 let object = match (value, &previous) {
                     (Some(value), _) => value.object,
@@ -162,20 +193,49 @@ impl Shared {
         Ok(())
     }
 
+    /// Tries the values again that could not be read.
+    pub(super) fn reopen(&self) {
+        let (_, _, closed) = self.memory.read().everything();
+        let read = |(key, row): (Arc<str>, Closed)| {
+            let kv = wire::KeyValue {
+                key: super::key_bytes(&key),
+                value: row.stored,
+                mod_revision: number(row.mod_revision),
+                ..Default::default()
+            };
+            self.object(&kv).ok()
+        };
+        let opened: Vec<Versioned> = closed.into_iter().filter_map(read).collect();
+        let keys: Vec<Arc<str>> = opened.iter().map(|v| v.key.clone()).collect();
+        let watchers = {
+            let mut memory = self.memory.write();
+            memory.take_in(opened);
+            memory.restart(&keys)
+        };
+        for watcher in watchers {
+            watcher.send_modify(|_| {});
+        }
+    }
+
     /// The event, if it is of an object.
-    fn parse(&self, event: &wire::Event) -> Option<(Arc<str>, EventKind, Option<Versioned>, u64)> {
+    fn parse(&self, event: &wire::Event) -> Option<Parsed> {
         let kv = event.kv.as_ref().filter(|kv| kv.key.starts_with(OBJECTS.as_bytes()))?;
         let revision = u64::try_from(kv.mod_revision).unwrap_or(0);
         let key: Arc<str> = String::from_utf8_lossy(&kv.key).into();
         if event.r#type == EventType::Delete as i32 {
-            return Some((key, EventKind::Delete, None, revision));
+            self.sealing.forget(&key);
+            return Some(Parsed { key, kind: EventKind::Delete, value: None, closed: None, revision });
         }
         match self.object(kv) {
-            Ok(value) => Some((key, EventKind::Put, Some(value), revision)),
+            Ok(value) => Some(Parsed { key, kind: EventKind::Put, value: Some(value), closed: None, revision }),
             // Nothing that is readable is there from now on.
             Err(error) => {
                 tracing::error!(error = %base::Chain(&error), "an object cannot be read");
-                Some((key, EventKind::Delete, None, revision))
+                let closed = match error {
+                    StoreError::Unreadable { why, .. } => Some(closed_row(kv, why)),
+                    _ => None,
+                };
+                Some(Parsed { key, kind: EventKind::Delete, value: None, closed, revision })
             }
         }
     }

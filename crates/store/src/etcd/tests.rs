@@ -214,3 +214,70 @@ async fn a_snapshot_goes_back_into_etcd_and_elsewhere() {
     assert!(store.revision() > before.max(snapshot.revision));
     assert!(matches!(store.watch(PREFIX, before), Err(StoreError::Compacted { .. })), "clients begin anew");
 }
+
+/// Seals by turning bytes around, under a name.
+struct Turned(parking_lot::Mutex<Vec<&'static str>>);
+
+impl Turned {
+    fn named(names: &[&'static str]) -> Options {
+        Options { transform: Some(Arc::new(Self(parking_lot::Mutex::new(names.to_vec())))), ..Options::default() }
+    }
+}
+
+impl Transform for Turned {
+    fn form(&self, _: &str) -> Arc<str> {
+        format!("k8s:enc:{}:", self.0.lock()[0]).into()
+    }
+
+    fn seal(&self, key: &str, value: &[u8]) -> Result<Vec<u8>, String> {
+        Ok([self.form(key).as_bytes(), &value.iter().map(|b| !b).collect::<Vec<u8>>()].concat())
+    }
+
+    fn open(&self, _: &str, stored: &[u8]) -> Result<(Vec<u8>, Arc<str>), String> {
+        for name in &*self.0.lock() {
+            let form = format!("k8s:enc:{name}:");
+            if let Some(sealed) = stored.strip_prefix(form.as_bytes()) {
+                return Ok((sealed.iter().map(|b| !b).collect(), form.into()));
+            }
+        }
+        Err("no key".into())
+    }
+}
+
+#[tokio::test]
+async fn sealed_values_are_shared_and_survive_snapshots() {
+    let etcd = EtcdCluster::start(1);
+    let a = Etcd::connect(&etcd.options(), Turned::named(&["x"])).await.unwrap();
+    let both = Turned::named(&["y", "x"]);
+    let b = Etcd::connect(&etcd.options(), both.clone()).await.unwrap();
+    a.commit(create("a")).await.unwrap();
+    sync(&b).await.unwrap();
+    assert_eq!(b.get(&key("a")).unwrap().object.head.name, "a");
+    assert!(b.is_stale(&key("a")) && !a.is_stale(&key("a")), "it would write the other form");
+    let stored = a.agreed(&key("a")).await.unwrap().unwrap();
+    assert!(stored.starts_with(b"k8s:enc:x:") && !String::from_utf8_lossy(&stored).contains("metadata"));
+    // What `a` has no key for is there all the same: not for readers, but nobody makes it a second time.
+    b.commit(create("b")).await.unwrap();
+    sync(&a).await.unwrap();
+    assert!(a.get(&key("b")).is_none());
+    assert_eq!(a.unreadable(PREFIX).unwrap(), (key("b"), "no key".into()));
+    assert!(matches!(a.commit(create("b")).await, Err(StoreError::Conflict { .. })));
+    // A server without any key takes a snapshot, which goes into an embedded store and is opened there.
+    let blind = etcd.connect().await;
+    let dir = tempfile::tempdir().unwrap();
+    blind.snapshot(&dir.path().join("saved")).unwrap();
+    let snapshot = Snapshot::read(&dir.path().join("saved")).unwrap();
+    assert_eq!(snapshot.count(), 2);
+    let place = dir.path().join("db");
+    snapshot.restore_embedded(&place, &dir.path().join("old")).unwrap();
+    let embedded = Embedded::open(&place, Turned::named(&["x"])).unwrap();
+    assert!(embedded.get(&key("a")).is_some_and(|v| v.mod_revision > 0));
+    assert!(embedded.unreadable(&key("b")).is_some() && embedded.unreadable(&key("a")).is_none());
+    assert!(matches!(embedded.commit(create("b")).await, Err(StoreError::Conflict { current: None, .. })));
+    drop(embedded);
+    let embedded = Embedded::open(&place, both).unwrap();
+    assert_eq!(embedded.count(PREFIX), 2);
+    blind.restore(&snapshot).await.unwrap();
+    sync(&b).await.unwrap();
+    assert_eq!(b.count(PREFIX), 2);
+}
