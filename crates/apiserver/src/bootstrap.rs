@@ -30,6 +30,7 @@ pub(crate) async fn run(api: &Api) -> Result<(), Status> {
     aggregate(api).await?;
     api.reload_policy();
     trust(api).await?;
+    track_legacy_tokens(api).await?;
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     ensure(api, json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {"clusterIP": api.addresses.first().to_string(), "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": api.port}]}}))
@@ -68,6 +69,13 @@ pub(crate) async fn keep_namespaces(api: Arc<Api>, token: CancellationToken) {
             change = changes.next() => if change.is_none() { return },
         }
     }
+}
+
+/// Since when the use of tokens in Secrets is noted: what was not used since may be removed one day.
+async fn track_legacy_tokens(api: &Api) -> Result<(), Status> {
+    let metadata = json!({"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"});
+    let data = json!({"since": base::time::now()[..10]});
+    ensure(api, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})).await
 }
 
 /// What extension API servers and joining nodes must know to believe this one.

@@ -78,7 +78,10 @@ impl Encryption {
     /// Reads the file again whenever it changes. A file that is no good leaves what was.
     pub(crate) async fn follow(self: Arc<Self>, store: Arc<dyn Backend>, token: CancellationToken) {
         let mut seen = self.first.clone().into_bytes();
-        while self.reloads {
+        if !self.reloads {
+            return;
+        }
+        loop {
             tokio::select! {
                 () = token.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}

@@ -154,13 +154,15 @@ impl Service {
                 let text = metrics::of_checks(&health::all(&self.api).await);
                 return Ok(reply::bytes(StatusCode::OK, text.into(), base::metrics::CONTENT_TYPE));
             }
-            "/openid/v1/jwks" => return Ok(reply::typed(&self.api.pki.tokens.jwks(), "application/jwk-set+json")),
+            "/openid/v1/jwks" => {
+                return Ok(reply::public(reply::typed(&self.api.pki.tokens.jwks(), "application/jwk-set+json")));
+            }
             "/.well-known/openid-configuration" => {
-                return Ok(ok_json(&json!({
+                return Ok(reply::public(ok_json(&json!({
                     "issuer": self.api.issuer, "jwks_uri": format!("https://{}:{}/openid/v1/jwks", self.api.advertise, self.api.port),
                     "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
                     "id_token_signing_alg_values_supported": ["ES256"],
-                })));
+                }))));
             }
             _ => {}
         }

@@ -41,6 +41,7 @@ pub mod garbage;
 mod hash;
 pub mod job;
 pub mod kinds;
+pub mod legacy_tokens;
 pub mod namespace;
 pub mod node_lifecycle;
 mod owner;
@@ -110,6 +111,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &endpointslice::CONTROLLER,
     &endpointslice_mirroring::CONTROLLER,
     &job::CONTROLLER,
+    &legacy_tokens::CONTROLLER,
     &node_lifecycle::CONTROLLER,
     &node_lifecycle::EVICTION,
     &pod_garbage::CONTROLLER,

@@ -19,7 +19,7 @@ use object::Object;
 use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::backend::{Event, EventKind, StoreError, Versioned};
-use crate::transform::{Closed, Sealing};
+use crate::transform::{Closed, ClosedRow, Sealing};
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -50,7 +50,7 @@ pub(crate) struct Loaded {
     pub(crate) revision: u64,
     pub(crate) objects: Vec<Versioned>,
     /// Rows that do not open.
-    pub(crate) closed: Vec<(Arc<str>, Closed)>,
+    pub(crate) closed: Vec<ClosedRow>,
 }
 
 /// A row's value, if it can be read.
@@ -364,7 +364,7 @@ pub(crate) fn snapshot(
     path: &Path,
     revision: u64,
     objects: &[Versioned],
-    closed: &[(Arc<str>, Closed)],
+    closed: &[ClosedRow],
     sealing: &Sealing,
 ) -> Result<(), StoreError> {
     if path.exists() {

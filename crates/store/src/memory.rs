@@ -10,7 +10,7 @@ use object::Object;
 use tokio::sync::watch;
 
 use crate::backend::{Event, EventKind, Page, StoreError, Versioned};
-use crate::transform::Closed;
+use crate::transform::{Closed, ClosedRow};
 
 /// Events kept per resource.
 const WINDOW_EVENTS: usize = 20_000;
@@ -127,7 +127,7 @@ impl Memory {
     }
 
     /// The revision, all objects at it, and the values that are none.
-    pub(crate) fn everything(&self) -> (u64, Vec<Versioned>, Vec<(Arc<str>, Closed)>) {
+    pub(crate) fn everything(&self) -> (u64, Vec<Versioned>, Vec<ClosedRow>) {
         let closed = self.closed.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
         (self.revision, self.objects.iter().map(Stored::versioned).collect(), closed)
     }

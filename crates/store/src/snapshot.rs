@@ -1,12 +1,11 @@
 //! Snapshots: a file of the embedded store's format, whichever store it came from and goes to.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::backend::{StoreError, Versioned};
 use crate::disk;
 use crate::embedded::lock;
-use crate::transform::{Closed, Sealing};
+use crate::transform::{ClosedRow, Sealing};
 
 /// Added to the revision with a restore: clients have seen revisions after the snapshot's, and must not take new ones for
 /// those. They hear that theirs is too old, and begin anew.
@@ -19,7 +18,7 @@ pub struct Snapshot {
     /// All objects that are stored as they are.
     pub(crate) objects: Vec<Versioned>,
     /// Encrypted ones: they stay so.
-    pub(crate) closed: Vec<(Arc<str>, Closed)>,
+    pub(crate) closed: Vec<ClosedRow>,
 }
 
 /// The file of the embedded store in its directory.

@@ -34,6 +34,9 @@ pub(crate) struct Closed {
     pub(crate) why: String,
 }
 
+/// Such a value and its key.
+pub(crate) type ClosedRow = (Arc<str>, Closed);
+
 /// A [`Transform`] and the forms that values are in; of those that are stored as they are nothing is noted.
 #[derive(Default)]
 pub(crate) struct Sealing {

@@ -19,6 +19,9 @@ pub(super) enum Error {
     Invalid(String),
 }
 
+/// A value and the form that it was in; or why it does not open.
+type Opened = Result<(Vec<u8>, Arc<str>), String>;
+
 /// A resource of a rule: `secrets`, `*.apps`, `*.`, `*.*`.
 type Resource = (String, String);
 
@@ -51,7 +54,7 @@ impl Provider {
     }
 
     /// The value and its form; `None` when another provider must have written it.
-    pub(super) fn open(&self, place: &str, stored: &[u8]) -> Option<Result<(Vec<u8>, Arc<str>), String>> {
+    pub(super) fn open(&self, place: &str, stored: &[u8]) -> Option<Opened> {
         match self {
             Self::Identity => (!stored.starts_with(SEALED)).then(|| Ok((stored.into(), "".into()))),
             Self::Keys { prefix, called, keys } => {

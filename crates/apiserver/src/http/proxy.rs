@@ -56,7 +56,9 @@ pub(super) struct Place {
 impl Place {
     /// Refuses addresses that only this server reaches.
     pub(super) fn checked(self) -> Result<Self, Status> {
-        if self.ip.is_loopback() || is_link_local(self.ip) {
+        // `::ffff:127.0.0.1` is 127.0.0.1.
+        let ip = self.ip.to_canonical();
+        if ip.is_loopback() || is_link_local(ip) {
             return Err(Status::bad_request("address not allowed"));
         }
         Ok(self)

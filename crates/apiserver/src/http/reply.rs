@@ -56,6 +56,12 @@ pub(super) fn text(code: u16, text: String) -> Response<Body> {
     response
 }
 
+/// The same for everybody, and for an hour.
+pub(super) fn public(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
+
 /// A path that nothing stands behind.
 pub(super) fn page_not_found() -> Response<Body> {
     text(404, "404 page not found\n".into())

@@ -16,7 +16,7 @@ omitManagedFields: true
 rules:
 - {level: Request, resources: [{group: "", resources: [configmaps]}], verbs: [create]}
 - {level: RequestResponse, resources: [{group: "", resources: [configmaps]}], verbs: [get]}
-- {level: Metadata, resources: [{group: "", resources: [secrets, endpoints]}]}
+- {level: Metadata, resources: [{group: "", resources: [secrets]}]}
 "#;
 
 #[tokio::test]
@@ -53,9 +53,9 @@ async fn what_the_policy_wants_is_written_down() {
         401
     );
     // Components in the process are users like others.
-    let scheduler = world.as_user(apiserver::User::new("system:kube-controller-manager", &[]));
-    let endpoints = client::Resource::object(&object::Gvr::new("", "v1", "endpoints"), Some("default"), "none");
-    assert_eq!(scheduler.get(&endpoints).await.unwrap_err().code, 404);
+    let manager = world.as_user(apiserver::User::new("system:kube-controller-manager", &[]));
+    let none = client::Resource::object(&object::Gvr::new("", "v1", "secrets"), Some("default"), "none");
+    assert_eq!(manager.get(&none).await.unwrap_err().code, 404);
     let events = async {
         loop {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -95,7 +95,7 @@ async fn what_the_policy_wants_is_written_down() {
     assert_eq!(component["user"]["username"], "system:kube-controller-manager");
     assert_eq!(
         (&component["objectRef"]["name"], &component["responseStatus"]["details"]["kind"]),
-        (&json!("none"), &json!("endpoints"))
+        (&json!("none"), &json!("secrets"))
     );
     let why = component["annotations"]["authorization.k8s.io/reason"].as_str().unwrap();
     assert!(

@@ -25,6 +25,7 @@ pub(crate) fn endpoint_ip(address: &Spot, errors: &mut Errors) {
         }
         return;
     };
+    let ip = ip.to_canonical();
     let link_local = |multicast: bool| match ip {
         IpAddr::V4(v4) if multicast => v4.octets()[..3] == [224, 0, 0],
         IpAddr::V4(v4) => v4.is_link_local(),
