@@ -204,6 +204,10 @@ impl Service {
             self.connect(user, &*self.api.kind_of(&at.gvr)?, &at, query).await?;
             return self.proxy(&at, request).await;
         }
+        // As upstream: of resources there is no head alone.
+        if method == Method::HEAD {
+            return Err(not_allowed());
+        }
         let Ok(kind) = &self.api.kind_of(&at.gvr) else {
             let built_in = kinds::table().kinds().iter().any(|kind| kind.group == at.gvr.group);
             return if built_in { Err(removed(&at.gvr)) } else { Ok(reply::page_not_found()) };

@@ -106,8 +106,21 @@ impl Api {
         };
         match self.token_user(text(spec, "token"), &audiences).await {
             Ok(known) => json!({"authenticated": true, "user": user_info(&known.user), "audiences": known.audiences}),
-            Err(_) => json!({"user": {}, "error": "invalid bearer token"}),
+            Err(_) => json!({"user": {}, "error": self.refusal(text(spec, "token"), &audiences)}),
         }
+    }
+
+    /// Why a token is refused: one of ours that is for others says so.
+    fn refusal(&self, token: &str, audiences: &[String]) -> String {
+        let claims = self.pki.tokens.verify(token).ok().filter(|claims| claims["iss"] == self.issuer.as_str());
+        let given = claims.as_ref().and_then(|claims| claims["aud"].as_array());
+        let is_for_others = |given: &&Vec<Value>| !given.iter().any(|a| audiences.iter().any(|wanted| a == wanted));
+        let Some(given) = given.filter(is_for_others) else { return "invalid bearer token".into() };
+        let list = |all: &[String]| all.join(" ");
+        let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+        let wanted: Vec<String> = audiences.iter().map(|a| format!("{a:?}")).collect();
+        let (given, wanted) = (list(&given), list(&wanted));
+        format!("[invalid bearer token, token audiences [{given}] is invalid for the target audiences [{wanted}]]")
     }
 
     fn access(&self, user: &User, spec: &Value, namespace: Option<&str>) -> Value {

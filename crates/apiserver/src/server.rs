@@ -3,13 +3,14 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base::Tasks;
 use client::Client;
 use futures::FutureExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -249,7 +250,10 @@ async fn serve(
     let stream = shaken.flatten().inspect_err(|_| metrics::HANDSHAKE_ERRORS.inc())?;
     let (_, session) = stream.get_ref();
     let identity = session.peer_certificates().and_then(|c| c.first()).and_then(pki::identity);
+    let begun = Arc::new(AtomicBool::new(false));
+    let is_begun = begun.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
+        begun.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(peer));
         let (service, requests, identity) = (service.clone(), requests.clone(), identity.clone());
         async move { Ok::<_, std::convert::Infallible>(answer(service, &requests, identity, request).await) }
@@ -265,11 +269,20 @@ async fn serve(
     tokio::pin!(watched);
     tokio::select! {
         ended = &mut watched => ended.map_err(io::Error::other),
+        () = silence(&is_begun) => Err(io::ErrorKind::TimedOut.into()),
         () = token.cancelled() => {
             // Watches never end by themselves; the token of the server ends them with the connection.
             let _ = tokio::time::timeout(Duration::from_millis(200), watched).await;
             Ok(())
         }
+    }
+}
+
+/// Ends when a connection has not had a whole request head for too long; never once it had one.
+async fn silence(is_begun: &AtomicBool) {
+    tokio::time::sleep(IDLE).await;
+    if is_begun.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -288,8 +301,18 @@ async fn answer(
     let work = async move { service.handle(identity, request).await };
     let work = std::panic::AssertUnwindSafe(work).catch_unwind();
     let answered = if reads { work.await.ok() } else { requests.spawn(work).await.ok().and_then(Result::ok) };
-    answered.unwrap_or_else(|| {
+    let response = answered.unwrap_or_else(|| {
         tracing::error!(%method, path = uri.path(), "a request handler panicked");
         failure(&Status::internal("the request could not be handled"), false)
-    })
+    });
+    if method == Method::HEAD { without_body(response) } else { response }
+}
+
+/// The answer to HEAD: HTTP/2 does not take the body away by itself.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert(length.into());
+    }
+    Response::from_parts(parts, crate::http::empty())
 }

@@ -156,7 +156,16 @@ impl Service {
         let lasts = about.wanted.is_lasting();
         let request = if writes && !lasts {
             let (parts, body) = request.into_parts();
-            let bytes = read_body(Request::from_parts(parts.clone(), body)).await?;
+            let time = deadline::of(about.query).unwrap_or(deadline::MOST);
+            let read = tokio::time::timeout(time, read_body(Request::from_parts(parts.clone(), body))).await;
+            let bytes = match read.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(bytes) => bytes,
+                Err(status) => {
+                    failed(&mut recording, &status);
+                    recording.tell(Stage::ResponseComplete).await;
+                    return Err(status);
+                }
+            };
             if let Some(object) = tree(&bytes, &header_text(&parts.headers, header::CONTENT_TYPE)) {
                 recording.request(object, parts.method == Method::PATCH);
             }

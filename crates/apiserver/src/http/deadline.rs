@@ -7,7 +7,7 @@ use object::Status;
 use super::route::Query;
 
 /// The default, and the most that can be asked for.
-const MOST: Duration = Duration::from_secs(60);
+pub(super) const MOST: Duration = Duration::from_secs(60);
 
 /// Go's units of time.
 const UNITS: [(&str, f64); 8] = [

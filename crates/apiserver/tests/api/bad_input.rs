@@ -223,6 +223,10 @@ async fn who_asks() {
     assert_eq!(groups, json!(["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]));
     let nameless = send(&world, false, "GET /api/v1/pods", "Impersonate-Group: g\r\n", b"").await;
     assert_eq!(nameless.code, 400);
+    let head = send(&world, false, "HEAD /api/v1/pods", "", b"").await;
+    assert_eq!(head.code, 405, "as upstream");
+    assert_eq!(send(&world, false, "GET /api/v1/pods?timeout=5", "", b"").await.code, 400);
+    assert_eq!(send(&world, false, "GET /api/v1/pods?timeout=1ns", "", b"").await.code, 504);
     // Nobody may be somebody else.
     let anonymous = send(&world, true, "GET /api/v1/pods", "Impersonate-User: admin\r\n", b"").await;
     assert_eq!(of(&anonymous), text.replace("cannot list", "cannot impersonate-on:user-info:list"));

@@ -56,7 +56,11 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, server: KubeletServer) 
         let (server, peer) = (server.clone(), peer.clone());
         async move {
             let request = request.map(into_body);
-            Ok::<_, std::convert::Infallible>(server.handle(&peer, request).await)
+            let is_head = request.method() == http::Method::HEAD;
+            let response = server.handle(&peer, request).await;
+            // HTTP/2 does not take the body away by itself.
+            let response = if is_head { response.map(|_| no_body()) } else { response };
+            Ok::<_, std::convert::Infallible>(response)
         }
     });
     let served =
@@ -64,6 +68,10 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, server: KubeletServer) 
     if let Err(error) = served {
         tracing::debug!(error, "a connection ended");
     }
+}
+
+fn no_body() -> Body {
+    http_body_util::Empty::new().boxed_unsync()
 }
 
 /// A broken request body ends like a short one: no handler reads more of it than it needs.
