@@ -72,7 +72,7 @@ fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
 }
 
 fn is_subdomain(name: &str) -> bool {
-    kinds::names::subdomain(name).is_none()
+    kinds::names::subdomain(name).is_empty()
 }
 
 fn node_of(name: &str) -> Option<&str> {
