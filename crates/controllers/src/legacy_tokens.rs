@@ -68,11 +68,11 @@ fn reconcile(secret: &Arc<Object>, world: &World) -> Plan {
     let is_kept = !account.is_some_and(|account| is_generated(&account, &head.name))
         || world.list(&PODS, Some(&head.namespace)).iter().any(|pod| mounts(pod, &head.name));
     let created = head.creation_timestamp.as_deref().and_then(base::time::parse_seconds);
-    let used = head.labels.get(LAST_USED).and_then(|used| day(used)).or(created);
+    let used = head.labels.get(LAST_USED).and_then(day).or(created);
     if is_kept || used.is_none_or(|used| now < used + PERIOD_SECONDS) {
         return plan;
     }
-    match head.labels.get(INVALID_SINCE).and_then(|since| day(since)) {
+    match head.labels.get(INVALID_SINCE).and_then(day) {
         None => {
             let today = &base::time::format_seconds(now)[..10];
             let marked: Value = json!({"metadata": {"labels": {(INVALID_SINCE): today}}});

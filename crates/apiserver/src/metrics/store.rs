@@ -132,6 +132,18 @@ impl Backend for Measured {
         self.store.sync()
     }
 
+    fn unreadable(&self, key: &str) -> Option<(Arc<str>, String)> {
+        self.store.unreadable(key)
+    }
+
+    fn is_stale(&self, key: &str) -> bool {
+        self.store.is_stale(key)
+    }
+
+    fn reopen(&self) {
+        self.store.reopen();
+    }
+
     fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
         self.store.snapshot(path)
     }
