@@ -6,6 +6,8 @@
 //! ```
 //! A key that is added while it is being processed comes again after [`WorkQueue::done`].
 
+mod counted;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -15,6 +17,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use counted::Counted;
 
 /// The back-off of the first retry and the longest one, as upstream's `DefaultTypedControllerRateLimiter`.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1000));
@@ -47,15 +51,30 @@ struct State<K> {
     next_ticket: u64,
     failures: HashMap<K, u32>,
     closed: bool,
+    /// Of a queue that has a name.
+    counted: Option<Counted<K>>,
 }
 
 impl<K: Clone + Eq + Hash> State<K> {
     fn add(&mut self, key: K) -> bool {
-        if self.closed || !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+        if self.closed || !self.dirty.insert(key.clone()) {
             return false;
         }
-        self.ready.push_back(key);
+        if let Some(counted) = &mut self.counted {
+            counted.added(&key);
+        }
+        if self.processing.contains(&key) {
+            return false;
+        }
+        self.push(key);
         true
+    }
+
+    fn push(&mut self, key: K) {
+        if let Some(counted) = &self.counted {
+            counted.ready();
+        }
+        self.ready.push_back(key);
     }
 
     /// Moves what is due to `ready`; when the next one is due.
@@ -96,8 +115,16 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             next_ticket: 0,
             failures: HashMap::new(),
             closed: false,
+            counted: None,
         };
         Self { inner: Arc::new(Inner { state: Mutex::new(state), wake: Notify::new() }) }
+    }
+
+    /// An empty queue whose metrics carry this name.
+    pub fn named(name: &str) -> Self {
+        let queue = Self::new();
+        queue.inner.state.lock().counted = Some(Counted::new(name));
+        queue
     }
 
     /// Adds a key, unless it waits in the queue already.
@@ -132,6 +159,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     pub fn add_rate_limited(&self, key: K) {
         let wait = {
             let mut state = self.inner.state.lock();
+            if let Some(counted) = &state.counted {
+                counted.retried();
+            }
             let failures = state.failures.entry(key.clone()).or_insert(0);
             *failures = failures.saturating_add(1);
             BACKOFF.0.saturating_mul(1u32.checked_shl(*failures - 1).unwrap_or(u32::MAX)).min(BACKOFF.1)
@@ -162,6 +192,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                 if let Some(key) = state.ready.pop_front() {
                     state.dirty.remove(&key);
                     state.processing.insert(key.clone());
+                    if let Some(counted) = &mut state.counted {
+                        counted.begun(&key);
+                    }
                     // Another worker takes what is left, or watches the clock for what waits.
                     if !state.ready.is_empty() || next.is_some() {
                         self.inner.wake.notify_one();
@@ -187,8 +220,11 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     pub fn done(&self, key: &K) {
         let mut state = self.inner.state.lock();
         state.processing.remove(key);
+        if let Some(counted) = &mut state.counted {
+            counted.done(key);
+        }
         if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
+            state.push(key.clone());
             drop(state);
             self.inner.wake.notify_one();
         }

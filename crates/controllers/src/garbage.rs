@@ -52,7 +52,7 @@ pub async fn run(follow: Client, writer: Client, stop: CancellationToken) {
     let collector = Arc::new(Collector {
         client: writer,
         graph: Mutex::default(),
-        queue: WorkQueue::new(),
+        queue: WorkQueue::named("garbage_collector_attempt_to_delete"),
         resources: Mutex::default(),
         puzzling: Mutex::default(),
     });

@@ -35,7 +35,7 @@ pub async fn run(follow: Client, writer: Client, stop: CancellationToken) {
     let at = Resource::collection(&NAMESPACES.gvr(), None);
     let mut informer = Informer::new(follow, at, ListOptions::default());
     let (mut changes, lister) = (informer.subscribe(), informer.lister());
-    let emptier = Arc::new(Emptier { client: writer, queue: WorkQueue::new() });
+    let emptier = Arc::new(Emptier { client: writer, queue: WorkQueue::named("namespace") });
     let mut tasks = Tasks::new(&stop);
     let token = tasks.token().clone();
     tasks.spawn("namespace-informer", informer.run(token));

@@ -11,6 +11,7 @@
 
 mod evict;
 mod framework;
+mod metrics;
 mod plugins;
 mod preemption;
 mod queue;

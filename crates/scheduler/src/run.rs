@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::evict::Evictor;
 use crate::framework::{self, Placement, Refused};
+use crate::metrics;
 use crate::preemption::{self, Budget, Plan};
 use crate::queue::Queue;
 use crate::snapshot::{Pod, Snapshot};
@@ -230,17 +231,19 @@ impl Scheduler {
     }
 
     fn decide(&mut self, pod: Arc<Pod>) {
+        let began = Instant::now();
         match self.snapshot.with_nominated(&pod, |snapshot| framework::place(&pod, snapshot)) {
             Placement::On(node) => {
                 // Counted there from now on; taken back if the binding fails.
                 self.snapshot.place(pod.clone(), &node);
                 let at = Resource::object(&self.pods, Some(&pod.namespace), &pod.name).sub("binding");
                 let client = self.client.clone();
-                let recorder = self.recorder.clone();
+                let (recorder, profile) = (self.recorder.clone(), self.options.name.clone());
                 self.writes.spawn(async move {
                     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
                         "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
                     let bound = client.create(&at, &binding).await.map(drop);
+                    metrics::attempted(&profile, if bound.is_ok() { "scheduled" } else { "error" }, began);
                     if bound.is_ok() {
                         let text = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
                         recorder.normal(reference(&pod), "Scheduled", text);
@@ -249,6 +252,7 @@ impl Scheduler {
                 });
             }
             Placement::Nowhere(refused) => {
+                metrics::attempted(&self.options.name, "unschedulable", began);
                 let mut sentence = framework::sentence(&refused);
                 self.queue.refused(&pod.uid, Instant::now());
                 if !refused.is_empty() {

@@ -45,7 +45,15 @@ impl Room {
         caches: Caches,
         options: Arc<Options>,
     ) -> Self {
-        Self { controller, queue: WorkQueue::new(), caches, options, client, recorder, keys: Mutex::default() }
+        Self {
+            controller,
+            queue: WorkQueue::named(controller.name),
+            caches,
+            options,
+            client,
+            recorder,
+            keys: Mutex::default(),
+        }
     }
 
     /// A worker: takes keys until the queue is shut down.
