@@ -209,7 +209,8 @@ impl Service {
             return Err(not_allowed());
         }
         let Ok(kind) = &self.api.kind_of(&at.gvr) else {
-            let built_in = kinds::table().kinds().iter().any(|kind| kind.group == at.gvr.group);
+            let group = at.gvr.group.as_str();
+            let built_in = group == "extensions" || kinds::table().kinds().iter().any(|kind| kind.group == group);
             return if built_in { Err(removed(&at.gvr)) } else { Ok(reply::page_not_found()) };
         };
         let Some(words) = deprecation(kind) else { return self.on_kind(user, at, kind, verb, query, request).await };
@@ -467,10 +468,16 @@ fn served_verb(kind: &Kind, at: &Resource, verb: &str, method: &Method) -> Resul
 
 /// 404 for a version or resource that is not served; of versions that were once, what took their place.
 fn removed(gvr: &object::Gvr) -> Status {
-    let current = kinds::table().kinds().iter().find(|k| k.plural == gvr.resource && k.group == gvr.group);
+    // What was in `extensions` once went to several groups.
+    let groups = match gvr.group.as_str() {
+        "extensions" => &["apps", "networking.k8s.io"][..],
+        group => &[group],
+    };
+    let here = |kind: &&std::sync::Arc<Kind>| kind.plural == gvr.resource && groups.contains(&kind.group.as_str());
+    let current = kinds::table().kinds().iter().find(here);
     let was = gvr.version.contains("alpha") || gvr.version.contains("beta");
     let text = "the server could not find the requested resource";
-    match current.filter(|k| was && k.version != gvr.version) {
+    match current.filter(|k| was && (&k.version, &k.group) != (&gvr.version, &gvr.group)) {
         Some(kind) => {
             let old = object::names::api_version(&gvr.group, &gvr.version);
             let text = format!("{text}: {old} {} is no longer served, use {}", kind.kind, kind.api_version());

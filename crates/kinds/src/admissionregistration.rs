@@ -1,13 +1,14 @@
 //! Webhooks and policies of admission (`admissionregistration.k8s.io/v1`).
 
 mod expressions;
+mod matching;
 
-use object::Invalid;
 use serde_json::{Value, json};
 
 use crate::kind::{NO_RULES, Rules};
+use crate::spot::{Errors, Spot};
 use crate::tree::{child, each, list, made, set, text};
-use crate::{age, cells, checks};
+use crate::{age, cells, names};
 
 pub(crate) const WEBHOOK_RULES: Rules = Rules { default: default_webhooks, validate: validate_webhooks, ..NO_RULES };
 pub(crate) const POLICY_RULES: Rules =
@@ -39,56 +40,96 @@ fn default_webhooks(configuration: &mut Value) {
     });
 }
 
-fn validate_webhooks(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
+fn validate_webhooks(new: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let whole = Spot::new(new, "");
     let mut seen = Vec::new();
-    for (index, webhook) in list(&new["webhooks"]).iter().enumerate() {
-        let path = format!("webhooks[{index}]");
-        let name = text(&webhook["name"]);
-        if name.is_empty() {
-            errors.push(Invalid::required(&format!("{path}.name"), ""));
-        } else if name.split('.').count() < 3 {
-            let detail = "should be a domain with at least three segments separated by dots";
-            errors.push(Invalid::invalid(&format!("{path}.name"), &name.into(), detail));
-        } else if seen.contains(&name) {
-            errors.push(Invalid::duplicate(&format!("{path}.name"), &name.into()));
+    for webhook in whole.list("webhooks") {
+        let name = webhook.at("name");
+        domain(&name, errors);
+        webhook.list("rules").for_each(|rule| matching::rule(&rule, errors));
+        webhook.at("failurePolicy").one_of(&["Fail", "Ignore"], errors);
+        webhook.at("matchPolicy").one_of(&["Equivalent", "Exact"], errors);
+        let effects = webhook.at("sideEffects");
+        match effects.is_set() {
+            false => effects.missing("must specify one of None, NoneOnDryRun", errors),
+            true => effects.exactly_one_of(&["None", "NoneOnDryRun"], errors),
         }
-        seen.push(name);
-        checks::one_of(webhook, &path, "failurePolicy", &["Fail", "Ignore"], errors);
-        checks::one_of(webhook, &path, "matchPolicy", &["Equivalent", "Exact"], errors);
-        match text(&webhook["sideEffects"]) {
-            "" => {
-                errors.push(Invalid::required(&format!("{path}.sideEffects"), "must specify one of None, NoneOnDryRun"))
-            }
-            _ => checks::one_of(webhook, &path, "sideEffects", &["None", "NoneOnDryRun"], errors),
-        }
-        if webhook["timeoutSeconds"].as_i64().is_some_and(|t| !(1..=30).contains(&t)) {
-            let detail = "the timeout value must be between 1 and 30 seconds";
-            errors.push(Invalid::invalid(&format!("{path}.timeoutSeconds"), &webhook["timeoutSeconds"], detail));
+        let timeout = webhook.at("timeoutSeconds");
+        if timeout.number().is_some_and(|t| !(1..=30).contains(&t)) {
+            timeout.fail("the timeout value must be between 1 and 30 seconds", errors);
         }
         for selector in ["namespaceSelector", "objectSelector"] {
-            checks::selector(&webhook[selector], &format!("{path}.{selector}"), errors);
+            webhook.at(selector).selector(errors);
         }
-        expressions::conditions(&webhook["matchConditions"], &format!("{path}.matchConditions"), errors);
-        let client = &webhook["clientConfig"];
-        if client["url"].is_string() == client["service"].is_object() {
-            let detail = "exactly one of url or service is required";
-            errors.push(Invalid::required(&format!("{path}.clientConfig"), detail));
-        }
-        let versions = list(&webhook["admissionReviewVersions"]);
-        let at = format!("{path}.admissionReviewVersions");
-        if versions.is_empty() {
-            errors.push(Invalid::required(&at, "must specify one of v1, v1beta1"));
-        } else if !versions.iter().any(|v| v == "v1" || v == "v1beta1") {
-            let detail = "must include at least one of v1, v1beta1";
-            errors.push(Invalid::invalid(&at, &webhook["admissionReviewVersions"], detail));
+        webhook.at("reinvocationPolicy").one_of(&["IfNeeded", "Never"], errors);
+        matching::client(&webhook.at("clientConfig"), errors);
+        let conditions = webhook.at("matchConditions");
+        expressions::conditions(conditions.value, &conditions.path(), errors);
+        versions(&webhook, errors);
+        if seen.contains(&name.text()) {
+            name.duplicate(errors);
+        } else if !name.text().is_empty() {
+            seen.push(name.text());
         }
     }
 }
 
-fn validate_policy(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+/// A domain of at least three parts.
+fn domain(name: &Spot, errors: &mut Errors) {
+    if !name.require(errors) {
+        return;
+    }
+    match names::joined(names::subdomain(name.text())) {
+        Some(why) => name.fail(why, errors),
+        None if name.text().split('.').count() < 3 => {
+            name.fail("should be a domain with at least three segments separated by dots", errors);
+        }
+        None => {}
+    }
+}
+
+/// The versions of reviews that a webhook understands.
+fn versions(webhook: &Spot, errors: &mut Errors) {
+    let all = webhook.at("admissionReviewVersions");
+    if all.len() == 0 {
+        return all.missing("must specify one of v1, v1beta1", errors);
+    }
+    let mut seen = Vec::new();
+    for version in webhook.list("admissionReviewVersions") {
+        match seen.contains(&version.text()) {
+            true => version.fail("duplicate version", errors),
+            false => version.obey(names::label_1035, errors),
+        }
+        seen.push(version.text());
+    }
+    if !seen.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
+        all.fail("must include at least one of v1, v1beta1", errors);
+    }
+}
+
+fn validate_policy(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    let mutating = new["kind"] == "MutatingAdmissionPolicy";
+    spec.at("failurePolicy").one_of(&["Fail", "Ignore"], errors);
+    if spec.at("paramKind").is_set() {
+        matching::parameters(&spec.at("paramKind"), errors);
+    }
+    let constraints = spec.at("matchConstraints");
+    if constraints.is_set() {
+        matching::resources(&constraints, errors);
+        constraints.at("resourceRules").require(errors);
+        if mutating {
+            matching::mutable(&constraints, errors);
+        }
+    } else {
+        constraints.missing("", errors);
+    }
     // What was accepted once is not looked at again.
     if old.is_none_or(|old| old["spec"] != new["spec"]) {
         expressions::policy(new, errors);
+    }
+    if mutating {
+        spec.at("reinvocationPolicy").must_be_one_of(&["IfNeeded", "Never"], errors);
     }
 }
 
@@ -113,10 +154,41 @@ fn default_binding(binding: &mut Value) {
     }
 }
 
-fn validate_binding(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
-    checks::required(new, "", "spec.policyName", errors);
-    if new["kind"] == "ValidatingAdmissionPolicyBinding" && list(&new["spec"]["validationActions"]).is_empty() {
-        errors.push(Invalid::required("spec.validationActions", "at least one validation action is required"));
+fn validate_binding(new: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    let mutating = new["kind"] == "MutatingAdmissionPolicyBinding";
+    spec.at("policyName").must_obey(names::subdomain, errors);
+    if spec.at("paramRef").is_set() {
+        matching::reference(&spec.at("paramRef"), errors);
+    }
+    if spec.at("matchResources").is_set() {
+        matching::resources(&spec.at("matchResources"), errors);
+        if mutating {
+            matching::mutable(&spec.at("matchResources"), errors);
+        }
+    }
+    if !mutating {
+        actions(&spec, errors);
+    }
+}
+
+/// What a failed validation leads to.
+fn actions(spec: &Spot, errors: &mut Errors) {
+    let all = spec.at("validationActions");
+    let mut seen = Vec::new();
+    for action in spec.list("validationActions") {
+        action.exactly_one_of(&["Audit", "Deny", "Warn"], errors);
+        if seen.contains(&action.text()) {
+            action.duplicate(errors);
+        }
+        seen.push(action.text());
+    }
+    if ["Deny", "Warn"].iter().all(|action| seen.contains(action)) {
+        let detail = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";
+        all.fail(detail, errors);
+    }
+    if seen.is_empty() {
+        all.missing("at least one validation action is required", errors);
     }
 }
 
@@ -173,6 +245,21 @@ mod tests {
                 "webhooks[0].name: Invalid value: \"a\": should be a domain with at least three segments separated by dots",
                 "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
                 "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+            ],
+        );
+        case.invalid(
+            json!({"webhooks": [{"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": [{"operations": ["MAKE"]}],
+                "clientConfig": {"service": {"name": "s", "port": 0, "path": "a//b"}}}]}),
+            &[
+                "webhooks[0].rules[0].operations[0]: Unsupported value: \"MAKE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"DELETE\", \"UPDATE\"",
+                "webhooks[0].rules[0].apiGroups: Required value",
+                "webhooks[0].rules[0].apiVersions: Required value",
+                "webhooks[0].rules[0].resources: Required value",
+                "webhooks[0].clientConfig.service.name: Required value",
+                "webhooks[0].clientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": must start with a '/'",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[0] may not be empty",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[1] may not be empty",
             ],
         );
         case.row(json!({"webhooks": [{}, {}]}), json!(["x", 2, "10s"]));

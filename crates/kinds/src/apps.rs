@@ -47,13 +47,15 @@ fn validate_match(spec: &Spot, errors: &mut Errors) -> bool {
     let (selector, template) = (spec.at("selector"), spec.at("template"));
     let labels = &template.value["metadata"]["labels"];
     let map: object::Texts = serde_json::from_value(labels.clone()).unwrap_or_default();
-    let parsed = match selector.is_set() {
-        true => LabelSelector::from_object(selector.value),
-        // What selects nothing matches nothing, and is told of as missing.
-        false => return true,
+    let mut wrong = Vec::new();
+    selector.selector(&mut wrong);
+    // Without a selector nothing matches.
+    let matched = match LabelSelector::from_object(selector.value).filter(|_| wrong.is_empty()) {
+        _ if !selector.is_set() => false,
+        Some(parsed) => checks::is_empty_selector(selector.value) || parsed.matches(&map),
+        None => return false,
     };
-    let Some(parsed) = parsed else { return false };
-    if !checks::is_empty_selector(selector.value) && !parsed.matches(&map) {
+    if !matched {
         let at = format!("{}.metadata.labels", template.path());
         errors.push(Invalid::invalid(&at, labels, "`selector` does not match template `labels`"));
     }
@@ -63,7 +65,9 @@ fn validate_match(spec: &Spot, errors: &mut Errors) -> bool {
 /// A template that its selector matches, as replica sets have it. What is wrong with its metadata upstream says twice.
 fn validate_selected_template(spec: &Spot, kind: &str, errors: &mut Errors) {
     if !validate_match(spec, errors) {
-        spec.at("selector").fail("invalid label selector", errors);
+        let mut error = Invalid::unshown(&spec.at("selector").path(), "invalid label selector");
+        error.value = checks::shown_selector(spec.at("selector").value);
+        errors.push(error);
         return;
     }
     let template = spec.at("template");

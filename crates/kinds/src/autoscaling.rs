@@ -47,9 +47,9 @@ fn default(hpa: &mut Value) {
     }
 }
 
-fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
-    let newest = newest(new);
-    let spec = &newest["spec"];
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    let (given, before) = (newest(new), old.map(newest));
+    let spec = &given["spec"];
     let least = spec["minReplicas"].as_i64();
     if let Some(least) = least.filter(|n| *n < 1) {
         errors.push(Invalid::invalid("spec.minReplicas", &least.into(), "must be greater than or equal to 1"));
@@ -64,16 +64,34 @@ fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
         let detail = "must be greater than or equal to `minReplicas`";
         errors.push(Invalid::invalid("spec.maxReplicas", &most.into(), detail));
     }
-    reference(&spec["scaleTargetRef"], "spec.scaleTargetRef", errors);
+    // What was accepted once is not looked at again.
+    let target = &spec["scaleTargetRef"];
+    let known = before.is_some_and(|old| {
+        ["apiVersion", "kind"].iter().all(|field| old["spec"]["scaleTargetRef"][field] == target[field])
+    });
+    reference(target, "spec.scaleTargetRef", !known, errors);
     metrics::validate(&spec["metrics"], "spec.metrics", errors);
+    let idle = |metric: &Value| matches!(text(&metric["type"]), "Object" | "External");
+    if least == Some(0) && !crate::tree::list(&spec["metrics"]).iter().any(idle) {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.push(Invalid::forbidden("spec.metrics", detail));
+    }
     behavior(&spec["behavior"], errors);
 }
 
-fn reference(reference: &Value, path: &str, errors: &mut Vec<Invalid>) {
+fn reference(reference: &Value, path: &str, grouped: bool, errors: &mut Vec<Invalid>) {
     for field in ["kind", "name"] {
         checks::required(reference, path, field, errors);
         checks::named(reference, path, field, names::path_segment, errors);
     }
+    let version = text(&reference["apiVersion"]);
+    let why = match version.matches('/').count() {
+        2.. => format!("unexpected GroupVersion string: {version}"),
+        // Only replication controllers have no group.
+        0 if grouped && reference["kind"] != "ReplicationController" => "apiVersion must specify API group".to_owned(),
+        _ => return,
+    };
+    errors.push(Invalid::invalid(&format!("{path}.apiVersion"), &version.into(), why));
 }
 
 fn behavior(behavior: &Value, errors: &mut Vec<Invalid>) {
@@ -88,6 +106,9 @@ fn behavior(behavior: &Value, errors: &mut Vec<Invalid>) {
             }
         }
         checks::one_of(rules, &path, "selectPolicy", &["Disabled", "Max", "Min"], errors);
+        if crate::tree::list(&rules["policies"]).is_empty() {
+            errors.push(Invalid::required(&format!("{path}.policies"), "must specify at least one Policy"));
+        }
         for (index, policy) in crate::tree::list(&rules["policies"]).iter().enumerate() {
             let at = format!("{path}.policies[{index}]");
             checks::exactly_one_of(policy, &at, "type", &["Percent", "Pods"], errors);

@@ -87,7 +87,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     }
     let usages = list(&spec["usages"]);
     if usages.is_empty() {
-        errors.push(Invalid::required("spec.usages", "usages must be provided"));
+        errors.push(Invalid::required("spec.usages", ""));
     }
     for (index, usage) in usages.iter().enumerate() {
         if usages[..index].contains(usage) {
@@ -157,7 +157,7 @@ mod tests {
         case.invalid(
             json!({"spec": {"request": "eA==", "signerName": "x", "expirationSeconds": 5}}),
             &[
-                "spec.usages: Required value: usages must be provided",
+                "spec.usages: Required value",
                 "spec.signerName: Invalid value: \"x\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
                 "spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 600 seconds (10 minutes)",
             ],

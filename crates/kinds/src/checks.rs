@@ -160,6 +160,26 @@ pub(crate) fn domain_path(name: &Spot, errors: &mut Errors) {
 }
 
 /// True for a selector that selects everything.
+pub(crate) fn shown_selector(selector: &Value) -> String {
+    let of_rule = |rule: &Value| {
+        let parts = ["key", "operator"].map(|field| format!("\"{field}\":{}", Value::from(text(&rule[field]))));
+        match rule["values"].is_array() {
+            true => format!("{{{},\"values\":{}}}", parts.join(","), rule["values"]),
+            false => format!("{{{}}}", parts.join(",")),
+        }
+    };
+    let mut parts = Vec::new();
+    if selector["matchLabels"].as_object().is_some_and(|labels| !labels.is_empty()) {
+        parts.push(format!("\"matchLabels\":{}", selector["matchLabels"]));
+    }
+    if let Some(rules) = selector["matchExpressions"].as_array().filter(|rules| !rules.is_empty()) {
+        let rules: Vec<String> = rules.iter().map(of_rule).collect();
+        parts.push(format!("\"matchExpressions\":[{}]", rules.join(",")));
+    }
+    format!("{{{}}}", parts.join(","))
+}
+
+/// True for a selector without rules.
 pub(crate) fn is_empty_selector(selector: &Value) -> bool {
     selector["matchLabels"].as_object().is_none_or(serde_json::Map::is_empty)
         && list(&selector["matchExpressions"]).is_empty()

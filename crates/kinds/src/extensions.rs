@@ -29,7 +29,13 @@ fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
     if group.is_empty() && version != "v1" {
         errors.push(Invalid::required("spec.group", "only v1 may have an empty group and it better be legacy kube"));
     }
-    checks::required(spec, "spec", "version", errors);
+    let rules: [(&str, &str, names::Rule); 2] =
+        [("group", group, names::subdomain), ("version", version, names::label_1035)];
+    for (field, name, rule) in rules {
+        if let Some(why) = names::joined(rule(name)).filter(|_| field == "version" || !name.is_empty()) {
+            errors.push(Invalid::invalid(&format!("spec.{field}"), &name.into(), why));
+        }
+    }
     for field in ["groupPriorityMinimum", "versionPriority"] {
         let most = if field == "versionPriority" { 1000 } else { 20_000 };
         let value = spec[field].as_i64().unwrap_or(0);
@@ -57,7 +63,11 @@ fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
     for field in ["namespace", "name"] {
         checks::required(service, "spec.service", field, errors);
     }
-    checks::port(&service["port"], "spec.service.port", errors);
+    let port = service["port"].as_i64().unwrap_or(0);
+    if !(1..=65_535).contains(&port) {
+        let detail = "port is not valid: must be between 1 and 65535, inclusive";
+        errors.push(Invalid::invalid("spec.service.port", &port.into(), detail));
+    }
     if spec["insecureSkipTLSVerify"] == true && !text(&spec["caBundle"]).is_empty() {
         let detail = "may not be true if caBundle is present";
         errors.push(Invalid::invalid("spec.insecureSkipTLSVerify", &true.into(), detail));

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::kind::{NO_RULES, Rules};
 use crate::spot::{Errors, Spot};
-use crate::{age, checks};
+use crate::{age, checks, names};
 
-pub(crate) const RULES: Rules = Rules { validate, validate_status, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { validate, validate_status, name: names::path_segment, row, ..NO_RULES };
 
 fn validate(new: &Value, _: Option<&Value>, errors: &mut Errors) {
     let spec = Spot::new(&new["spec"], "spec");

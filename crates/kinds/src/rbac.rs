@@ -14,7 +14,7 @@ pub(crate) const ROLE_RULES: Rules = Rules { validate: |new, _, errors| rules(ne
 pub(crate) const CLUSTER_ROLE_RULES: Rules = Rules { validate: validate_cluster_role, ..ANY };
 pub(crate) const BINDING_RULES: Rules = Rules {
     default: default_binding,
-    validate: |new, old, errors| binding(new, old, &["ClusterRole", "Role"], errors),
+    validate: |new, old, errors| binding(new, old, &["Role", "ClusterRole"], errors),
     row,
     ..ANY
 };
@@ -85,7 +85,10 @@ fn validate_cluster_role(new: &Value, _: Option<&Value>, errors: &mut Vec<Invali
 fn binding(new: &Value, old: Option<&Value>, kinds: &[&str], errors: &mut Vec<Invalid>) {
     let role = &new["roleRef"];
     checks::exactly_one_of(role, "roleRef", "apiGroup", &[GROUP], errors);
-    checks::exactly_one_of(role, "roleRef", "kind", kinds, errors);
+    let kind = text(&role["kind"]);
+    if !kinds.contains(&kind) {
+        errors.push(Invalid::unsupported("roleRef.kind", &kind.into(), kinds));
+    }
     checks::required(role, "roleRef", "name", errors);
     checks::named(role, "roleRef", "name", names::path_segment, errors);
     for (index, subject) in list(&new["subjects"]).iter().enumerate() {
@@ -104,7 +107,7 @@ fn binding(new: &Value, old: Option<&Value>, kinds: &[&str], errors: &mut Vec<In
             "User" | "Group" => checks::exactly_one_of(subject, &path, "apiGroup", &[GROUP], errors),
             other => {
                 let kinds = ["ServiceAccount", "User", "Group"];
-                errors.push(Invalid::not_supported(&format!("{path}.kind"), &other.into(), &kinds));
+                errors.push(Invalid::unsupported(&format!("{path}.kind"), &other.into(), &kinds));
             }
         }
     }

@@ -1,13 +1,20 @@
 //! Dynamic resource allocation (`resource.k8s.io/v1`): claims for devices.
 
+mod claims;
+mod slices;
+
 use serde_json::Value;
 
 use crate::age;
 use crate::kind::{NO_RULES, Rules};
 use crate::tree::{child, each, list, set};
 
-pub(crate) const CLAIM_RULES: Rules = Rules { default: |claim| default_spec(claim, "spec"), row, ..NO_RULES };
-pub(crate) const TEMPLATE_RULES: Rules = Rules { default: |template| default_spec(template, "spec.spec"), ..NO_RULES };
+pub(crate) const CLAIM_RULES: Rules =
+    Rules { default: |claim| default_spec(claim, "spec"), validate: claims::validate, row, ..NO_RULES };
+pub(crate) const TEMPLATE_RULES: Rules =
+    Rules { default: |template| default_spec(template, "spec.spec"), validate: claims::validate_template, ..NO_RULES };
+pub(crate) const CLASS_RULES: Rules = Rules { validate: claims::validate_class, ..NO_RULES };
+pub(crate) const SLICE_RULES: Rules = Rules { validate: slices::validate, warnings: slices::warnings, ..NO_RULES };
 
 fn default_spec(object: &mut Value, path: &str) {
     let Some(spec) = child(object, path) else { return };
@@ -16,6 +23,11 @@ fn default_spec(object: &mut Value, path: &str) {
         if request["allocationMode"] == "ExactCount" && request["count"].as_i64().unwrap_or(0) == 0 {
             request["count"] = 1.into();
         }
+        each(request, "tolerations", |toleration| {
+            if toleration["operator"].as_str().unwrap_or("").is_empty() {
+                toleration["operator"] = "Equal".into();
+            }
+        });
     };
     each(spec, "devices.requests", |request| {
         if let Some(exactly) = child(request, "exactly") {
@@ -58,6 +70,19 @@ mod tests {
         case.defaulted(
             json!({"spec": {"devices": {"requests": [{"name": "a", "exactly": {"deviceClassName": "c"}}]}}}),
             json!({"spec": {"devices": {"requests": [{"name": "a", "exactly": {"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1}}]}}}),
+        );
+        case.invalid(
+            json!({"spec": {"devices": {"requests": [{"name": "a"}, {"name": "b", "exactly": {"allocationMode": "Some", "selectors": [{}]}}],
+                "constraints": [{"requests": ["c"], "matchAttribute": "m"}], "config": [{"opaque": {"driver": "d"}}]}}}),
+            &[
+                "spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required",
+                "spec.devices.requests[1].exactly.deviceClassName: Required value",
+                "spec.devices.requests[1].exactly.selectors[0].cel: Required value",
+                "spec.devices.requests[1].exactly.allocationMode: Unsupported value: \"Some\": supported values: \"All\", \"ExactCount\"",
+                "spec.devices.constraints[0].requests[0]: Invalid value: \"c\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'",
+                "spec.devices.constraints[0].matchAttribute: Invalid value: \"m\": a fully qualified name must be a domain and a name separated by a slash",
+                "spec.devices.config[0].opaque.parameters: Required value",
+            ],
         );
         case.row(json!({"status": {"allocation": {}, "reservedFor": [{}]}}), json!(["x", "allocated,reserved", "10s"]));
     }

@@ -111,20 +111,20 @@ impl Status {
 
     /// `pods "x" not found`. `resource` is plural.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        let text = format!("{} \"{name}\" not found", crate::names::group_resource(group, resource));
+        let text = format!("{} {} not found", crate::names::group_resource(group, resource), quoted(name));
         Self::new(Reason::NotFound, text).about(group, resource, name)
     }
 
     /// `pods "x" already exists`.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        let text = format!("{} \"{name}\" already exists", crate::names::group_resource(group, resource));
+        let text = format!("{} {} already exists", crate::names::group_resource(group, resource), quoted(name));
         Self::new(Reason::AlreadyExists, text).about(group, resource, name)
     }
 
     /// `Operation cannot be fulfilled on pods "x": why`.
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let resource_name = crate::names::group_resource(group, resource);
-        let text = format!("Operation cannot be fulfilled on {resource_name} \"{name}\": {why}");
+        let text = format!("Operation cannot be fulfilled on {resource_name} {}: {why}", quoted(name));
         Self::new(Reason::Conflict, text).about(group, resource, name)
     }
 
@@ -145,7 +145,7 @@ impl Status {
         let text = match (resource.is_empty(), name.is_empty()) {
             (true, _) => format!("forbidden: {why}"),
             (false, true) => format!("{resource_name} is forbidden: {why}"),
-            (false, false) => format!("{resource_name} \"{name}\" is forbidden: {why}"),
+            (false, false) => format!("{resource_name} {} is forbidden: {why}", quoted(name)),
         };
         Self::new(Reason::Forbidden, text).about(group, resource, name)
     }
@@ -169,12 +169,11 @@ impl Status {
                 lines.push(line);
             }
         }
+        let whole = format!("{} {} is invalid", crate::names::group_resource(group, kind), quoted(name));
         let text = match lines.as_slice() {
-            [] => format!("{} \"{name}\" is invalid", crate::names::group_resource(group, kind)),
-            [one] => format!("{} \"{name}\" is invalid: {one}", crate::names::group_resource(group, kind)),
-            many => {
-                format!("{} \"{name}\" is invalid: [{}]", crate::names::group_resource(group, kind), many.join(", "))
-            }
+            [] => whole,
+            [one] => format!("{whole}: {one}"),
+            many => format!("{whole}: [{}]", many.join(", ")),
         };
         let mut status = Self::new(Reason::Invalid, text).about(group, kind, name);
         status.causes = errors.iter().map(Invalid::cause).collect();

@@ -171,6 +171,7 @@ async fn paths_and_queries() {
         ("GET /api/v1/nope", "", "", 404, missing, none),
         ("GET /apis/apps/v9/deployments", "", "", 404, missing, none),
         ("GET /apis/apps/v1beta1/deployments", "", "", 404, missing, "the server could not find the requested resource: apps/v1beta1 Deployment is no longer served, use apps/v1"),
+        ("GET /apis/extensions/v1beta1/ingresses", "", "", 404, missing, "the server could not find the requested resource: extensions/v1beta1 Ingress is no longer served, use networking.k8s.io/v1"),
         ("GET /api/v1/namespaces/default/nodes", "", "", 404, missing, none),
         (&format!("GET {PODS}/x/nope"), "", "", 404, missing, none),
         ("GET /api/v1//pods", "", "", 404, missing, none),

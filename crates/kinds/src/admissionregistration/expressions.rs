@@ -4,7 +4,12 @@ use cel::{Environment, Type};
 use object::Invalid;
 use serde_json::Value;
 
+use crate::names;
+use crate::spot::Spot;
 use crate::tree::{list, text};
+
+const MOST_CONDITIONS: usize = 64;
+const MOST_ANNOTATIONS: usize = 20;
 
 /// What every expression of admission sees.
 fn environment(with_authorizer: bool) -> Environment {
@@ -21,11 +26,12 @@ fn compile(
     at: &str,
     environment: &Environment,
     wanted: Option<Type>,
+    missing: &str,
     errors: &mut Vec<Invalid>,
 ) -> Type {
     let text = text(source);
     if text.trim().is_empty() {
-        errors.push(Invalid::required(at, ""));
+        errors.push(Invalid::required(at, missing));
         return Type::Dyn;
     }
     let checked = cel::parse(text).and_then(|expr| cel::check(&expr, text, environment));
@@ -36,7 +42,7 @@ fn compile(
         }
         Ok(found) => {
             if let Some(wanted) = wanted.filter(|wanted| found != *wanted && found != Type::Dyn) {
-                let detail = format!("must evaluate to {wanted}");
+                let detail = format!("must evaluate to {wanted} but got {found}");
                 errors.push(Invalid::invalid(at, source, detail));
             }
             found
@@ -48,45 +54,153 @@ fn compile(
 pub(super) fn conditions(declared: &Value, path: &str, errors: &mut Vec<Invalid>) {
     let environment = environment(true);
     let mut seen: Vec<&str> = Vec::new();
+    if list(declared).len() > MOST_CONDITIONS {
+        errors.push(Invalid::too_many(path, list(declared).len(), MOST_CONDITIONS));
+    }
     for (index, condition) in list(declared).iter().enumerate() {
         let at = |field: &str| format!("{path}[{index}].{field}");
+        // As upstream: without the space around it.
+        let source = Value::from(text(&condition["expression"]).trim());
+        compile(&source, &at("expression"), &environment, Some(Type::Bool), "", errors);
         let name = text(&condition["name"]);
         if name.is_empty() {
             errors.push(Invalid::required(&at("name"), ""));
-        } else if seen.contains(&name) {
-            errors.push(Invalid::duplicate(&at("name"), &name.into()));
+            continue;
         }
-        seen.push(name);
-        compile(&condition["expression"], &at("expression"), &environment, Some(Type::Bool), errors);
+        for why in names::qualified(name) {
+            errors.push(Invalid::invalid(&at("name"), &name.into(), why));
+        }
+        match seen.contains(&name) {
+            true => errors.push(Invalid::duplicate(&at("name"), &name.into())),
+            false => seen.push(name),
+        }
     }
 }
 
 /// Adds the errors of a policy's expressions.
 pub(super) fn policy(new: &Value, errors: &mut Vec<Invalid>) {
-    let spec = &new["spec"];
-    conditions(&spec["matchConditions"], "spec.matchConditions", errors);
+    let spec = Spot::new(&new["spec"], "spec");
+    conditions(spec.at("matchConditions").value, "spec.matchConditions", errors);
     let mut all = environment(true);
     all.insert("namespaceObject".into(), Type::Dyn);
-    if spec["paramKind"].is_object() {
+    if spec.at("paramKind").is_set() {
         all.insert("params".into(), Type::Dyn);
     }
     // A variable sees those before it.
     all.insert("variables".into(), Type::Object(Default::default()));
-    for (index, variable) in list(&spec["variables"]).iter().enumerate() {
-        let at = format!("spec.variables[{index}].expression");
-        let found = compile(&variable["expression"], &at, &all, None, errors);
-        all.insert(format!("variables.{}", text(&variable["name"])), found);
+    for variable in spec.list("variables") {
+        let (name, source) = (variable.at("name"), variable.at("expression"));
+        if name.text().trim().is_empty() {
+            name.missing("name is not specified", errors);
+        } else if !is_identifier(name.text()) {
+            name.fail("must be a valid CEL identifier", errors);
+        }
+        let found = compile(source.value, &source.path(), &all, None, "expression is not specified", errors);
+        all.insert(format!("variables.{}", name.text()), found);
     }
-    for (index, rule) in list(&spec["validations"]).iter().enumerate() {
-        let at = |field: &str| format!("spec.validations[{index}].{field}");
-        compile(&rule["expression"], &at("expression"), &all, Some(Type::Bool), errors);
-        if rule["messageExpression"].is_string() {
-            compile(&rule["messageExpression"], &at("messageExpression"), &all, Some(Type::String), errors);
+    match new["kind"] == "MutatingAdmissionPolicy" {
+        true => mutations(&spec, &all, errors),
+        false => validations(new, &spec, &all, errors),
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let reserved = [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ];
+    let good = |(index, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (index > 0 && b.is_ascii_digit());
+    name.bytes().enumerate().all(good) && !reserved.contains(&name)
+}
+
+fn mutations(spec: &Spot, all: &Environment, errors: &mut Vec<Invalid>) {
+    if spec.at("mutations").len() == 0 {
+        spec.at("mutations").missing("mutations must contain at least one item", errors);
+    }
+    for mutation in spec.list("mutations") {
+        let kind = mutation.at("patchType");
+        let (used, other) = match kind.text() {
+            "JSONPatch" => ("jsonPatch", "applyConfiguration"),
+            "ApplyConfiguration" => ("applyConfiguration", "jsonPatch"),
+            _ => {
+                kind.must_be_one_of(&["ApplyConfiguration", "JSONPatch"], errors);
+                continue;
+            }
+        };
+        let (used, unused) = (mutation.at(used), mutation.at(other));
+        match used.is_set() {
+            false => used.missing(format!("must be specified when patchType is {}", kind.text()), errors),
+            true => {
+                let source = used.at("expression");
+                compile(source.value, &source.path(), all, None, "", errors);
+            }
+        }
+        if unused.is_set() {
+            let why = format!("must not be specified when patchType is {}", kind.text());
+            unused.fail_as(format!("{{{other}}}"), why, errors);
         }
     }
-    for (index, mutation) in list(&spec["mutations"]).iter().enumerate() {
-        let field = if mutation["patchType"] == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
-        let at = format!("spec.mutations[{index}].{field}.expression");
-        compile(&mutation[field]["expression"], &at, &all, None, errors);
+}
+
+fn validations(new: &Value, spec: &Spot, all: &Environment, errors: &mut Vec<Invalid>) {
+    let (rules, annotations) = (spec.at("validations"), spec.at("auditAnnotations"));
+    if rules.len() == 0 && annotations.len() == 0 {
+        for list in [&rules, &annotations] {
+            list.missing("validations or auditAnnotations must contain at least one item", errors);
+        }
+        return;
+    }
+    for rule in spec.list("validations") {
+        let [source, told, message] = ["expression", "messageExpression", "message"].map(|field| rule.at(field));
+        compile(source.value, &source.path(), all, Some(Type::Bool), "expression is not specified", errors);
+        if !told.text().is_empty() {
+            match told.text().trim().is_empty() {
+                true => told.fail("must be non-empty if specified", errors),
+                false => drop(compile(told.value, &told.path(), all, Some(Type::String), "", errors)),
+            }
+        }
+        if !message.text().is_empty() && message.text().trim().is_empty() {
+            message.fail("must be non-empty if specified", errors);
+        } else if message.text().trim().contains(['\n', '\r']) {
+            message.fail("must not contain line breaks", errors);
+        }
+        rule.at("reason").one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge"], errors);
+    }
+    if annotations.len() > MOST_ANNOTATIONS {
+        annotations.fail(format!("must not have more than {MOST_ANNOTATIONS} auditAnnotations"), errors);
+    }
+    let (policy, mut seen) = (text(&new["metadata"]["name"]), Vec::new());
+    for annotation in spec.list("auditAnnotations") {
+        let (key, source) = (annotation.at("key"), annotation.at("valueExpression"));
+        let whole = format!("{policy}/{}", key.text());
+        names::qualified(&whole).into_iter().for_each(|why| key.fail_as(whole.as_str(), why, errors));
+        let trimmed = Value::from(source.text().trim());
+        let found = compile(&trimmed, &source.path(), all, None, "valueExpression is not specified", errors);
+        if !matches!(found, Type::String | Type::Null | Type::Dyn) {
+            source.fail(format!("must evaluate to one of [string null_type] but got {found}"), errors);
+        }
+        match seen.contains(&key.text()) {
+            true => key.duplicate(errors),
+            false => seen.push(key.text()),
+        }
     }
 }

@@ -62,12 +62,6 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let spec = Spot::new(&new["spec"], "spec");
     let (selector, template) = (spec.at("selector"), spec.at("template"));
     selector.selector(errors);
-    if !selector.is_set() {
-        // It selects nothing.
-        let labels = &template.value["metadata"]["labels"];
-        let detail = "`selector` does not match template `labels`";
-        errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));
-    }
     validate_match(&spec, errors);
     if selector.is_set() && checks::is_empty_selector(selector.value) {
         selector.fail("empty selector is invalid for daemonset", errors);

@@ -1,9 +1,11 @@
 //! Metrics that an autoscaler watches: checks, and the TARGETS column.
 
-use object::Invalid;
+use object::Quantity;
 use serde_json::Value;
 
-use crate::checks;
+use crate::core::podspec::containers::resources;
+use crate::names;
+use crate::spot::{Errors, Spot};
 use crate::tree::{list, text};
 
 /// (type, field)
@@ -16,58 +18,98 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 const TYPES: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Resource"];
 
-pub(super) fn validate(metrics: &Value, path: &str, errors: &mut Vec<Invalid>) {
+pub(super) fn validate(metrics: &Value, path: &str, errors: &mut Errors) {
     for (index, metric) in list(metrics).iter().enumerate() {
         let at = format!("{path}[{index}]");
-        let kind = text(&metric["type"]);
-        if kind.is_empty() {
-            errors.push(Invalid::required(&format!("{at}.type"), "must specify a metric source type"));
+        let metric = Spot::new(metric, &at);
+        let kind = metric.at("type");
+        if kind.text().is_empty() {
+            kind.missing("must specify a metric source type", errors);
         }
-        let present: Vec<&str> = SOURCES.iter().map(|(_, f)| *f).filter(|f| metric[*f].is_object()).collect();
+        let expected = SOURCES.iter().find(|(name, _)| *name == kind.text()).map(|(_, field)| *field);
+        if expected.is_none() {
+            kind.unsupported(&TYPES, errors);
+        }
+        let present: Vec<&str> = SOURCES.iter().map(|(_, f)| *f).filter(|f| metric.at(f).is_set()).collect();
         if let Some(first) = present.first() {
-            source(&metric[*first], first, &format!("{at}.{first}"), errors);
+            source(&metric.at(first), first, errors);
         }
-        let Some((_, expected)) = SOURCES.iter().find(|(name, _)| *name == kind) else {
-            errors.push(Invalid::not_supported(&format!("{at}.type"), &kind.into(), &TYPES));
-            continue;
-        };
-        if !metric[*expected].is_object() {
-            let detail = "must populate information for the given metric source";
-            errors.push(Invalid::required(&format!("{at}.{expected}"), detail));
+        match expected {
+            None => kind.unsupported(&TYPES, errors),
+            Some(field) if metric.at(field).is_set() => {}
+            Some(field) => metric.at(field).missing("must populate information for the given metric source", errors),
         }
-        for extra in present.iter().filter(|f| *f != expected) {
-            let detail = "must populate the given metric source only";
-            errors.push(Invalid::forbidden(&format!("{at}.{extra}"), detail));
+        for extra in present.iter().filter(|f| present.len() > 1 && Some(**f) != expected) {
+            metric.at(extra).forbid("must populate the given metric source only", errors);
         }
     }
 }
 
-fn source(source: &Value, kind: &str, path: &str, errors: &mut Vec<Invalid>) {
-    let target = &source["target"];
+fn source(source: &Spot, kind: &str, errors: &mut Errors) {
+    let target = source.at("target");
+    let [value, average, utilization] = ["value", "averageValue", "averageUtilization"].map(|field| target.at(field));
     match kind {
         "resource" | "containerResource" => {
-            if text(&source["name"]).is_empty() {
-                errors.push(Invalid::required(&format!("{path}.name"), "must specify a resource name"));
+            let (name, container) = (source.at("name"), source.at("container"));
+            if name.text().is_empty() {
+                name.missing("must specify a resource name", errors);
+            } else if kind == "containerResource" {
+                resources::container_resource(name.text(), &name, errors);
             }
-            if kind == "containerResource" && text(&source["container"]).is_empty() {
-                errors.push(Invalid::required(&format!("{path}.container"), "must specify a container"));
+            match container.text().is_empty() {
+                _ if kind == "resource" => {}
+                true => container.missing("must specify a container", errors),
+                false => container.obey(names::label, errors),
             }
         }
-        _ if text(&source["metric"]["name"]).is_empty() => {
-            errors.push(Invalid::required(&format!("{path}.metric.name"), "must specify a metric name"));
+        _ => {
+            if kind == "object" {
+                let described = source.at("describedObject");
+                super::reference(described.value, &described.path(), false, errors);
+            }
+            let (metric, name) = (source.at("metric"), "name");
+            match metric.at(name).text().is_empty() {
+                true => metric.at(name).missing("must specify a metric name", errors),
+                false => metric.at(name).obey(names::path_segment, errors),
+            }
         }
+    }
+    validate_target(&target, errors);
+    match kind {
+        "object" if !value.is_set() && !average.is_set() => {
+            average.missing("must set either a target value or averageValue", errors);
+        }
+        "external" => match (value.is_set(), average.is_set()) {
+            (false, false) => average.missing("must set either a target value for metric or a per-pod target", errors),
+            (true, true) => value.forbid("may not set both a target value for metric and a per-pod target", errors),
+            _ => {}
+        },
+        "pods" if !average.is_set() => average.missing("must specify a positive target averageValue", errors),
+        "resource" | "containerResource" => match (utilization.is_set(), average.is_set()) {
+            (false, false) => utilization.missing("must set either a target raw value or a target utilization", errors),
+            (true, true) => average.forbid("may not set both a target raw value and a target utilization", errors),
+            _ => {}
+        },
         _ => {}
     }
-    if kind == "object" {
-        super::reference(&source["describedObject"], &format!("{path}.describedObject"), errors);
+}
+
+fn validate_target(target: &Spot, errors: &mut Errors) {
+    let kind = target.at("type");
+    if kind.text().is_empty() {
+        kind.missing("must specify a metric target type", errors);
     }
-    if text(&target["type"]).is_empty() {
-        errors.push(Invalid::required(&format!("{path}.target.type"), "must specify a metric target type"));
+    if !["Utilization", "Value", "AverageValue"].contains(&kind.text()) {
+        kind.fail_as(kind.text(), "must be either Utilization, Value, or AverageValue", errors);
     }
-    checks::one_of(target, &format!("{path}.target"), "type", &["Utilization", "Value", "AverageValue"], errors);
-    if target["averageUtilization"].as_i64().is_some_and(|n| n < 1) {
-        let at = format!("{path}.target.averageUtilization");
-        errors.push(Invalid::invalid(&at, &target["averageUtilization"], "must be greater than 0"));
+    for field in ["value", "averageValue"] {
+        let amount = target.at(field);
+        if amount.quantity().is_some_and(|amount| amount <= Quantity::default()) {
+            amount.fail("must be positive", errors);
+        }
+    }
+    if target.at("averageUtilization").number().is_some_and(|n| n < 1) {
+        target.at("averageUtilization").fail("must be greater than 0", errors);
     }
 }
 

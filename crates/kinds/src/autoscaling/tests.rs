@@ -24,16 +24,17 @@ fn defaults() {
 #[test]
 fn errors() {
     hpa("autoscaling/v2").invalid(
-        json!({"spec": {"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment"},
+        json!({"spec": {"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "apiVersion": "v1"},
             "metrics": [{"type": "Pods"}]}}),
         &[
             "spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`",
             "spec.scaleTargetRef.name: Required value",
+            "spec.scaleTargetRef.apiVersion: Invalid value: \"v1\": apiVersion must specify API group",
             "spec.metrics[0].pods: Required value: must populate information for the given metric source",
         ],
     );
     hpa("autoscaling/v1").invalid(
-        json!({"spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
+        json!({"spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}),
         &[
             "spec.maxReplicas: Required value: must be set and greater than 0",
             "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",

@@ -1,6 +1,6 @@
 //! The pod spec, shared by pods and all workloads: defaults and checks.
 
-mod containers;
+pub(crate) mod containers;
 mod paths;
 mod placement;
 mod security;

@@ -52,7 +52,7 @@ fn blocks(policy: &Value) -> Vec<&Value> {
 }
 
 fn validate_port(port: &Spot, errors: &mut Errors) {
-    port.at("protocol").one_of(&["SCTP", "TCP", "UDP"], errors);
+    port.at("protocol").one_of(&["TCP", "UDP", "SCTP"], errors);
     let (first, last) = (port.at("port"), port.at("endPort"));
     match first.value {
         Value::Null if last.is_set() => last.fail("may not be specified when `port` is not specified", errors),

@@ -3,7 +3,7 @@
 mod env;
 mod handlers;
 mod mounts;
-mod resources;
+pub(crate) mod resources;
 
 use serde_json::Value;
 

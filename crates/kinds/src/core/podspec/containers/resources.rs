@@ -73,7 +73,7 @@ pub(crate) fn container_resource(name: &str, at: &Spot, errors: &mut Errors) {
     }
 }
 
-fn is_extended(name: &str) -> bool {
+pub(crate) fn is_extended(name: &str) -> bool {
     !name.starts_with("requests.") && names::qualified(&format!("requests.{name}")).is_empty()
 }
 

@@ -1,0 +1,162 @@
+//! What drivers may say of their devices (`resource.k8s.io/v1 ResourceSlice`).
+
+use object::Invalid;
+use serde_json::Value;
+
+use super::claims::{at_most, driver, qualified, unique};
+use crate::spot::{Errors, Spot};
+use crate::tree::text;
+use crate::{checks, names};
+
+const PLACES: &str = "`nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection`";
+
+pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
+    driver(&spec.at("driver"), errors);
+    pool(&spec.at("pool"), errors);
+    if old.is_some() {
+        checks::immutable(new, old, &["spec.driver", "spec.pool.name", "spec.nodeName"], errors);
+    }
+    let mut places = 0;
+    if spec.at("nodeName").is_set() {
+        places += 1;
+        node_name(&spec.at("nodeName"), errors);
+    }
+    places += usize::from(spec.at("nodeSelector").is_set());
+    for field in ["allNodes", "perDeviceNodeSelection"] {
+        let flag = spec.at(field);
+        places += usize::from(flag.is_true());
+        if flag.is_set() && !flag.is_true() {
+            flag.fail("must be either unset or set to true", errors);
+        }
+    }
+    match places {
+        0 => spec.missing(format!("exactly one of {PLACES} is required"), errors),
+        1 => {}
+        _ => {
+            let detail = format!("exactly one of {PLACES} is required, but multiple fields are set");
+            spec.fail_as(Value::Null, detail, errors);
+        }
+    }
+    if spec.at("sharedCounters").len() > 0 && spec.at("devices").len() > 0 {
+        spec.fail_as(Value::Null, "only one of `sharedCounters` or `devices` is allowed", errors);
+    }
+    if at_most(&spec, "devices", 128, errors) {
+        let apart = spec.at("perDeviceNodeSelection").is_true();
+        spec.list("devices").for_each(|one| device(&one, apart, errors));
+        unique(&spec, "devices", |device| text(&device["name"]), errors);
+    }
+    if at_most(&spec, "sharedCounters", 8, errors) {
+        for set in spec.list("sharedCounters") {
+            set.at("name").must_obey(names::label, errors);
+            counters(&set, errors);
+        }
+        unique(&spec, "sharedCounters", |set| text(&set["name"]), errors);
+    }
+}
+
+pub(super) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let driver = text(&new["spec"]["driver"]);
+    match driver.chars().any(|c| c.is_ascii_uppercase()) {
+        true => {
+            vec![format!("spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters")]
+        }
+        false => Vec::new(),
+    }
+}
+
+fn node_name(name: &Spot, errors: &mut Errors) {
+    match name.text().is_empty() {
+        true => name.fail("must be either unset or set to a non-empty string", errors),
+        false => name.obey(names::subdomain, errors),
+    }
+}
+
+fn pool(pool: &Spot, errors: &mut Errors) {
+    let (name, count, generation) = (pool.at("name"), pool.at("resourceSliceCount"), pool.at("generation"));
+    if name.require(errors) {
+        if name.text().len() > 253 {
+            errors.push(Invalid::too_long(&name.path(), 253));
+        }
+        for part in name.text().split('/') {
+            names::subdomain(part).into_iter().for_each(|why| name.fail_as(part, why, errors));
+        }
+    }
+    count.positive(errors);
+    if generation.count() < 0 {
+        generation.fail("must be greater than or equal to zero", errors);
+    }
+}
+
+fn device(device: &Spot, apart: bool, errors: &mut Errors) {
+    device.at("name").obey(names::label, errors);
+    for (key, attribute) in device.map("attributes") {
+        qualified(&device.at("attributes"), key, errors);
+        value(&attribute, errors);
+    }
+    for (key, capacity) in device.map("capacity") {
+        qualified(&device.at("capacity"), key, errors);
+        if capacity.at("requestPolicy").is_set() && !device.at("allowMultipleAllocations").is_true() {
+            capacity.at("requestPolicy").forbid("allowMultipleAllocations must be true", errors);
+        }
+    }
+    if at_most(device, "taints", 16, errors) {
+        for taint in device.list("taints") {
+            taint.at("key").obey(names::qualified, errors);
+            taint.at("value").named(names::label_value, errors);
+            taint.at("effect").must_be_one_of(&["NoExecute", "NoSchedule", "None"], errors);
+        }
+    }
+    if at_most(device, "consumesCounters", 2, errors) {
+        for set in device.list("consumesCounters") {
+            set.at("counterSet").must_obey(names::label, errors);
+            counters(&set, errors);
+        }
+        unique(device, "consumesCounters", |set| text(&set["counterSet"]), errors);
+    }
+    let all = ["nodeName", "nodeSelector", "allNodes"].map(|field| device.at(field).is_set());
+    match (apart, all.into_iter().filter(|set| *set).count()) {
+        (false, 0) | (true, 1) => {}
+        (false, _) => {
+            let detail = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+            device.fail_as(Value::Null, detail, errors);
+        }
+        (true, 0) => device.missing("exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec", errors),
+        (true, _) => device.fail_as(Value::Null, "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec", errors),
+    }
+    if device.at("nodeName").is_set() && apart {
+        node_name(&device.at("nodeName"), errors);
+    }
+    let (good, bad) = (device.at("bindingConditions"), device.at("bindingFailureConditions"));
+    if good.len() > 0 && bad.len() == 0 {
+        bad.fail_as(Value::Array(Vec::new()), "bindingFailureConditions are required to use bindingConditions", errors);
+    }
+    if good.len() == 0 && bad.len() > 0 {
+        good.fail_as(
+            Value::Array(Vec::new()),
+            "bindingConditions are required to use bindingFailureConditions",
+            errors,
+        );
+    }
+}
+
+fn value(attribute: &Spot, errors: &mut Errors) {
+    let kinds = ["int", "bool", "string", "version"];
+    for field in ["string", "version"] {
+        if attribute.at(field).text().len() > 64 {
+            errors.push(Invalid::too_long(&attribute.at(field).path(), 64));
+        }
+    }
+    if kinds.into_iter().filter(|field| attribute.at(field).is_set()).count() != 1 {
+        attribute.fail("exactly one value must be specified", errors);
+    }
+}
+
+fn counters(set: &Spot, errors: &mut Errors) {
+    if !set.at("counters").require(errors) {
+        return;
+    }
+    for key in set.at("counters").value.as_object().into_iter().flatten().map(|(key, _)| key) {
+        names::label(key).into_iter().for_each(|why| set.at("counters").fail_as(key.as_str(), why, errors));
+    }
+}
