@@ -20,6 +20,7 @@ mod pod_security;
 mod policies;
 mod priority;
 mod resource_quota;
+mod rounds;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -41,6 +42,7 @@ pub use plugins::AdmissionOptions;
 pub(crate) use plugins::Settled;
 pub(crate) use policies::Policies;
 pub(crate) use resource_quota::Charges;
+use rounds::Rounds;
 
 /// Changes an object, or refuses it. `object` is `null` for a deletion, `old` for what is new.
 pub(crate) async fn mutate(
@@ -51,16 +53,34 @@ pub(crate) async fn mutate(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let began = Instant::now();
-    let outcome = admit(api, at, object, old, warnings).await;
+    let outcome = in_rounds(api, at, object, old, warnings).await;
     admission_step(AdmissionStep::Admit, at.operation, outcome.is_err(), began.elapsed());
     outcome
 }
 
-async fn admit(
+async fn in_rounds(
     api: &Api,
     at: &Attributes<'_>,
     object: &mut Value,
     old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let (mut policies, mut hooks) = (Rounds::default(), Rounds::default());
+    mutate_once(api, at, object, old, (&mut policies, &mut hooks), warnings).await?;
+    if policies.again() || hooks.again() {
+        policies.next();
+        hooks.next();
+        mutate_once(api, at, object, old, (&mut policies, &mut hooks), warnings).await?;
+    }
+    Ok(())
+}
+
+async fn mutate_once(
+    api: &Api,
+    at: &Attributes<'_>,
+    object: &mut Value,
+    old: &Value,
+    (policies, hooks): (&mut Rounds<String>, &mut Rounds<usize>),
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let runs = |plugin| api.admission.runs(plugin);
@@ -104,10 +124,10 @@ async fn admit(
         nodes::topology(api, at, object);
     }
     if runs(Plugin::MutatingAdmissionPolicy) {
-        policies::mutate(api, at, object, old)?;
+        policies::mutate(api, at, object, old, policies)?;
     }
     if runs(Plugin::MutatingAdmissionWebhook) {
-        hooks::mutate(api, at, object, old, warnings).await?;
+        hooks::mutate(api, at, object, old, hooks, warnings).await?;
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ fn root(kind: &Kind) -> String {
 impl Api {
     /// The kind of a resource; 404 as upstream words it.
     pub(crate) fn kind_of(&self, gvr: &Gvr) -> Result<Arc<Kind>, Status> {
-        let found = self.registry.by_gvr(gvr);
+        let found = self.registry.by_gvr(gvr).or_else(|| self.newly_established(gvr));
         found.ok_or_else(|| Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
     }
 

@@ -59,6 +59,21 @@ pub(crate) async fn to_storage(store: &Arc<dyn Backend>, kind: &Kind, value: &Va
     }
 }
 
+/// Objects of one version of a custom resource as another one has them, in one call; `null` stays.
+pub(crate) async fn between(store: &Arc<dyn Backend>, to: &Kind, values: [&Value; 2]) -> Result<[Value; 2], Status> {
+    let Some(custom) = &to.custom else { return Ok(values.map(Value::clone)) };
+    let present: Vec<Value> = values.iter().filter(|value| !value.is_null()).map(|value| (*value).clone()).collect();
+    let converted = match &custom.webhook {
+        Some(_) if !present.is_empty() => convert(store, to, &to.api_version(), present).await?,
+        _ => present,
+    };
+    let mut converted = converted.into_iter().map(|mut value| {
+        custom.adapt(to, &mut value);
+        value
+    });
+    Ok(values.map(|value| if value.is_null() { Value::Null } else { converted.next().unwrap_or_default() }))
+}
+
 async fn convert(
     store: &Arc<dyn Backend>,
     kind: &Kind,

@@ -1,13 +1,14 @@
 //! CustomResourceDefinitions at work: names are given, conditions told, kinds served, and what is left of deleted ones is removed.
 //!
-//! One task follows the definitions in the store. A definition is served as soon as it is decided on; its status follows with the
-//! next write to disk. Deciding is pure (`kinds::custom::naming`).
+//! One task follows the definitions in the store. A new definition is served once its status, the next write to disk, is there.
+//! Deciding is pure (`kinds::custom::naming`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use client::Resource;
 use futures::StreamExt;
+use kinds::Kind;
 use kinds::custom::naming::{self, Taken};
 use kinds::custom::{self, CLEANUP};
 use object::{Gvr, Object, Status};
@@ -118,9 +119,13 @@ impl Definitions {
         let taken = self.taken.entry(group.clone()).or_default();
         let status = naming::decide(&definition, taken, &base::time::now());
         let is_new = status != definition["status"];
+        // Served only once its status says so to everybody: who sees the resource can write the definition.
+        let is_established = custom::has_condition(&definition, "Established");
         definition["status"] = status;
         taken.set(&definition);
-        self.api.registry.set(&name, custom::kinds(&definition, self.api.store.revision()));
+        if is_established {
+            self.api.registry.set(&name, custom::kinds(&definition, self.api.store.revision()));
+        }
         if custom::has_condition(&definition, "NamesAccepted") {
             self.waiting.get_mut(&group).map(|waiting| waiting.remove(&name));
         } else {
@@ -154,6 +159,28 @@ impl Definitions {
 /// Upstream's API server writes under this name.
 fn ours() -> WriteQuery {
     WriteQuery { agent: "kube-apiserver".into(), ..WriteQuery::default() }
+}
+
+impl Api {
+    /// The kind of a definition that is established, but that the task which follows definitions has not come to yet: nobody who has
+    /// waited for the condition is told that there is no such resource.
+    pub(crate) fn newly_established(&self, gvr: &Gvr) -> Option<Arc<Kind>> {
+        if gvr.group.is_empty() {
+            return None;
+        }
+        let (name, key) =
+            (format!("{}.{}", gvr.resource, gvr.group), format!("{PREFIX}{}.{}", gvr.resource, gvr.group));
+        let definition = self.store.get(&key)?.object.value().ok()?;
+        let kinds = custom::kinds(&definition, self.store.revision());
+        if kinds.is_empty() {
+            return None;
+        }
+        self.registry.set(&name, kinds);
+        if self.store.get(&key).is_none() {
+            self.registry.remove(&name);
+        }
+        self.registry.by_gvr(gvr)
+    }
 }
 
 impl Api {
@@ -233,7 +260,7 @@ impl Api {
     }
 
     /// Asks for the deletion of every object below the prefix.
-    async fn delete_all(&self, kind: &kinds::Kind, prefix: &str) {
+    async fn delete_all(&self, kind: &Kind, prefix: &str) {
         let mut after: Option<String> = None;
         while let Ok(page) = self.store.range(prefix, after.as_deref(), CHUNK, 0) {
             for item in &page.items {

@@ -18,6 +18,8 @@ use crate::write::metadata_of;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// What is told of jobs whose pods stay because nobody said otherwise.
+const JOB_WARNING: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
 
 /// `metav1.DeleteOptions`.
@@ -141,6 +143,9 @@ impl Api {
     ) -> Result<Deleted, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let name = at.name.as_deref().unwrap_or("");
+        if kind.kind == "Job" && kind.group == "batch" && request.propagation().is_none() {
+            warnings.push(JOB_WARNING.into());
+        }
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
             let old = conversion::one(&self.store, kind, served(kind, current.object)).await?;
             let old = old.value().map_err(Status::internal)?;
@@ -229,6 +234,11 @@ impl Api {
     }
 }
 
+/// Kinds whose dependents stay unless the request says otherwise: those that are older than garbage collection.
+fn orphans(kind: &Kind) -> bool {
+    matches!((kind.group.as_str(), kind.kind.as_str()), ("", "ReplicationController") | ("batch", "Job"))
+}
+
 /// Marks an object for deletion; true when it can go at once.
 fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> bool {
     let finalizers = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
@@ -243,6 +253,7 @@ fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> bool {
             wanted.push(ORPHAN.into());
         }
         Some(_) => wanted.retain(|f| f != ORPHAN && f != FOREGROUND),
+        None if orphans(kind) && !wanted.iter().any(|f| f == ORPHAN || f == FOREGROUND) => wanted.push(ORPHAN.into()),
         None => {}
     }
     if wanted.is_empty() {

@@ -1,7 +1,7 @@
 //! Calls of webhooks: admission and conversion. The only requests that the API server makes, and only to where its administrators say.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,16 +11,22 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use store::Backend;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 /// The largest reply that is read.
 const MOST_REPLY_BYTES: usize = 10 * 1024 * 1024;
 
+/// Connections that are kept for the next calls of a webhook.
+const MOST_IDLE: usize = 25;
+
 /// Where a webhook is: `clientConfig` of its configuration.
+#[derive(Default)]
 pub(crate) struct Webhook {
     /// `https://service.namespace.svc:443/path`, as messages show it.
     pub(crate) url: String,
@@ -30,6 +36,8 @@ pub(crate) struct Webhook {
     /// A service of the cluster, by namespace and name.
     service: Option<(String, String)>,
     ca: String,
+    tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
+    connections: Connections,
 }
 
 fn text(value: &Value) -> &str {
@@ -49,7 +57,7 @@ impl Webhook {
             let host = format!("{name}.{namespace}.svc");
             let shown = if path == "/" { "" } else { &path };
             let url = format!("https://{host}:{port}{shown}");
-            return Ok(Self { url, host, port, path, service: Some((namespace, name)), ca });
+            return Ok(Self { url, host, port, path, service: Some((namespace, name)), ca, ..Self::default() });
         }
         let url = text(&config["url"]).to_owned();
         let rest = url.strip_prefix("https://").ok_or_else(|| format!("no https URL: {url:?}"))?;
@@ -60,7 +68,7 @@ impl Webhook {
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let path = path.to_owned();
-        Ok(Self { host, port, path, service: None, ca, url })
+        Ok(Self { host, port, path, service: None, ca, url, ..Self::default() })
     }
 
     /// Posts a review and returns the answer; what fails is said in a form like Go's.
@@ -91,47 +99,107 @@ impl Webhook {
 
     async fn exchange(&self, store: &Arc<dyn Backend>, review: &Value, seconds: u64) -> Result<Value, String> {
         let address = self.address(store).await?;
-        let mut config = pki::client_config(&self.ca, None).map_err(|e| base::Chain(&e).to_string())?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let body = Bytes::from(review.to_string());
+        // A connection that is kept may have ended meanwhile: then the request goes over a new one.
+        let kept = self.connections.kept(address);
+        if let Some(sender) = kept
+            && let Ok(answer) = self.over(sender, address, body.clone(), seconds).await
+        {
+            return answer;
+        }
+        let sender = self.connect(address).await?;
+        self.over(sender, address, body, seconds).await.map_err(|e| e.to_string())?
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Sender, String> {
+        let tls = self.tls.get_or_init(|| {
+            let ca = if self.ca.is_empty() { pki::machine_authorities() } else { self.ca.clone() };
+            let mut config = pki::client_config(&ca, None).map_err(|e| base::Chain(&e).to_string())?;
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Ok(Arc::new(config))
+        });
+        let tls = TlsConnector::from(tls.clone()?);
         let stream = TcpStream::connect(address).await.map_err(|e| format!("dial tcp {address}: connect: {e}"))?;
+        let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
-        let stream =
-            TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| format!("tls: {e}"))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        let stream = tls.connect(name, stream).await.map_err(|e| format!("tls: {e}"))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        self.connections.run(connection);
+        Ok(sender)
+    }
+
+    /// Asks over a connection, and keeps it. The outer error: it has ended before there was an answer.
+    async fn over(
+        &self,
+        mut sender: Sender,
+        address: SocketAddr,
+        body: Bytes,
+        seconds: u64,
+    ) -> Result<Result<Value, String>, hyper::Error> {
+        sender.ready().await?;
         let path = if self.path.contains('?') { &self.path } else { &format!("{}?timeout={seconds}s", self.path) };
         let request = Request::post(path)
             .header(header::HOST, format!("{}:{}", self.host, self.port))
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, "application/json, */*")
             .header(header::USER_AGENT, "kube-apiserver-admission")
-            .body(Full::new(Bytes::from(review.to_string())))
-            .map_err(|e| e.to_string())?;
-        let answered = async {
-            let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
-            let code = response.status();
-            let body = Limited::new(response.into_body(), MOST_REPLY_BYTES)
-                .collect()
-                .await
-                .map_err(|e| e.to_string())?
-                .to_bytes();
-            if !code.is_success() {
-                let shown = String::from_utf8_lossy(&body[..body.len().min(512)]).trim().to_owned();
-                return Err(format!(
-                    "an error on the server ({shown:?}) has prevented the request from succeeding ({code})"
-                ));
-            }
-            serde_json::from_slice::<Value>(&body).map_err(|e| e.to_string())
+            .body(Full::new(body));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(error.to_string())),
         };
-        // The connection is driven by whoever waits for the answer, and ends with it.
-        tokio::pin!(answered);
-        tokio::pin!(connection);
-        tokio::select! {
-            answer = &mut answered => answer,
-            ended = &mut connection => match ended {
-                Ok(()) => answered.await,
-                Err(error) => Err(error.to_string()),
-            },
+        let response = sender.send_request(request).await?;
+        let code = response.status();
+        let body = match Limited::new(response.into_body(), MOST_REPLY_BYTES).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        self.connections.keep(address, sender);
+        if !code.is_success() {
+            let shown = String::from_utf8_lossy(&body[..body.len().min(512)]).trim().to_owned();
+            return Ok(Err(format!(
+                "an error on the server ({shown:?}) has prevented the request from succeeding ({code})"
+            )));
         }
+        Ok(serde_json::from_slice::<Value>(&body).map_err(|e| e.to_string()))
+    }
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+/// Connections of a webhook; they end with it.
+#[derive(Default)]
+struct Connections(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    idle: Vec<(SocketAddr, Sender)>,
+    tasks: JoinSet<()>,
+}
+
+impl Connections {
+    fn kept(&self, address: SocketAddr) -> Option<Sender> {
+        let mut kept = self.0.lock();
+        kept.idle.retain(|(_, sender)| !sender.is_closed());
+        let at = kept.idle.iter().position(|(to, _)| *to == address)?;
+        Some(kept.idle.swap_remove(at).1)
+    }
+
+    fn keep(&self, address: SocketAddr, sender: Sender) {
+        let mut kept = self.0.lock();
+        if kept.idle.len() < MOST_IDLE && !sender.is_closed() {
+            kept.idle.push((address, sender));
+        }
+    }
+
+    fn run(&self, connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) {
+        let mut kept = self.0.lock();
+        while kept.tasks.try_join_next().is_some() {}
+        kept.tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a webhook ended");
+            }
+        });
     }
 }
 

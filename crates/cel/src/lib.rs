@@ -35,6 +35,6 @@ pub use evaluate::{Budget, Variables, evaluate};
 pub use expr::Expr;
 pub use names::escape;
 pub use parser::parse;
-pub use schemas::{from_json, from_schema, to_json, type_of};
+pub use schemas::{from_json, from_schema, to_json, type_named, type_of, with_field};
 pub use sizes::{Sizes, sizes_of};
 pub use value::{Host, Key, List, ListKind, Map, Value};

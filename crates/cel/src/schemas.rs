@@ -149,6 +149,56 @@ pub fn type_of(node: &Node, root: bool) -> Type {
     }
 }
 
+/// Structures nest no deeper than this in types; what is below may be anything.
+const MOST_DEPTH: usize = 24;
+
+/// The type of a structure of the table of types.
+pub fn type_named(table: &schema::Table, name: &str) -> Type {
+    structure(table, name, 0)
+}
+
+fn structure(table: &schema::Table, name: &str, depth: usize) -> Type {
+    let Some(declared) = table.get(name).filter(|declared| depth < MOST_DEPTH && !declared.open) else {
+        return Type::Dyn;
+    };
+    let fields = declared
+        .fields
+        .iter()
+        .filter_map(|(name, field)| Some((escape(name)?, field_type(table, &field.kind, depth + 1))));
+    Type::Object(Arc::new(fields.collect()))
+}
+
+fn field_type(table: &schema::Table, kind: &schema::Type, depth: usize) -> Type {
+    use schema::{Scalar, Type as Declared};
+    match kind {
+        Declared::Scalar(scalar) => match scalar {
+            Scalar::String | Scalar::Duration => Type::String,
+            Scalar::Int32 | Scalar::Int64 => Type::Int,
+            Scalar::Bool => Type::Bool,
+            Scalar::Double => Type::Double,
+            Scalar::Bytes => Type::Bytes,
+            Scalar::Time | Scalar::MicroTime => Type::Timestamp,
+            Scalar::Quantity | Scalar::IntOrString => Type::Dyn,
+        },
+        Declared::List(item) => Type::List(Box::new(field_type(table, item, depth))),
+        Declared::Map(value) => Type::Map(Box::new(Type::String), Box::new(field_type(table, value, depth))),
+        Declared::Struct(name) => structure(table, name, depth),
+        Declared::Any => Type::Dyn,
+    }
+}
+
+/// The type with another type for one of its fields.
+pub fn with_field(of: Type, name: &str, field: Type) -> Type {
+    match of {
+        Type::Object(fields) => {
+            let mut fields = (*fields).clone();
+            fields.insert(name.to_owned(), field);
+            Type::Object(Arc::new(fields))
+        }
+        other => other,
+    }
+}
+
 /// A value as JSON; `None` for what JSON has no form for.
 pub fn to_json(value: &Value) -> Option<Json> {
     Some(match value {

@@ -16,16 +16,16 @@ const MOST_COST: u64 = 2_500_000;
 /// A match condition.
 #[derive(Clone, Debug)]
 pub(crate) struct Condition {
-    name: String,
+    source: String,
     expr: Result<Expr, String>,
 }
 
 impl Condition {
     /// Reads `matchConditions`.
     pub(crate) fn list(declared: &Value) -> Vec<Self> {
-        let read = |condition: &Value| Self {
-            name: condition["name"].as_str().unwrap_or("").into(),
-            expr: cel::parse(condition["expression"].as_str().unwrap_or("")).map_err(|e| e.to_string()),
+        let read = |condition: &Value| {
+            let source = condition["expression"].as_str().unwrap_or("").trim();
+            Self { source: source.into(), expr: cel::parse(source).map_err(|e| e.to_string()) }
         };
         declared.as_array().into_iter().flatten().map(read).collect()
     }
@@ -53,10 +53,14 @@ pub(crate) fn all_hold(
         match value {
             Ok(Cel::Bool(true)) => {}
             Ok(_) => return Ok(false),
-            Err(why) => failed.push(format!("expression {:?} resulted in error: {why}", condition.name)),
+            Err(why) => failed.push(format!("expression '{}' resulted in error: {why}", condition.source)),
         }
     }
-    if failed.is_empty() { Ok(true) } else { Err(failed.join(", ")) }
+    match failed.as_slice() {
+        [] => Ok(true),
+        [one] => Err(one.clone()),
+        several => Err(format!("[{}]", several.join(", "))),
+    }
 }
 
 /// `object`, `oldObject`, `request`, `authorizer`.

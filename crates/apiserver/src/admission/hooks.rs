@@ -10,15 +10,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use kinds::Kind;
-use object::{Gvk, Status};
-use serde_json::Value;
+use object::Status;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
 use super::expressions::Condition;
 use super::matching;
+use super::rounds::Rounds;
 use crate::api::Api;
 use crate::webhook::Webhook;
+use crate::{audit, conversion};
 
 const MUTATING: &str = "/registry/mutatingwebhookconfigurations/";
 const VALIDATING: &str = "/registry/validatingwebhookconfigurations/";
@@ -33,6 +35,8 @@ pub(crate) struct Hooks {
 /// One webhook of a configuration.
 struct Hook {
     name: String,
+    /// The name of its configuration.
+    configuration: String,
     declared: Value,
     conditions: Vec<Condition>,
     client: Result<Webhook, String>,
@@ -44,9 +48,10 @@ fn text(value: &Value) -> &str {
 }
 
 impl Hook {
-    fn new(declared: &Value) -> Self {
+    fn new(declared: &Value, configuration: &str) -> Self {
         Self {
             name: text(&declared["name"]).into(),
+            configuration: configuration.into(),
             conditions: Condition::list(&declared["matchConditions"]),
             client: Webhook::parse(&declared["clientConfig"]),
             timeout: Duration::from_secs(declared["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30)),
@@ -62,11 +67,14 @@ impl Hook {
 impl Api {
     fn hooks_below(&self, prefix: &str) -> Vec<Hook> {
         let page = self.store.range(prefix, None, 0, 0);
-        let values = page.into_iter().flat_map(|page| page.items).filter_map(|item| item.object.value().ok());
-        values
-            .flat_map(|value| value["webhooks"].as_array().cloned().unwrap_or_default())
-            .map(|hook| Hook::new(&hook))
-            .collect()
+        let objects = page.into_iter().flat_map(|page| page.items).map(|item| item.object);
+        let mut hooks = Vec::new();
+        for object in objects {
+            let declared = object.value().unwrap_or_default();
+            let declared = declared["webhooks"].as_array().into_iter().flatten();
+            hooks.extend(declared.map(|hook| Hook::new(hook, &object.head.name)));
+        }
+        hooks
     }
 
     /// Reads the configurations anew; returns the revision that they are of at least.
@@ -132,10 +140,7 @@ fn question<'h>(
         Ok(true) => Ok(Some(Question { hook, kind: api.kind_of(&gvr)? })),
         Ok(false) => Ok(None),
         Err(_) if hook.ignores_failures() => Ok(None),
-        Err(why) => {
-            let text = format!("failed calling webhook {:?}: {why}", hook.name);
-            Err(Status::internal(text))
-        }
+        Err(why) => Err(at.forbidden(&why)),
     }
 }
 
@@ -147,12 +152,27 @@ enum Answer {
     Skipped,
 }
 
+/// Which call of which webhook it is, for the audit log.
+#[derive(Clone, Copy)]
+struct Turn {
+    sort: &'static str,
+    round: usize,
+    index: usize,
+}
+
+impl Turn {
+    fn key(self, what: &str) -> String {
+        format!("{what}webhook.admission.k8s.io/round_{}_index_{}", self.round, self.index)
+    }
+}
+
 async fn ask(
     api: &Api,
     question: &Question<'_>,
     at: &Attributes<'_>,
     object: &Value,
     old: &Value,
+    turn: Turn,
     warnings: &mut Vec<String>,
 ) -> Result<Answer, Status> {
     let hook = question.hook;
@@ -160,9 +180,8 @@ async fn ask(
     if at.dry_run && !matches!(text(&hook.declared["sideEffects"]), "None" | "NoneOnDryRun") {
         return Err(Status::bad_request(format!("admission webhook {name:?} does not support dry run")));
     }
-    let target = (&*question.kind, question.kind.gvk());
-    let shown = |value: &Value| in_version(at, value, target.0, &target.1);
-    let (review, uid) = review::request(at, &question.kind, &shown(object), &shown(old));
+    let [object, old] = in_version(api, at, [object, old], &question.kind).await?;
+    let (review, uid) = review::request(at, &question.kind, &object, &old);
     let answer = match &hook.client {
         Ok(client) => client.call(&api.store, &review, hook.timeout).await,
         Err(why) => Err(format!("failed to call webhook: {why}")),
@@ -171,6 +190,9 @@ async fn ask(
     match read {
         Ok(response) => {
             warnings.extend(response.warnings);
+            for (key, value) in response.annotations {
+                audit::annotate(format!("{name}/{key}"), value);
+            }
             match response.denied {
                 Some(result) => Err(review::denial(name, &result)),
                 None => Ok(Answer::Allowed(response.patch)),
@@ -178,100 +200,112 @@ async fn ask(
         }
         Err(why) if hook.ignores_failures() => {
             tracing::warn!(webhook = name, why, "failed calling webhook, failing open");
+            audit::annotate(turn.key(&format!("failed-open.{}.", turn.sort)), name.clone());
             Ok(Answer::Skipped)
         }
         Err(why) => Err(Status::internal(format!("failed calling webhook {name:?}: {why}"))),
     }
 }
 
-/// The object as the resource's other version has it.
-fn in_version(at: &Attributes<'_>, value: &Value, kind: &Kind, gvk: &Gvk) -> Value {
-    let own = at.gvk();
-    if value.is_null() || at.has_own_body() || own == *gvk {
-        return value.clone();
+/// The objects as the resource's other version has them.
+async fn in_version(api: &Api, at: &Attributes<'_>, values: [&Value; 2], kind: &Kind) -> Result<[Value; 2], Status> {
+    let (own, wanted) = (at.gvk(), kind.gvk());
+    if at.has_own_body() || own == wanted {
+        return Ok(values.map(Value::clone));
     }
-    match &kind.custom {
-        Some(custom) => {
-            let mut value = value.clone();
-            custom.adapt(kind, &mut value);
-            value
-        }
-        None => kinds::convert(value.clone(), &own, gvk),
+    if kind.custom.is_some() {
+        return conversion::between(&api.store, kind, values).await;
     }
+    let convert =
+        |value: &Value| if value.is_null() { Value::Null } else { kinds::convert(value.clone(), &own, &wanted) };
+    Ok(values.map(convert))
 }
 
-/// Lets the mutating webhooks change the object.
+/// Lets the mutating webhooks change the object. In the second round those are asked again that want to be when others changed it
+/// after them.
 pub(super) async fn mutate(
     api: &Api,
     at: &Attributes<'_>,
     object: &mut Value,
     old: &Value,
+    rounds: &mut Rounds<usize>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let hooks = api.hooks.load_full();
     if hooks.mutating.is_empty() || is_exempt(at.kind) {
         return Ok(());
     }
-    // Who is asked again when others changed the object after them.
-    let mut again: Vec<&Hook> = Vec::new();
-    for hook in &hooks.mutating {
-        if call_mutating(api, hook, at, object, old, warnings).await? {
-            again.retain(|h| h.declared["reinvocationPolicy"] == "IfNeeded");
-            for earlier in std::mem::take(&mut again) {
-                call_mutating(api, earlier, at, object, old, warnings).await?;
-            }
-        } else {
-            again.push(hook);
+    rounds.enter(object);
+    for (index, hook) in hooks.mutating.iter().enumerate() {
+        if !rounds.concerns(&index) {
             continue;
         }
-        again.push(hook);
+        let turn = Turn { sort: "mutating", round: rounds.number(), index };
+        let Some(changed) = call_mutating(api, hook, at, object, old, turn, warnings).await? else { continue };
+        rounds.done(index, changed, hook.declared["reinvocationPolicy"] == "IfNeeded");
     }
+    rounds.leave(object);
     Ok(())
 }
 
-/// Asks one mutating webhook; true when it changed the object.
+/// Asks one mutating webhook, if it is about the request; true when it changed the object.
 async fn call_mutating(
     api: &Api,
     hook: &Hook,
     at: &Attributes<'_>,
     object: &mut Value,
     old: &Value,
+    turn: Turn,
     warnings: &mut Vec<String>,
+) -> Result<Option<bool>, Status> {
+    let Some(question) = question(api, hook, at, object, old)? else { return Ok(None) };
+    let answer = ask(api, &question, at, object, old, turn, warnings).await?;
+    let changed = match answer {
+        Answer::Skipped => return Ok(Some(false)),
+        Answer::Allowed(None) => false,
+        Answer::Allowed(Some(patch)) => patched(api, &question, at, object, &patch).await?,
+    };
+    let told = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
+    audit::annotate(turn.key("mutation."), told.to_string());
+    Ok(Some(changed))
+}
+
+/// Does what a webhook wants; true when that changed the object.
+async fn patched(
+    api: &Api,
+    question: &Question<'_>,
+    at: &Attributes<'_>,
+    object: &mut Value,
+    patch: &json_patch::Patch,
 ) -> Result<bool, Status> {
-    let Some(question) = question(api, hook, at, object, old)? else { return Ok(false) };
-    let Answer::Allowed(Some(patch)) = ask(api, &question, at, object, old, warnings).await? else { return Ok(false) };
     if patch.0.is_empty() {
         return Ok(false);
     }
+    let name = &question.hook.name;
+    let failed = |why: String| Status::internal(format!("failed calling webhook {name:?}: {why}"));
     if object.is_null() {
         return Err(Status::internal(format!(
-            "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
-            hook.name
+            "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
         )));
     }
     if at.has_own_body() {
         let before = object.clone();
-        json_patch::patch(object, &patch)
-            .map_err(|e| Status::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
+        json_patch::patch(object, patch).map_err(|e| failed(e.to_string()))?;
         return Ok(*object != before);
     }
+    let [mut changed, _] = in_version(api, at, [object, &Value::Null], &question.kind).await?;
+    json_patch::patch(&mut changed, patch).map_err(|e| failed(e.to_string()))?;
     let (own, asked) = (at.kind.gvk(), question.kind.gvk());
-    let mut changed = in_version(at, object, &question.kind, &asked);
-    json_patch::patch(&mut changed, &patch)
-        .map_err(|e| Status::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
     let changed = match (&at.kind.custom, own == asked) {
         (_, true) => changed,
-        (Some(custom), false) => {
-            custom.adapt(at.kind, &mut changed);
+        (Some(_), false) => {
+            let [changed, _] = conversion::between(&api.store, at.kind, [&changed, &Value::Null]).await?;
             changed
         }
         (None, false) => kinds::convert(changed, &asked, &own),
     };
     let mut problems = Vec::new();
-    let mut decoded = at
-        .kind
-        .decode(changed, &mut problems)
-        .map_err(|e| Status::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
+    let mut decoded = at.kind.decode(changed, &mut problems).map_err(|e| failed(e.to_string()))?;
     decoded["apiVersion"] = at.kind.api_version().into();
     decoded["kind"] = at.kind.kind.as_str().into();
     at.kind.default(&mut decoded);
@@ -296,9 +330,10 @@ pub(super) async fn validate(
     for hook in &hooks.validating {
         questions.extend(question(api, hook, at, object, old)?);
     }
-    let asked = join_all(questions.iter().map(|question| async move {
+    let asked = join_all(questions.iter().enumerate().map(|(index, question)| async move {
         let mut warnings = Vec::new();
-        let answer = ask(api, question, at, object, old, &mut warnings).await;
+        let turn = Turn { sort: "validating", round: 0, index };
+        let answer = ask(api, question, at, object, old, turn, &mut warnings).await;
         (answer, warnings)
     }));
     for (answer, said) in asked.await {

@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod mutation;
+mod typing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use cel::Expr;
 use client::Resource;
 use futures::StreamExt;
 use object::{Cause, Gvk, LabelSelector, Reason, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
 use super::expressions::Condition;
 use super::matching;
+use super::rounds::Rounds;
 use crate::api::Api;
-use evaluation::Evaluation;
+use crate::audit;
+use evaluation::{Evaluation, Finding};
 
 /// The policies of one sort, with their bindings.
 const SORTS: [(&str, &str); 2] = [
@@ -39,6 +42,7 @@ struct Policy {
     conditions: Vec<Condition>,
     variables: Vec<(String, Result<Expr, String>)>,
     rules: Vec<Rule>,
+    annotations: Vec<(String, Result<Expr, String>)>,
     bindings: Vec<(String, Value)>,
 }
 
@@ -85,6 +89,9 @@ impl Policy {
                 .map(|v| (text(&v["name"]).to_owned(), compiled(&v["expression"])))
                 .collect(),
             rules: rules.collect(),
+            annotations: items(&spec["auditAnnotations"])
+                .map(|a| (text(&a["key"]).to_owned(), compiled(&a["valueExpression"])))
+                .collect(),
             spec: spec.clone(),
             bindings,
         }
@@ -130,6 +137,9 @@ impl Api {
             let prefixes = SORTS.iter().flat_map(|(policies, bindings)| [policies, bindings]);
             let watches: Vec<_> = prefixes.filter_map(|p| self.store.watch(p, revision).ok()).collect();
             let mut changes = futures::stream::select_all(watches);
+            if token.run_until_cancelled(self.check_types()).await.is_none() {
+                return;
+            }
             tokio::select! {
                 () = token.cancelled() => return,
                 // The streams end only with the store.
@@ -222,12 +232,24 @@ fn work<'p>(api: &Api, policies: &'p [Policy], at: &Attributes<'_>, object: &Val
 }
 
 /// Lets the mutating policies change the object.
-pub(super) fn mutate(api: &Api, at: &Attributes<'_>, object: &mut Value, old: &Value) -> Result<(), Status> {
+pub(super) fn mutate(
+    api: &Api,
+    at: &Attributes<'_>,
+    object: &mut Value,
+    old: &Value,
+    rounds: &mut Rounds<String>,
+) -> Result<(), Status> {
     let policies = api.policies.load_full();
     if policies.mutating.is_empty() || is_exempt(at) || object.is_null() {
         return Ok(());
     }
+    rounds.enter(object);
     for (policy, binding, _, params) in work(api, &policies.mutating, at, object, old) {
+        let param = params.as_ref().map_or("", |params| text(&params["metadata"]["name"]));
+        let key = format!("{}/{binding}/{param}", policy.name);
+        if !rounds.concerns(&key) {
+            continue;
+        }
         let changed = params.and_then(|params| {
             let mut now = object.clone();
             for rule in &policy.rules {
@@ -237,7 +259,11 @@ pub(super) fn mutate(api: &Api, at: &Attributes<'_>, object: &mut Value, old: &V
             Ok(now)
         });
         match changed {
-            Ok(changed) => *object = changed,
+            Ok(changed) => {
+                let differs = changed != *object;
+                *object = changed;
+                rounds.done(key, differs, policy.spec["reinvocationPolicy"] == "IfNeeded");
+            }
             Err(_) if policy.ignores_failures() => {}
             Err(why) => {
                 let text = format!("policy '{}' with binding '{binding}' denied request: {why}", policy.name);
@@ -245,6 +271,7 @@ pub(super) fn mutate(api: &Api, at: &Attributes<'_>, object: &mut Value, old: &V
             }
         }
     }
+    rounds.leave(object);
     Ok(())
 }
 
@@ -261,30 +288,57 @@ pub(super) fn validate(
         return Ok(());
     }
     let mut first: Option<Status> = None;
+    let mut audited: Vec<Value> = Vec::new();
     for (policy, name, binding, params) in work(api, &policies.validating, at, object, old) {
-        let failures: Vec<(String, String)> = match params {
-            Ok(params) => Evaluation::new(api, policy, at, object, old, &params).failures(policy),
-            Err(_) if policy.ignores_failures() => Vec::new(),
-            Err(why) => vec![(format!("failed to configure binding: {why}"), String::new())],
+        let deny = |finding: &Finding| {
+            let text = format!(
+                "ValidatingAdmissionPolicy '{}' with binding '{name}' denied request: {}",
+                policy.name, finding.message
+            );
+            refused(at, &text, &finding.reason)
         };
-        for (message, reason) in failures {
-            for action in items(&binding["validationActions"]) {
-                match text(action) {
-                    "Deny" => {
-                        let text = format!(
-                            "ValidatingAdmissionPolicy '{}' with binding '{name}' denied request: {message}",
-                            policy.name
-                        );
-                        first.get_or_insert_with(|| refused(at, &text, &reason));
-                    }
-                    "Warn" => warnings.push(format!(
-                        "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{name}': {message}",
-                        policy.name
-                    )),
-                    _ => {}
+        let params = match params {
+            Ok(params) => params,
+            Err(_) if policy.ignores_failures() => continue,
+            // Whatever the binding's actions are.
+            Err(why) => {
+                let message = format!("failed to configure binding: {why}");
+                first.get_or_insert_with(|| deny(&Finding { message, reason: String::new(), index: 0 }));
+                continue;
+            }
+        };
+        let evaluation = Evaluation::new(api, policy, at, object, old, &params);
+        for finding in evaluation.failures(policy) {
+            let has = |action: &str| items(&binding["validationActions"]).any(|a| a == action);
+            if has("Deny") {
+                first.get_or_insert_with(|| deny(&finding));
+            }
+            if has("Audit") {
+                audited.push(json!({"message": finding.message, "policy": policy.name, "binding": name,
+                    "expressionIndex": finding.index, "validationActions": binding["validationActions"]}));
+            }
+            if has("Warn") {
+                warnings.push(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{name}': {}",
+                    policy.name, finding.message
+                ));
+            }
+        }
+        for (key, value) in evaluation.annotations(policy) {
+            match value {
+                Ok(value) => audit::annotate(format!("{}/{key}", policy.name), value),
+                Err(_) if policy.ignores_failures() => {}
+                Err(message) => {
+                    first.get_or_insert_with(|| deny(&Finding { message, reason: String::new(), index: 0 }));
                 }
             }
         }
+    }
+    if !audited.is_empty() {
+        audit::annotate(
+            "validation.policy.admission.k8s.io/validation_failure".into(),
+            Value::from(audited).to_string(),
+        );
     }
     first.map_or(Ok(()), Err)
 }

@@ -15,9 +15,11 @@ pub(crate) fn validate(value: &Value, node: &Node, path: &str, errors: &mut Vec<
                 resource(value, path, errors);
             }
             for (key, value) in entries {
-                if let Some(below) = node.properties.get(key).or(node.entry()) {
+                if let Some(below) = node.properties.get(key) {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                     validate(value, below, &path, errors);
+                } else if let Some(below) = node.entry() {
+                    validate(value, below, &format!("{path}[{key}]"), errors);
                 }
             }
         }

@@ -111,12 +111,12 @@ impl Run<'_> {
         match new {
             Value::Object(entries) => {
                 for (key, value) in entries {
-                    let below = match node.properties.get(key) {
-                        Some(below) => Some(below).zip(rules.properties.get(key)),
-                        None => node.entry().zip(rules.entry.as_deref()),
+                    let (below, path) = match node.properties.get(key) {
+                        Some(below) if path.is_empty() => (Some(below).zip(rules.properties.get(key)), key.clone()),
+                        Some(below) => (Some(below).zip(rules.properties.get(key)), format!("{path}.{key}")),
+                        None => (node.entry().zip(rules.entry.as_deref()), format!("{path}[{key}]")),
                     };
                     if let Some((node, rules)) = below {
-                        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                         self.value(value, old.and_then(|o| o.get(key)), node, rules, &path, false);
                     }
                 }

@@ -13,9 +13,11 @@ pub fn duplicates(value: &Value, node: &Node, path: &str, errors: &mut Vec<Inval
     match value {
         Value::Object(entries) => {
             for (key, value) in entries {
-                if let Some(below) = node.properties.get(key).or(node.entry()) {
+                if let Some(below) = node.properties.get(key) {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                     duplicates(value, below, &path, errors);
+                } else if let Some(below) = node.entry() {
+                    duplicates(value, below, &format!("{path}[{key}]"), errors);
                 }
             }
         }

@@ -49,6 +49,8 @@ pub(super) struct Response {
     pub(super) denied: Option<Value>,
     pub(super) patch: Option<json_patch::Patch>,
     pub(super) warnings: Vec<String>,
+    /// For the audit log.
+    pub(super) annotations: Vec<(String, String)>,
 }
 
 /// Reads an answer; what is wrong with it is said as upstream does.
@@ -71,9 +73,11 @@ pub(super) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Res
         return Err(format!("expected response.uid={uid:?}, got {:?}", text(&response["uid"])));
     }
     let warnings = response["warnings"].as_array().into_iter().flatten().map(|w| text(w).to_owned()).collect();
+    let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
+    let annotations = annotations.map(|(key, value)| (key.clone(), text(value).to_owned())).collect();
     if response["allowed"] != true {
         let denied = if response["status"].is_object() { response["status"].clone() } else { json!({}) };
-        return Ok(Response { denied: Some(denied), patch: None, warnings });
+        return Ok(Response { denied: Some(denied), patch: None, warnings, annotations });
     }
     let patch = match text(&response["patch"]) {
         "" => None,
@@ -85,7 +89,7 @@ pub(super) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Res
             Some(serde_json::from_slice(&bytes).map_err(|e| e.to_string())?)
         }
     };
-    Ok(Response { denied: None, patch, warnings })
+    Ok(Response { denied: None, patch, warnings, annotations })
 }
 
 /// The refusal of a webhook.

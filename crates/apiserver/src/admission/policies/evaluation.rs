@@ -16,6 +16,14 @@ const MOST_COST: u64 = 10_000_000;
 /// Messages are no longer than this.
 const MOST_MESSAGE: usize = 5 * 1024;
 
+/// A validation that does not hold.
+pub(super) struct Finding {
+    pub(super) message: String,
+    pub(super) reason: String,
+    /// Which of the validations.
+    pub(super) index: usize,
+}
+
 /// The variables of a policy for one request. `variables.x` is computed when it is asked for, and once.
 pub(super) struct Evaluation<'p> {
     policy: &'p Policy,
@@ -70,10 +78,10 @@ impl<'p> Evaluation<'p> {
         Some(value)
     }
 
-    /// What the validations find: messages with their reasons.
-    pub(super) fn failures(&self, policy: &Policy) -> Vec<(String, String)> {
+    /// What the validations find.
+    pub(super) fn failures(&self, policy: &Policy) -> Vec<Finding> {
         let mut found = Vec::new();
-        for rule in &policy.rules {
+        for (index, rule) in policy.rules.iter().enumerate() {
             let value = match &rule.expr {
                 Ok(expr) => self.value(expr).map_err(|e| e.to_string()),
                 Err(why) => Err(why.clone()),
@@ -85,13 +93,31 @@ impl<'p> Evaluation<'p> {
                     let made = rule.message.as_ref().and_then(|expr| self.message(expr));
                     let given = rule.declared["message"].as_str().map(str::trim).filter(|m| !m.is_empty());
                     let message = made.or(given.map(Into::into));
-                    found.push((message.unwrap_or_else(|| format!("failed expression: {}", rule.text)), reason));
+                    let message = message.unwrap_or_else(|| format!("failed expression: {}", rule.text));
+                    found.push(Finding { message, reason, index });
                 }
                 Err(_) if policy.ignores_failures() => {}
-                Err(why) => found.push((format!("expression '{}' resulted in error: {why}", rule.text), reason)),
+                Err(why) => {
+                    let message = format!("expression '{}' resulted in error: {why}", rule.text);
+                    found.push(Finding { message, reason, index });
+                }
             }
         }
         found
+    }
+
+    /// What the policy wants in the audit log; `null` is nothing.
+    pub(super) fn annotations(&self, policy: &Policy) -> Vec<(String, Result<String, String>)> {
+        let value = |expr: &Result<Expr, String>| match expr {
+            Ok(expr) => match self.value(expr) {
+                Ok(Cel::String(text)) => Some(Ok(text.to_string())),
+                Ok(Cel::Null) => None,
+                Ok(_) => Some(Err("valueExpression must evaluate to a string or null".to_owned())),
+                Err(why) => Some(Err(why.to_string())),
+            },
+            Err(why) => Some(Err(why.clone())),
+        };
+        policy.annotations.iter().filter_map(|(key, expr)| Some((key.clone(), value(expr)?))).collect()
     }
 
     fn message(&self, expr: &Expr) -> Option<String> {
