@@ -71,6 +71,10 @@ impl Api {
     /// The document at a path; `accept` decides between plain and aggregated discovery, and the forms of OpenAPI.
     pub(crate) fn document(&self, path: &str, accept: &str) -> Option<Arc<Document>> {
         let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
+        // `/apis//v1` is not the core group.
+        if path.contains("//") {
+            return None;
+        }
         let is_aggregated = |media: &str| {
             let mut parameters = media.split(';').map(str::trim);
             media.contains("g=apidiscovery.k8s.io") && parameters.any(|p| p == "v=v2")
