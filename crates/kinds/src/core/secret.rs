@@ -50,6 +50,11 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     }
     let given = |key: &str| new["data"].get(key).is_some();
     match kind {
+        "kubernetes.io/dockercfg" => well_formed(new, ".dockercfg", errors),
+        "kubernetes.io/dockerconfigjson" => well_formed(new, ".dockerconfigjson", errors),
+        "kubernetes.io/ssh-auth" if new["data"]["ssh-privatekey"] == "" => {
+            errors.push(Invalid::required("data[ssh-privatekey]", ""));
+        }
         "kubernetes.io/service-account-token" => {
             let account = &new["metadata"]["annotations"]["kubernetes.io/service-account.name"];
             if account.as_str().is_none_or(str::is_empty) {
@@ -69,6 +74,25 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         errors.push(Invalid::invalid("type", &new["type"], "field is immutable"));
     }
     frozen(new, old, &["data"], errors);
+}
+
+/// Credentials of registries are a JSON object.
+fn well_formed(secret: &Value, key: &str, errors: &mut Vec<Invalid>) {
+    let Some(bytes) = secret["data"][key].as_str().and_then(|text| STANDARD.decode(text).ok()) else { return };
+    let why = match serde_json::from_slice::<Value>(&bytes) {
+        Err(error) => schema::json::go_words(&bytes, &error),
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => {
+            let found = match other {
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::String(_) => "string",
+                _ => "array",
+            };
+            format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")
+        }
+    };
+    errors.push(Invalid::invalid(&format!("data[{key}]"), &"<secret contents redacted>".into(), why));
 }
 
 fn row(object: &Value, now: i64) -> Vec<Value> {
@@ -92,6 +116,22 @@ mod tests {
         case.invalid(
             json!({"type": "kubernetes.io/service-account-token"}),
             &["metadata.annotations[kubernetes.io/service-account.name]: Required value"],
+        );
+        case.invalid(
+            json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "W10="}}),
+            &[
+                "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": json: cannot unmarshal array into Go value of type map[string]interface {}",
+            ],
+        );
+        case.invalid(
+            json!({"type": "kubernetes.io/dockercfg", "data": {".dockercfg": "YQ=="}}),
+            &[
+                "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": invalid character 'a' looking for beginning of value",
+            ],
+        );
+        case.invalid(
+            json!({"type": "kubernetes.io/ssh-auth", "data": {"ssh-privatekey": ""}}),
+            &["data[ssh-privatekey]: Required value"],
         );
         case.update(json!({"type": "a"}), json!({"type": "b"}), &["type: Invalid value: \"b\": field is immutable"]);
         case.row(json!({"type": "Opaque", "data": {"a": "YQ=="}}), json!(["x", "Opaque", 1, "10s"]));
