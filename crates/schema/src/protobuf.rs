@@ -221,7 +221,7 @@ fn fields_into(
                 }
                 let map = object.entry(name).or_insert_with(|| Value::Object(Map::new()));
                 if let Value::Object(entries) = map {
-                    entries.insert(key, item.unwrap_or_else(|| "".into()));
+                    entries.insert(key, item.unwrap_or_else(|| zero(element)));
                 }
             }
             kind => {
@@ -289,6 +289,19 @@ fn value(table: &Table, kind: &Type, opaque: Opaque, wire: Wire<'_>, depth: usiz
         },
         _ => return Err(malformed()),
     }))
+}
+
+/// What an entry of a map is whose value is not sent.
+fn zero(kind: &Type) -> Value {
+    match kind {
+        Type::Scalar(Scalar::Bool) => false.into(),
+        Type::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Double | Scalar::IntOrString) => 0.into(),
+        Type::Scalar(Scalar::Quantity) => "0".into(),
+        Type::Scalar(_) => "".into(),
+        Type::List(_) => Value::Array(Vec::new()),
+        Type::Map(_) | Type::Struct(_) => Value::Object(Map::new()),
+        Type::Any => Value::Null,
+    }
 }
 
 fn int_or_string(bytes: &[u8], at: &str) -> Result<Value> {
@@ -386,6 +399,13 @@ mod tests {
         );
         let raw = [bytes(5, b"object"), vec![0xb8, 0x02, 0, 0xc0, 0x02, 0]].concat();
         assert_eq!(decode(table(), SCHEMA, &raw).unwrap(), json!({"type": "object"}), "39 and 40: no pointers");
+    }
+
+    #[test]
+    fn entries_without_a_value_have_their_zero() {
+        let hard = bytes(1, &bytes(1, b"cpu"));
+        let value = decode(table(), "io.k8s.api.core.v1.ResourceQuotaSpec", &hard).unwrap();
+        assert_eq!(value, json!({"hard": {"cpu": "0"}}));
     }
 
     #[test]

@@ -55,6 +55,12 @@ fn default(service: &mut Value) {
     if kind == "LoadBalancer" && spec.get("allocateLoadBalancerNodePorts").is_none() {
         spec["allocateLoadBalancerNodePorts"] = true.into();
     }
+    if kind == "LoadBalancer" {
+        let places = service.pointer_mut("/status/loadBalancer/ingress").and_then(Value::as_array_mut);
+        for place in places.into_iter().flatten().filter(|place| !text(&place["ip"]).is_empty()) {
+            set(place, "ipMode", "VIP".into());
+        }
+    }
 }
 
 fn prepare_create(new: &mut Value) {
@@ -151,6 +157,10 @@ mod tests {
             json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}], "sessionAffinity": "None",
                 "externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster"}}),
         );
+        let mut service = json!({"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "a"}]}}});
+        let places = json!([{"ip": "192.0.2.1", "ipMode": "VIP"}, {"hostname": "a"}]);
+        super::default(&mut service);
+        assert_eq!(service["status"]["loadBalancer"]["ingress"], places, "what load balancers write");
         case.invalid(
             json!({"spec": {"clusterIP": "None", "type": "NodePort", "ports": [{"port": 0}]}}),
             &[
