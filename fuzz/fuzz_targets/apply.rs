@@ -18,9 +18,9 @@ fn run(data: &[u8]) -> Result<()> {
     for manager in ["a", "b", "a"] {
         // As it comes from the API's decoder.
         let Ok(mut configuration) = kind.decode(fuzz::object_of(u, kind)?, &mut Vec::new()) else { continue };
-        if let Some(metadata) = configuration["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
+        // Without a name there is nothing to apply to.
+        let Some(metadata) = configuration["metadata"].as_object_mut() else { continue };
+        metadata.remove("managedFields");
         let Ok(applied) = apply(kind.place(), live.as_ref(), &configuration, &write(manager), u.arbitrary()?) else {
             continue;
         };

@@ -10,7 +10,7 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{child, made, set, text};
 use crate::{age, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, warnings, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, row, warnings, ..NO_RULES };
 
 fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
@@ -34,7 +34,17 @@ pub(crate) fn default_spec(spec: &mut Value) {
 
 fn prepare_create(claim: &mut Value) {
     claim["status"] = json!({"phase": "Pending"});
-    // Either of the two sources stands for both, but for sources in other namespaces.
+    both_sources(claim);
+}
+
+/// Clients that know one of the two sources only may write it back so.
+fn prepare_update(new: &mut Value, old: &Value) {
+    crate::kind::keep_status(new, old);
+    both_sources(new);
+}
+
+/// Either of the two sources stands for both, but for sources in other namespaces.
+fn both_sources(claim: &mut Value) {
     let Some(spec) = child(claim, "spec") else { return };
     let (source, reference) = (spec["dataSource"].clone(), spec["dataSourceRef"].clone());
     if source.is_object() && reference.is_null() {
@@ -152,6 +162,7 @@ fn row(claim: &Value, now: i64) -> Vec<Value> {
 mod tests {
     use serde_json::json;
 
+    use super::prepare_update;
     use crate::testing::Case;
 
     #[test]
@@ -170,6 +181,11 @@ mod tests {
         );
         let mut other = spec.clone();
         other["accessModes"] = json!(["ReadWriteMany"]);
+        let source = json!({"kind": "PersistentVolumeClaim", "name": "a"});
+        let stored = json!({"spec": {"dataSource": source, "dataSourceRef": source}});
+        let mut written = json!({"spec": {"dataSource": source}});
+        prepare_update(&mut written, &stored);
+        assert_eq!(written, stored, "what an old client leaves out stays");
         case.update(
             json!({"spec": spec}),
             json!({"spec": other}),
