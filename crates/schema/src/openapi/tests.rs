@@ -76,6 +76,8 @@ fn what_kubectl_looks_for() {
         spec["properties"]["selector"]["allOf"][0]["$ref"],
         "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"
     );
+    let strategy = &schemas["io.k8s.api.apps.v1.DeploymentStrategy"]["properties"]["type"];
+    assert_eq!(strategy["enum"], json!(["Recreate", "RollingUpdate"]), "what explain shows");
     let limits = &schemas["io.k8s.api.core.v1.ResourceRequirements"]["properties"]["limits"];
     assert_eq!(
         limits["additionalProperties"]["$ref"],
