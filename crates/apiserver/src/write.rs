@@ -215,11 +215,7 @@ impl Api {
         let namespace = namespace_of(kind, at)?;
         set_namespace(kind, &mut value, namespace)?;
         let metadata = metadata_of(&mut value);
-        if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|rv| !rv.is_empty()) {
-            // As upstream: no reason, and the code of an unexpected error.
-            let text = "resourceVersion should not be set on objects to be created";
-            return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
-        }
+        let versioned = metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|rv| !rv.is_empty());
         let given = metadata.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
         let stem = metadata.get("generateName").and_then(Value::as_str).unwrap_or("").to_owned();
         let generated = given.is_empty() && !stem.is_empty();
@@ -281,6 +277,11 @@ impl Api {
             // Nothing was written: there is no version to speak of.
             let object = Object::from_value(&value).map_err(Status::internal)?;
             return Ok(Some(Written { object: served(kind, Arc::new(object)), created: true, warnings }));
+        }
+        if versioned {
+            // As upstream: it is the store that refuses, after admission; no reason, and the code of an unexpected error.
+            let text = "resourceVersion should not be set on objects to be created";
+            return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
         }
         let key = key(kind, namespace, &name);
         loop {
