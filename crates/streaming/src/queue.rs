@@ -1,28 +1,50 @@
 //! Bytes on their way from a connection to whoever takes them, bounded by their size.
+//!
+//! Only bytes count, not the pieces that they come in: what fits into a window of a connection must fit in here, or the connection
+//! would wait for the taker, and the taker perhaps for what the connection brings next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
 
-/// What the smallest piece counts for: a queue of single bytes is not cheap either.
+/// A piece for so many bytes of a queue's size at the most: single bytes are not cheap either.
 const LEAST: usize = 64;
 
-enum Piece {
-    Data(Bytes, OwnedSemaphorePermit),
-    Reset,
+#[derive(Default)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    /// What came when there were enough pieces.
+    tail: BytesMut,
+    ended: bool,
+    was_reset: bool,
+    untaken: bool,
+}
+
+impl State {
+    fn take(&mut self) -> Option<Bytes> {
+        let tail = || (!self.tail.is_empty()).then(|| std::mem::take(&mut self.tail).freeze());
+        self.pieces.pop_front().or_else(tail)
+    }
+}
+
+struct Shared {
+    most: usize,
+    room: Semaphore,
+    state: Mutex<State>,
+    news: Notify,
 }
 
 /// Where a connection puts what it received. Dropped: the other side has said all.
 pub(crate) struct Feeder {
-    room: Arc<Semaphore>,
-    most: usize,
-    pieces: mpsc::UnboundedSender<Piece>,
+    shared: Arc<Shared>,
 }
 
 /// Where it is taken from.
 pub(crate) struct Inlet {
-    pieces: mpsc::UnboundedReceiver<Piece>,
+    shared: Arc<Shared>,
     was_reset: bool,
 }
 
@@ -30,11 +52,11 @@ pub(crate) struct Inlet {
 #[derive(Debug)]
 pub(crate) struct Untaken;
 
-/// A queue that holds about `most` bytes.
+/// A queue that holds `most` bytes.
 pub(crate) fn queue(most: usize) -> (Feeder, Inlet) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let feeder = Feeder { room: Arc::new(Semaphore::new(most)), most, pieces: sender };
-    (feeder, Inlet { pieces: receiver, was_reset: false })
+    let shared = Shared { most, room: Semaphore::new(most), state: Mutex::default(), news: Notify::new() };
+    let shared = Arc::new(shared);
+    (Feeder { shared: shared.clone() }, Inlet { shared, was_reset: false })
 }
 
 impl Feeder {
@@ -44,49 +66,76 @@ impl Feeder {
             return Ok(());
         }
         // A piece larger than the queue goes in when the queue is empty.
-        let size = bytes.len().clamp(LEAST, self.most);
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        let permit = self.room.clone().acquire_many_owned(size).await.map_err(|_| Untaken)?;
-        self.pieces.send(Piece::Data(bytes, permit)).map_err(|_| Untaken)
+        let most = self.shared.most;
+        let size = u32::try_from(bytes.len().min(most)).unwrap_or(u32::MAX);
+        self.shared.room.acquire_many(size).await.map_err(|_| Untaken)?.forget();
+        self.tell(|state| {
+            if state.untaken {
+                return Err(Untaken);
+            }
+            if state.tail.is_empty() && state.pieces.len() < most.div_ceil(LEAST) {
+                state.pieces.push_back(bytes);
+            } else {
+                state.tail.extend_from_slice(&bytes);
+            }
+            Ok(())
+        })
     }
 
     /// The other side has thrown the stream away.
     pub(crate) fn reset(&self) {
-        // Whoever is gone needs not know.
-        let _ = self.pieces.send(Piece::Reset);
+        self.tell(|state| state.was_reset = true);
+    }
+
+    fn tell<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let outcome = change(&mut self.shared.state.lock());
+        self.shared.news.notify_one();
+        outcome
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.tell(|state| state.ended = true);
     }
 }
 
 impl Inlet {
     /// The next piece; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        match self.pieces.recv().await? {
-            Piece::Data(bytes, room) => {
-                drop(room);
-                Some(bytes)
+        loop {
+            {
+                let mut state = self.shared.state.lock();
+                if let Some(bytes) = state.take() {
+                    self.shared.room.add_permits(bytes.len().min(self.shared.most));
+                    return Some(bytes);
+                }
+                self.was_reset |= state.was_reset;
+                if state.was_reset || state.ended {
+                    return None;
+                }
             }
-            Piece::Reset => {
-                self.was_reset = true;
-                None
-            }
+            self.shared.news.notified().await;
         }
     }
 
     /// Takes nothing any more; how many bytes are thrown away.
     pub(crate) fn close(&mut self) -> usize {
-        self.pieces.close();
-        let mut count = 0;
-        while let Ok(piece) = self.pieces.try_recv() {
-            if let Piece::Data(bytes, _) = piece {
-                count += bytes.len();
-            }
-        }
-        count
+        self.shared.room.close();
+        let mut state = self.shared.state.lock();
+        state.untaken = true;
+        std::iter::from_fn(|| state.take()).map(|bytes| bytes.len()).sum()
     }
 
     /// True when the end was no orderly one.
     pub(crate) fn was_reset(&self) -> bool {
         self.was_reset
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -108,6 +157,22 @@ mod tests {
         assert!(futures::poll!(&mut third).is_pending());
         drop(inlet);
         assert!(third.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_windows_bytes_fit_whatever_pieces_they_come_in() {
+        let (feeder, mut inlet) = queue(100);
+        for _ in 0..100 {
+            let push = feeder.push(Bytes::from_static(b"x"));
+            tokio::pin!(push);
+            assert!(futures::poll!(&mut push).is_ready());
+        }
+        drop(feeder);
+        let mut count = 0;
+        while let Some(bytes) = inlet.next().await {
+            count += bytes.len();
+        }
+        assert_eq!(count, 100);
     }
 
     #[tokio::test]
