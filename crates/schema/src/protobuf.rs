@@ -4,7 +4,7 @@
 //! "k8s\0"  Unknown { 1: TypeMeta { 1: apiVersion, 2: kind }, 2: raw message, 3: content encoding, 4: content type }
 //! ```
 //! The field numbers are data (`data/protobuf.json`: per type, number -> JSON name). `=Type` marks a message whose fields stand in
-//! the outer object in JSON; `!name` a scalar that Go always sends and whose zero (0, false, "") JSON leaves out: no pointer, `omitempty`.
+//! the outer object in JSON. Go sends zeros of what is no pointer; which of them are values is the table's knowledge ([`crate::Zero`]).
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -195,10 +195,6 @@ fn fields_into(
             fields_into(table, declared, inner, bytes, depth + 1, object)?;
             continue;
         }
-        let (name, zero_is_absent) = match name.strip_prefix('!') {
-            Some(name) => (name, true),
-            None => (name.as_str(), false),
-        };
         let Some(field) = declared.fields.get(name) else { continue };
         match &field.kind {
             Type::List(element) => {
@@ -226,9 +222,8 @@ fn fields_into(
             }
             kind => {
                 let Some(value) = value(table, kind, field.opaque, wire, depth, name)? else { continue };
-                let zero = value == 0 || value == false || value == 0.0 || value == "";
-                let empty = zero && (zero_is_absent || *kind == Type::Scalar(Scalar::Bytes));
-                if !empty {
+                let no_bytes = *kind == Type::Scalar(Scalar::Bytes) && value == "";
+                if !no_bytes && !field.is_left_out(&value) {
                     object.insert(name.into(), value);
                 }
             }
@@ -360,7 +355,6 @@ mod tests {
                 match field.strip_prefix('=') {
                     Some(inner) => assert!(FIELDS.contains_key(inner), "{name}: {inner}"),
                     None => {
-                        let field = field.trim_start_matches('!');
                         assert!(table().get(name).is_none_or(|s| s.fields.contains_key(field)), "{name}.{field}");
                     }
                 }

@@ -139,7 +139,6 @@ fn fields(
             bytes(*at, &part, out);
             continue;
         }
-        let name = name.trim_start_matches('!');
         let Some(value) = object.get(name).filter(|v| !v.is_null()) else { continue };
         let Some(field) = declared.fields.get(name) else { continue };
         match (&field.kind, value) {

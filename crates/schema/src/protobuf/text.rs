@@ -108,7 +108,6 @@ fn plan(table: &'static Table, name: &str, by_name: &HashMap<&'static str, usize
                 parts.push((*number, inner));
                 continue;
             }
-            let field = field.trim_start_matches('!');
             let Some(declared) = declared.fields.get(field) else { continue };
             let (many, kind) = match &declared.kind {
                 Type::List(element) => (Many::List, &**element),
