@@ -113,7 +113,7 @@ impl Webhook {
 
     async fn connect(&self, address: SocketAddr) -> Result<Sender, String> {
         let tls = self.tls.get_or_init(|| {
-            let ca = if self.ca.is_empty() { pki::machine_authorities() } else { self.ca.clone() };
+            let ca = if self.ca.is_empty() { pki::machine_authorities().unwrap_or_default() } else { self.ca.clone() };
             let mut config = pki::client_config(&ca, None).map_err(|e| base::Chain(&e).to_string())?;
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             Ok(Arc::new(config))

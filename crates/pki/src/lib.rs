@@ -19,7 +19,9 @@ mod tokens;
 pub use authority::{Authority, Leaf, Pair};
 pub use files::write_private;
 pub use shared::{Material, SealError, random_token};
-pub use tls::{Identity, client_config, credulous_client_config, identity, machine_authorities, server_config};
+pub use tls::{
+    Identity, client_config, credulous, credulous_client_config, identity, machine_authorities, server_config,
+};
 pub use tokens::{Signer, TokenError};
 
 use std::io;

@@ -74,13 +74,17 @@ pub fn client_config(server_ca: &str, pair: Option<&Pair>) -> Result<ClientConfi
 pub fn credulous_client_config(pair: Option<&Pair>) -> Result<ClientConfig, PkiError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)));
+    let builder = builder.dangerous().with_custom_certificate_verifier(credulous(provider));
     let Some(pair) = pair else { return Ok(builder.with_no_client_auth()) };
     let (chain, key) = material(pair)?;
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
 
-/// Believes any certificate; signatures are still checked.
+/// Believes any certificate (`insecure-skip-tls-verify`), but its holder must have the key.
+pub fn credulous(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Credulous(provider))
+}
+
 #[derive(Debug)]
 struct Credulous(Arc<CryptoProvider>);
 
@@ -125,9 +129,11 @@ impl ServerCertVerifier for Credulous {
 const MACHINE_AUTHORITIES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// The machine's own authorities, PEM; empty when it has none.
-pub fn machine_authorities() -> String {
-    MACHINE_AUTHORITIES.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+/// The machine's own authorities, PEM; `None` when it has none.
+pub fn machine_authorities() -> Option<String> {
+    let bytes = MACHINE_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok())?;
+    // Remarks between the certificates may be in any encoding.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Who a (verified) certificate speaks for; `None` when it has no CN.

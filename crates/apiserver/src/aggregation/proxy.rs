@@ -39,7 +39,7 @@ pub(super) fn tls(pki: &pki::Pki, spec: &Value) -> Result<Arc<rustls::ClientConf
     } else {
         let bundle = STANDARD.decode(spec["caBundle"].as_str().unwrap_or("")).unwrap_or_default();
         let bundle = String::from_utf8(bundle).unwrap_or_default();
-        let ca = if bundle.is_empty() { pki::machine_authorities() } else { bundle };
+        let ca = if bundle.is_empty() { pki::machine_authorities().unwrap_or_default() } else { bundle };
         pki::client_config(&ca, Some(&pair))
     };
     let mut config = config.map_err(said)?;

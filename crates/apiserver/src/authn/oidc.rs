@@ -87,7 +87,7 @@ impl Oidc {
         };
         let ca = match &options.ca_file {
             Some(path) => std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?,
-            None => pki::machine_authorities(),
+            None => pki::machine_authorities().unwrap_or_default(),
         };
         let mut tls = pki::client_config(&ca, None).map_err(|e| base::Chain(&e).to_string())?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -4,17 +4,11 @@ use std::sync::Arc;
 
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::{Credential, Server};
-
-/// Where Debian, Fedora and Alpine keep the machine's authorities.
-const MACHINE_AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +65,7 @@ fn config(server: &Server, credential: &Credential) -> Result<ClientConfig, TlsE
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Refused { what: "protocol versions", source })?;
     let builder = if server.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Trusting(provider)))
+        builder.dangerous().with_custom_certificate_verifier(pki::credulous(provider))
     } else {
         builder.with_root_certificates(roots(server)?)
     };
@@ -94,10 +88,9 @@ fn roots(server: &Server) -> Result<RootCertStore, TlsError> {
         }
         None if server.url.starts_with("http://") => {}
         None => {
-            let pem = MACHINE_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok());
-            let pem = pem.ok_or(TlsError::NoAuthority)?;
+            let pem = pki::machine_authorities().ok_or(TlsError::NoAuthority)?;
             // A machine's bundle may hold certificates that rustls does not take: the others count.
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem.as_bytes()).flatten());
         }
     }
     Ok(roots)
@@ -109,44 +102,5 @@ fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'st
     match found.is_empty() {
         true => Err(TlsError::Pem { what, source: rustls_pki_types::pem::Error::NoItemsFound }),
         false => Ok(found),
-    }
-}
-
-/// `insecure-skip-tls-verify`: any certificate will do, but its holder must have the key.
-#[derive(Debug)]
-struct Trusting(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
