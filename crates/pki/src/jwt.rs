@@ -15,16 +15,34 @@ pub fn peek(token: &str) -> Option<Value> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
 }
 
+/// A token, taken apart: its header is read, claims and signature stand as they came.
+pub(crate) struct Parts<'a> {
+    pub(crate) signed: &'a str,
+    pub(crate) header: Value,
+    pub(crate) claims: &'a str,
+    pub(crate) signature: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn of(token: &'a str) -> Result<Self, TokenError> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        Ok(Self { signed, header: json(header)?, claims, signature })
+    }
+}
+
+pub(crate) fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+}
+
+pub(crate) fn json(part: &str) -> Result<Value, TokenError> {
+    serde_json::from_slice(&decode(part)?).map_err(|_| TokenError::Malformed)
+}
+
 /// The claims of a token that one of the `keys` (the `keys` of a JSON Web Key Set) signed, by one of `algorithms`. Times, issuer
 /// and audience are the caller's to check. `OtherKey` when no key of the set is the token's.
 pub fn verify(token: &str, keys: &[Value], algorithms: &[String]) -> Result<Value, TokenError> {
-    let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-    let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
-    let json = |part: &str| -> Result<Value, TokenError> {
-        serde_json::from_slice(&decode(part)?).map_err(|_| TokenError::Malformed)
-    };
-    let header = json(header)?;
+    let Parts { signed, header, claims, signature } = Parts::of(token)?;
     let algorithm = header["alg"].as_str().unwrap_or("");
     if !algorithms.iter().any(|a| a == algorithm) {
         return Err(TokenError::OtherKey);

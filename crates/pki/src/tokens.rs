@@ -12,6 +12,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
+use crate::jwt::{Parts, decode, json};
 use crate::{PkiError, files};
 
 /// DER of a P-256 SubjectPublicKeyInfo up to the point (RFC 5480).
@@ -75,13 +76,7 @@ impl Signer {
 
     /// The claims of a token that this key signed. Times, issuer and audience are the caller's to check.
     pub fn verify(&self, token: &str) -> Result<Value, TokenError> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
-        let json = |part: &str| -> Result<Value, TokenError> {
-            serde_json::from_slice(&decode(part)?).map_err(|_| TokenError::Malformed)
-        };
-        let header = json(header)?;
+        let Parts { signed, header, claims, signature } = Parts::of(token)?;
         if header["alg"] != "ES256" || header["kid"].as_str().is_some_and(|kid| kid != self.key_id) {
             return Err(TokenError::OtherKey);
         }
