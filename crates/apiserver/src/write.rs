@@ -3,6 +3,9 @@
 //! create: decode -> metadata -> default -> admit -> default -> validate -> commit (absent)
 //! update: read -> change -> metadata -> default -> admit -> validate -> commit (unchanged since the read), again on conflict
 
+mod create;
+mod tree;
+
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -10,7 +13,7 @@ use client::Resource;
 use kinds::Kind;
 use object::patch::{self, FieldSet};
 use object::{Draft, Invalid, Object, Status};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
 use crate::admission::addresses::{self, GUARD};
@@ -18,9 +21,12 @@ use crate::admission::{self, Attributes, Operation, Reserved, certificates};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::conversion;
 use crate::decode::{self, FieldValidation, Parsed};
-use crate::servers::is_shared;
 use crate::subresources::{scale_of, set_replicas};
 use crate::user::User;
+
+pub(crate) use create::suffix;
+pub(crate) use tree::metadata_of;
+use tree::{check_place, complete, complete_with_nulls, restore_metadata, spec_of, tidy};
 
 /// Options of a write, from the query.
 #[derive(Clone, Debug, Default)]
@@ -104,14 +110,6 @@ pub(crate) struct Body<'a> {
 
 /// Upstream gives a patch without resourceVersion this many chances against concurrent writers.
 const PATCH_ATTEMPTS: usize = 5;
-/// Random letters that follow `generateName` (no vowels: no words).
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-
-/// Five random letters.
-pub(crate) fn suffix() -> String {
-    (0..5).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect()
-}
-
 /// Which part of an object an update may change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -162,158 +160,6 @@ pub(crate) fn part_of(kind: &Kind, subresource: Option<&str>) -> Result<Part, St
 }
 
 impl Api {
-    /// POST of an object to its collection.
-    pub(crate) async fn create(
-        &self,
-        user: &User,
-        at: &Resource,
-        body: Body<'_>,
-        query: &WriteQuery,
-    ) -> Result<Written, Status> {
-        let kind = &*self.stored_kind_of(&at.gvr)?;
-        let mut warnings = Vec::new();
-        let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
-        self.create_value(user, kind, at, value, query, warnings).await
-    }
-
-    /// Creates a decoded object.
-    pub(crate) async fn create_value(
-        &self,
-        user: &User,
-        kind: &Kind,
-        at: &Resource,
-        value: Value,
-        query: &WriteQuery,
-        warnings: Vec<String>,
-    ) -> Result<Written, Status> {
-        if kind.kind == "Service" && is_shared(self) {
-            loop {
-                if let Some(written) = self.create_once(user, kind, at, value.clone(), query, warnings.clone()).await? {
-                    return Ok(written);
-                }
-                self.fresh(None).await?;
-            }
-        }
-        let written = self.create_once(user, kind, at, value, query, warnings).await?;
-        written.ok_or_else(|| Status::internal("nobody else gives out numbers"))
-    }
-
-    /// One attempt to create; `None` when another server has given out the same numbers, perhaps.
-    async fn create_once(
-        &self,
-        user: &User,
-        kind: &Kind,
-        at: &Resource,
-        mut value: Value,
-        query: &WriteQuery,
-        mut warnings: Vec<String>,
-    ) -> Result<Option<Written>, Status> {
-        if kind.custom.as_ref().is_some_and(|custom| custom.terminating) {
-            let message = "create not allowed while custom resource definition is terminating";
-            return Err(Status { message: message.into(), ..not_allowed() });
-        }
-        let namespace = namespace_of(kind, at)?;
-        set_namespace(kind, &mut value, namespace)?;
-        let metadata = metadata_of(&mut value);
-        let versioned = metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|rv| !rv.is_empty());
-        let given = metadata.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
-        let stem = metadata.get("generateName").and_then(Value::as_str).unwrap_or("").to_owned();
-        let generated = given.is_empty() && !stem.is_empty();
-        if generated {
-            // As upstream: the stem is cut so that the whole fits into a DNS label.
-            let stem: String = stem.chars().take(58).collect();
-            metadata.insert("name".into(), format!("{stem}{}", suffix()).into());
-        }
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
-            metadata.remove(field);
-        }
-        if !query.applied {
-            metadata.remove("managedFields");
-        }
-        metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
-        metadata.insert("creationTimestamp".into(), base::time::now().into());
-        metadata.remove("generation");
-        if kind.generation {
-            metadata.insert("generation".into(), 1.into());
-        }
-        complete(kind, &mut value);
-        kind.default(&mut value);
-        // What admission and the kind's own rules add is nobody's.
-        query.track(kind, Part::Main, None, &mut value);
-        kind.prepare_create(&mut value);
-        complete(kind, &mut value);
-        let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
-        let mut admitted = Attributes {
-            user,
-            kind,
-            operation: Operation::Create,
-            subresource: "",
-            namespace: namespace.unwrap_or(""),
-            name: &name,
-            title: if generated { &stem } else { &name },
-            dry_run: query.dry_run,
-        };
-        admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
-        admitted.title = &name;
-        admission::escalation::check(self, user, kind, &value, None)?;
-        if is_request(kind) {
-            certificates::identify(user, &mut value);
-        }
-        let reserved = self.reserve(kind, &mut value, None, query.dry_run).await?;
-        kind.prepare_create(&mut value);
-        kind.default(&mut value);
-        tidy(&mut value);
-        complete_with_nulls(kind, &mut value);
-        self.check(kind, &value, None, Part::Main)?;
-        if is_request(kind) {
-            certificates::created(&value)?;
-        }
-        admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
-        let mut charges = admission::charge(self, &admitted, &value, &Value::Null)?;
-        warnings.extend(kind.warnings(&value, None));
-        let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
-        let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
-        if query.dry_run {
-            // Nothing was written: there is no version to speak of.
-            let object = Object::from_value(&value).map_err(Status::internal)?;
-            return Ok(Some(Written { object: served(kind, Arc::new(object)), created: true, warnings }));
-        }
-        if versioned {
-            // As upstream: it is the store that refuses, after admission; no reason, and the code of an unexpected error.
-            let text = "resourceVersion should not be set on objects to be created";
-            return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
-        }
-        let key = key(kind, namespace, &name);
-        loop {
-            let mut txn =
-                Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key.clone(), draft.clone())] };
-            txn.compares.append(&mut charges.compares.clone());
-            txn.ops.append(&mut charges.ops);
-            reserved.guard(&mut txn)?;
-            match self.store.commit(txn).await {
-                Ok(done) => {
-                    let object = done.objects.into_iter().next().flatten();
-                    let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
-                    reserved.keep();
-                    let object = conversion::one(&self.store, kind, served(kind, object)).await?;
-                    return Ok(Some(Written { object, created: true, warnings }));
-                }
-                // Another write was charged meanwhile: there may still be enough.
-                Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
-                    self.fresh(None).await?;
-                    charges = admission::charge(self, &admitted, &value, &Value::Null)?;
-                }
-                Err(StoreError::Conflict { key, .. }) if &*key == GUARD => return Ok(None),
-                Err(StoreError::Conflict { .. }) => {
-                    let mut status = Status::already_exists(&kind.group, &kind.plural, &name);
-                    status.retry_after_seconds = u32::from(generated);
-                    return Err(status);
-                }
-                Err(error) => return Err(store_status(&error)),
-            }
-        }
-    }
-
     /// PUT of an object or of a part of it.
     pub(crate) async fn update(
         &self,
@@ -592,107 +438,6 @@ fn is_request(kind: &Kind) -> bool {
 enum Committed {
     Done(Arc<Object>, Vec<String>),
     Conflict(Option<Versioned>),
-}
-
-/// The object's metadata, made when it is missing.
-pub(crate) fn metadata_of(value: &mut Value) -> &mut Map<String, Value> {
-    if !value["metadata"].is_object() {
-        value["metadata"] = Value::Object(Map::new());
-    }
-    match &mut value["metadata"] {
-        Value::Object(metadata) => metadata,
-        _ => unreachable!("it was made an object just now"),
-    }
-}
-
-/// An object is written where its URL says.
-fn check_place(value: &Value, name: &str, namespace: Option<&str>) -> Result<(), Status> {
-    let given = value["metadata"]["name"].as_str().unwrap_or("");
-    if !given.is_empty() && given != name {
-        let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
-        return Err(Status::bad_request(text));
-    }
-    let given = value["metadata"]["namespace"].as_str().unwrap_or("");
-    if !given.is_empty() && namespace.is_some_and(|namespace| namespace != given) {
-        return Err(Status::bad_request(OTHER_NAMESPACE));
-    }
-    Ok(())
-}
-
-const OTHER_NAMESPACE: &str = "the namespace of the provided object does not match the namespace sent on the request";
-
-fn set_namespace(kind: &Kind, value: &mut Value, namespace: Option<&str>) -> Result<(), Status> {
-    let metadata = metadata_of(value);
-    let given = metadata.get("namespace").and_then(Value::as_str).unwrap_or("");
-    match namespace {
-        Some(namespace) if given.is_empty() || given == namespace => {
-            metadata.insert("namespace".into(), namespace.into());
-            Ok(())
-        }
-        Some(_) => Err(Status::bad_request(OTHER_NAMESPACE)),
-        None if kind.namespaced() => Err(not_allowed()),
-        None => {
-            metadata.remove("namespace");
-            Ok(())
-        }
-    }
-}
-
-/// What only the server sets stays as it was; the deletion of an object cannot be taken back.
-fn restore_metadata(new: &mut Value, old: &Value) {
-    let metadata = metadata_of(new);
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "namespace",
-        "name",
-        "generateName",
-    ] {
-        match old["metadata"].get(field) {
-            Some(value) => drop(metadata.insert(field.into(), value.clone())),
-            None => drop(metadata.remove(field)),
-        }
-    }
-    metadata.remove("selfLink");
-}
-
-/// Adds what Go holds by value.
-fn complete(kind: &Kind, value: &mut Value) {
-    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
-        schema::complete(schema::table(), name, value);
-    }
-}
-
-/// Gives a tree the form in which it is stored.
-fn complete_with_nulls(kind: &Kind, value: &mut Value) {
-    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
-        schema::complete_with_nulls(schema::table(), name, value);
-    }
-}
-
-/// Drops empty maps and lists that Go would not encode.
-fn tidy(value: &mut Value) {
-    let metadata = metadata_of(value);
-    metadata.retain(|key, value| {
-        let empty = value.is_null()
-            || value.as_object().is_some_and(Map::is_empty)
-            || value.as_array().is_some_and(Vec::is_empty);
-        !(empty
-            && matches!(key.as_str(), "labels" | "annotations" | "finalizers" | "ownerReferences" | "managedFields"))
-    });
-    if let Some(object) = value.as_object_mut() {
-        object.retain(|_, value| !value.is_null());
-    }
-}
-
-/// What a generation counts: everything but metadata, and status where that is apart.
-fn spec_of(kind: &Kind, value: &Value) -> Map<String, Value> {
-    let counts = |key: &str| key != "metadata" && (key != "status" || (kind.custom.is_some() && !kind.has_status()));
-    let entries = value.as_object().into_iter().flatten();
-    entries.filter(|(k, _)| counts(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// Parsed from a tree that is at hand (patches, in-process writes).

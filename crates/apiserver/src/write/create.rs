@@ -1,0 +1,181 @@
+//! POST: a new object.
+
+use std::sync::Arc;
+
+use client::Resource;
+use kinds::Kind;
+use object::{Object, Status};
+use serde_json::Value;
+use store::{Compare, Op, StoreError, Txn};
+
+use super::tree::{complete, complete_with_nulls, metadata_of, set_namespace, tidy};
+use super::{Body, Part, WriteQuery, Written, is_request};
+use crate::admission::addresses::GUARD;
+use crate::admission::{self, Attributes, Operation, certificates};
+use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
+use crate::conversion;
+use crate::decode;
+use crate::servers::is_shared;
+use crate::user::User;
+
+/// Random letters that follow `generateName` (no vowels: no words).
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Five random letters.
+pub(crate) fn suffix() -> String {
+    (0..5).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect()
+}
+
+impl Api {
+    /// POST of an object to its collection.
+    pub(crate) async fn create(
+        &self,
+        user: &User,
+        at: &Resource,
+        body: Body<'_>,
+        query: &WriteQuery,
+    ) -> Result<Written, Status> {
+        let kind = &*self.stored_kind_of(&at.gvr)?;
+        let mut warnings = Vec::new();
+        let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
+        self.create_value(user, kind, at, value, query, warnings).await
+    }
+
+    /// Creates a decoded object.
+    pub(crate) async fn create_value(
+        &self,
+        user: &User,
+        kind: &Kind,
+        at: &Resource,
+        value: Value,
+        query: &WriteQuery,
+        warnings: Vec<String>,
+    ) -> Result<Written, Status> {
+        if kind.kind == "Service" && is_shared(self) {
+            loop {
+                if let Some(written) = self.create_once(user, kind, at, value.clone(), query, warnings.clone()).await? {
+                    return Ok(written);
+                }
+                self.fresh(None).await?;
+            }
+        }
+        let written = self.create_once(user, kind, at, value, query, warnings).await?;
+        written.ok_or_else(|| Status::internal("nobody else gives out numbers"))
+    }
+
+    /// One attempt to create; `None` when another server has given out the same numbers, perhaps.
+    async fn create_once(
+        &self,
+        user: &User,
+        kind: &Kind,
+        at: &Resource,
+        mut value: Value,
+        query: &WriteQuery,
+        mut warnings: Vec<String>,
+    ) -> Result<Option<Written>, Status> {
+        if kind.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let message = "create not allowed while custom resource definition is terminating";
+            return Err(Status { message: message.into(), ..not_allowed() });
+        }
+        let namespace = namespace_of(kind, at)?;
+        set_namespace(kind, &mut value, namespace)?;
+        let metadata = metadata_of(&mut value);
+        let versioned = metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|rv| !rv.is_empty());
+        let given = metadata.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
+        let stem = metadata.get("generateName").and_then(Value::as_str).unwrap_or("").to_owned();
+        let generated = given.is_empty() && !stem.is_empty();
+        if generated {
+            // As upstream: the stem is cut so that the whole fits into a DNS label.
+            let stem: String = stem.chars().take(58).collect();
+            metadata.insert("name".into(), format!("{stem}{}", suffix()).into());
+        }
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+            metadata.remove(field);
+        }
+        if !query.applied {
+            metadata.remove("managedFields");
+        }
+        metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+        metadata.insert("creationTimestamp".into(), base::time::now().into());
+        metadata.remove("generation");
+        if kind.generation {
+            metadata.insert("generation".into(), 1.into());
+        }
+        complete(kind, &mut value);
+        kind.default(&mut value);
+        // What admission and the kind's own rules add is nobody's.
+        query.track(kind, Part::Main, None, &mut value);
+        kind.prepare_create(&mut value);
+        complete(kind, &mut value);
+        let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        let mut admitted = Attributes {
+            user,
+            kind,
+            operation: Operation::Create,
+            subresource: "",
+            namespace: namespace.unwrap_or(""),
+            name: &name,
+            title: if generated { &stem } else { &name },
+            dry_run: query.dry_run,
+        };
+        admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
+        admitted.title = &name;
+        admission::escalation::check(self, user, kind, &value, None)?;
+        if is_request(kind) {
+            certificates::identify(user, &mut value);
+        }
+        let reserved = self.reserve(kind, &mut value, None, query.dry_run).await?;
+        kind.prepare_create(&mut value);
+        kind.default(&mut value);
+        tidy(&mut value);
+        complete_with_nulls(kind, &mut value);
+        self.check(kind, &value, None, Part::Main)?;
+        if is_request(kind) {
+            certificates::created(&value)?;
+        }
+        admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
+        let mut charges = admission::charge(self, &admitted, &value, &Value::Null)?;
+        warnings.extend(kind.warnings(&value, None));
+        let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
+        let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
+        if query.dry_run {
+            // Nothing was written: there is no version to speak of.
+            let object = Object::from_value(&value).map_err(Status::internal)?;
+            return Ok(Some(Written { object: served(kind, Arc::new(object)), created: true, warnings }));
+        }
+        if versioned {
+            // As upstream: it is the store that refuses, after admission; no reason, and the code of an unexpected error.
+            let text = "resourceVersion should not be set on objects to be created";
+            return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
+        }
+        let key = key(kind, namespace, &name);
+        loop {
+            let mut txn =
+                Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key.clone(), draft.clone())] };
+            txn.compares.append(&mut charges.compares.clone());
+            txn.ops.append(&mut charges.ops);
+            reserved.guard(&mut txn)?;
+            match self.store.commit(txn).await {
+                Ok(done) => {
+                    let object = done.objects.into_iter().next().flatten();
+                    let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
+                    reserved.keep();
+                    let object = conversion::one(&self.store, kind, served(kind, object)).await?;
+                    return Ok(Some(Written { object, created: true, warnings }));
+                }
+                // Another write was charged meanwhile: there may still be enough.
+                Err(StoreError::Conflict { key, .. }) if charges.concern(&key) => {
+                    self.fresh(None).await?;
+                    charges = admission::charge(self, &admitted, &value, &Value::Null)?;
+                }
+                Err(StoreError::Conflict { key, .. }) if &*key == GUARD => return Ok(None),
+                Err(StoreError::Conflict { .. }) => {
+                    let mut status = Status::already_exists(&kind.group, &kind.plural, &name);
+                    status.retry_after_seconds = u32::from(generated);
+                    return Err(status);
+                }
+                Err(error) => return Err(store_status(&error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a write does to an object's tree, whatever its kind.
+
+use kinds::Kind;
+use object::Status;
+use serde_json::{Map, Value};
+
+use crate::api::not_allowed;
+
+/// The object's metadata, made when it is missing.
+pub(crate) fn metadata_of(value: &mut Value) -> &mut Map<String, Value> {
+    if !value["metadata"].is_object() {
+        value["metadata"] = Value::Object(Map::new());
+    }
+    match &mut value["metadata"] {
+        Value::Object(metadata) => metadata,
+        _ => unreachable!("it was made an object just now"),
+    }
+}
+
+/// An object is written where its URL says.
+pub(super) fn check_place(value: &Value, name: &str, namespace: Option<&str>) -> Result<(), Status> {
+    let given = value["metadata"]["name"].as_str().unwrap_or("");
+    if !given.is_empty() && given != name {
+        let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
+        return Err(Status::bad_request(text));
+    }
+    let given = value["metadata"]["namespace"].as_str().unwrap_or("");
+    if !given.is_empty() && namespace.is_some_and(|namespace| namespace != given) {
+        return Err(Status::bad_request(OTHER_NAMESPACE));
+    }
+    Ok(())
+}
+
+const OTHER_NAMESPACE: &str = "the namespace of the provided object does not match the namespace sent on the request";
+
+pub(super) fn set_namespace(kind: &Kind, value: &mut Value, namespace: Option<&str>) -> Result<(), Status> {
+    let metadata = metadata_of(value);
+    let given = metadata.get("namespace").and_then(Value::as_str).unwrap_or("");
+    match namespace {
+        Some(namespace) if given.is_empty() || given == namespace => {
+            metadata.insert("namespace".into(), namespace.into());
+            Ok(())
+        }
+        Some(_) => Err(Status::bad_request(OTHER_NAMESPACE)),
+        None if kind.namespaced() => Err(not_allowed()),
+        None => {
+            metadata.remove("namespace");
+            Ok(())
+        }
+    }
+}
+
+/// What only the server sets stays as it was; the deletion of an object cannot be taken back.
+pub(super) fn restore_metadata(new: &mut Value, old: &Value) {
+    let metadata = metadata_of(new);
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "namespace",
+        "name",
+        "generateName",
+    ] {
+        match old["metadata"].get(field) {
+            Some(value) => drop(metadata.insert(field.into(), value.clone())),
+            None => drop(metadata.remove(field)),
+        }
+    }
+    metadata.remove("selfLink");
+}
+
+/// Adds what Go holds by value.
+pub(super) fn complete(kind: &Kind, value: &mut Value) {
+    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
+        schema::complete(schema::table(), name, value);
+    }
+}
+
+/// Gives a tree the form in which it is stored.
+pub(super) fn complete_with_nulls(kind: &Kind, value: &mut Value) {
+    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
+        schema::complete_with_nulls(schema::table(), name, value);
+    }
+}
+
+/// Drops empty maps and lists that Go would not encode.
+pub(super) fn tidy(value: &mut Value) {
+    let metadata = metadata_of(value);
+    metadata.retain(|key, value| {
+        let empty = value.is_null()
+            || value.as_object().is_some_and(Map::is_empty)
+            || value.as_array().is_some_and(Vec::is_empty);
+        !(empty
+            && matches!(key.as_str(), "labels" | "annotations" | "finalizers" | "ownerReferences" | "managedFields"))
+    });
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|_, value| !value.is_null());
+    }
+}
+
+/// What a generation counts: everything but metadata, and status where that is apart.
+pub(super) fn spec_of(kind: &Kind, value: &Value) -> Map<String, Value> {
+    let counts = |key: &str| key != "metadata" && (key != "status" || (kind.custom.is_some() && !kind.has_status()));
+    let entries = value.as_object().into_iter().flatten();
+    entries.filter(|(k, _)| counts(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
