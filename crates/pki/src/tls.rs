@@ -27,8 +27,9 @@ pub struct Identity {
 
 fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()).flatten() {
-        roots.add(certificate)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().collect();
+    if let (0, ignored @ 1..) = roots.add_parsable_certificates(certificates) {
+        return Err(rustls::Error::General(format!("none of {ignored} certificates can be read")).into());
     }
     Ok(roots)
 }

@@ -3,7 +3,7 @@
 //! The store is the truth; what was given out and is not stored yet is remembered until its write ends. The lock is held
 //! only while numbers are chosen.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -21,11 +21,12 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 /// knowing of each other, one must choose again.
 pub(crate) const GUARD: &str = "/registry/ranges/services";
 
-/// What is given out but not stored yet.
+/// What is given out but not stored yet, and what was stored at the last look, by key.
 #[derive(Default)]
 struct Pending {
     ips: HashSet<Ipv4Addr>,
     ports: HashSet<u16>,
+    stored: HashMap<Arc<str>, Numbers>,
 }
 
 /// The service network, and what is under way.
@@ -102,16 +103,44 @@ impl Addresses {
     }
 }
 
-/// Cluster IPs and node ports of stored services, but for `except`'s own.
-fn taken(api: &Api, except: &str) -> Result<(HashSet<Ipv4Addr>, HashSet<u16>), Status> {
+/// What a stored service holds.
+struct Numbers {
+    /// The state of the service that they were read from.
+    revision: u64,
+    ip: Option<Ipv4Addr>,
+    ports: Vec<u16>,
+}
+
+impl Numbers {
+    fn of(service: &Value, revision: u64) -> Self {
+        let spec = &service["spec"];
+        let all = spec["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
+        let ports = all.chain([&spec["healthCheckNodePort"]]).filter_map(Value::as_u64);
+        Self {
+            revision,
+            ip: spec["clusterIP"].as_str().and_then(|ip| ip.parse().ok()),
+            ports: ports.filter_map(|port| u16::try_from(port).ok()).collect(),
+        }
+    }
+}
+
+/// Cluster IPs and node ports of stored services, but for `except`'s own. Only services that have changed since the last
+/// look are read.
+fn taken(api: &Api, pending: &mut Pending, except: &str) -> Result<(HashSet<Ipv4Addr>, HashSet<u16>), Status> {
     let page = api.store.range("/registry/services/specs/", None, 0, 0).map_err(|e| store_status(&e))?;
+    let mut before = std::mem::take(&mut pending.stored);
     let (mut ips, mut ports) = (HashSet::new(), HashSet::new());
-    for item in page.items.into_iter().filter(|v| v.object.head.uid != except) {
-        let service = item.object.value().map_err(Status::internal)?;
-        ips.extend(service["spec"]["clusterIP"].as_str().and_then(|ip| ip.parse::<Ipv4Addr>().ok()));
-        let all = service["spec"]["ports"].as_array().into_iter().flatten();
-        ports.extend(all.filter_map(|p| p["nodePort"].as_u64()).filter_map(|p| u16::try_from(p).ok()));
-        ports.extend(service["spec"]["healthCheckNodePort"].as_u64().and_then(|p| u16::try_from(p).ok()));
+    for item in page.items {
+        let known = before.remove(&item.key).filter(|known| known.revision == item.mod_revision);
+        let numbers = match known {
+            Some(known) => known,
+            None => Numbers::of(&item.object.value().map_err(Status::internal)?, item.mod_revision),
+        };
+        if item.object.head.uid != except {
+            ips.extend(numbers.ip);
+            ports.extend(&numbers.ports);
+        }
+        pending.stored.insert(item.key, numbers);
     }
     Ok((ips, ports))
 }
@@ -139,8 +168,9 @@ pub(crate) async fn admit(
     }
     families(service, old).map_err(|errors| Status::invalid("", "Service", &name, &errors))?;
     let spec = &mut service["spec"];
-    let (ips, ports) = taken(api, &uid)?;
+    // Locked before the services are looked at: one that is stored in between is no longer pending.
     let mut pending = api.addresses.pending.lock();
+    let (ips, ports) = taken(api, &mut pending, &uid)?;
     let given = match spec["clusterIP"].as_str().filter(|ip| !ip.is_empty()) {
         Some(ip) => Some(ip.to_owned()),
         None => spec["clusterIPs"][0].as_str().filter(|ip| !ip.is_empty()).map(Into::into),
