@@ -28,18 +28,16 @@ mod tolerations;
 
 use object::Status;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::api::Api;
-use crate::metrics::{AdmissionStep, admission_step};
+use crate::metrics::{Clock, Step};
 use node_restriction::Write;
-use plugins::Plugin;
 
 pub(crate) use addresses::Reserved;
 pub(crate) use attributes::{Attributes, Operation};
 pub(crate) use hooks::Hooks;
 pub use plugins::AdmissionOptions;
-pub(crate) use plugins::Settled;
+pub(crate) use plugins::{Plugin, Settled};
 pub(crate) use policies::Policies;
 pub(crate) use resource_quota::Charges;
 use rounds::Rounds;
@@ -52,9 +50,9 @@ pub(crate) async fn mutate(
     old: &Value,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
-    let began = Instant::now();
+    let clock = Clock::start(Step::Admit, at.operation);
     let outcome = in_rounds(api, at, object, old, warnings).await;
-    admission_step(AdmissionStep::Admit, at.operation, outcome.is_err(), began.elapsed());
+    clock.stop(outcome.is_err());
     outcome
 }
 
@@ -83,51 +81,57 @@ async fn mutate_once(
     (policies, hooks): (&mut Rounds<String>, &mut Rounds<usize>),
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
+    let mut clock = Clock::start(Step::Admit, at.operation);
     let runs = |plugin| api.admission.runs(plugin);
     if runs(Plugin::NamespaceLifecycle) {
-        namespace_lifecycle::admit(api, at).await?;
+        clock.lap(Plugin::NamespaceLifecycle, namespace_lifecycle::admit(api, at).await)?;
     }
     if runs(Plugin::LimitRanger) {
-        limit_ranger::admit(api, at, object, old)?;
+        clock.lap(Plugin::LimitRanger, limit_ranger::admit(api, at, object, old))?;
     }
     if runs(Plugin::ServiceAccount) {
-        service_account::admit(api, at, object).await?;
+        clock.lap(Plugin::ServiceAccount, service_account::admit(api, at, object).await)?;
     }
     if runs(Plugin::NodeRestriction) && at.operation != Operation::Connect {
-        node_restriction::check(api, at.user, &about(at, object, old))?;
+        clock.lap(Plugin::NodeRestriction, node_restriction::check(api, at.user, &about(at, object, old)))?;
     }
     if runs(Plugin::TaintNodesByCondition) {
         tolerations::of_node(at, object);
+        clock.lap(Plugin::TaintNodesByCondition, Ok(()))?;
     }
     if runs(Plugin::AlwaysPullImages) {
         optional::pull(at, object, old);
+        clock.lap(Plugin::AlwaysPullImages, Ok(()))?;
     }
     if runs(Plugin::Priority) {
-        priority::admit(api, at, object, old)?;
+        clock.lap(Plugin::Priority, priority::admit(api, at, object, old))?;
     }
     if runs(Plugin::DefaultTolerationSeconds) {
         tolerations::of_pod(at, object);
+        clock.lap(Plugin::DefaultTolerationSeconds, Ok(()))?;
     }
     if runs(Plugin::DefaultStorageClass) {
-        storage::default_storage(api, at, object)?;
+        clock.lap(Plugin::DefaultStorageClass, storage::default_storage(api, at, object))?;
     }
     if runs(Plugin::StorageObjectInUseProtection) {
         storage::protect(at, object);
+        clock.lap(Plugin::StorageObjectInUseProtection, Ok(()))?;
     }
     if runs(Plugin::RuntimeClass) {
-        runtime_class::admit(api, at, object)?;
+        clock.lap(Plugin::RuntimeClass, runtime_class::admit(api, at, object))?;
     }
     if runs(Plugin::DefaultIngressClass) {
-        storage::default_ingress(api, at, object)?;
+        clock.lap(Plugin::DefaultIngressClass, storage::default_ingress(api, at, object))?;
     }
     if runs(Plugin::PodTopologyLabels) {
         nodes::topology(api, at, object);
+        clock.lap(Plugin::PodTopologyLabels, Ok(()))?;
     }
     if runs(Plugin::MutatingAdmissionPolicy) {
-        policies::mutate(api, at, object, old, policies)?;
+        clock.lap(Plugin::MutatingAdmissionPolicy, policies::mutate(api, at, object, old, policies))?;
     }
     if runs(Plugin::MutatingAdmissionWebhook) {
-        hooks::mutate(api, at, object, old, hooks, warnings).await?;
+        clock.lap(Plugin::MutatingAdmissionWebhook, hooks::mutate(api, at, object, old, hooks, warnings).await)?;
     }
     Ok(())
 }
@@ -140,9 +144,9 @@ pub(crate) async fn validate(
     old: &Value,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
-    let began = Instant::now();
+    let clock = Clock::start(Step::Validate, at.operation);
     let outcome = judge(api, at, object, old, warnings).await;
-    admission_step(AdmissionStep::Validate, at.operation, outcome.is_err(), began.elapsed());
+    clock.stop(outcome.is_err());
     outcome
 }
 
@@ -153,48 +157,49 @@ async fn judge(
     old: &Value,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
+    let mut clock = Clock::start(Step::Validate, at.operation);
     let runs = |plugin| api.admission.runs(plugin);
     if runs(Plugin::LimitRanger) {
-        limit_ranger::check(api, at, object, old)?;
+        clock.lap(Plugin::LimitRanger, limit_ranger::check(api, at, object, old))?;
     }
     if runs(Plugin::ServiceAccount) {
-        service_account::validate(api, at, object).await?;
+        clock.lap(Plugin::ServiceAccount, service_account::validate(api, at, object).await)?;
     }
     if runs(Plugin::AlwaysPullImages) {
-        optional::pulled(at, object, old)?;
+        clock.lap(Plugin::AlwaysPullImages, optional::pulled(at, object, old))?;
     }
     if runs(Plugin::PodSecurity) {
-        pod_security::validate(api, at, object, old, warnings).await?;
+        clock.lap(Plugin::PodSecurity, pod_security::validate(api, at, object, old, warnings).await)?;
     }
     if runs(Plugin::Priority) {
-        priority::validate(api, at, object)?;
+        clock.lap(Plugin::Priority, priority::validate(api, at, object))?;
     }
     if runs(Plugin::PersistentVolumeClaimResize) {
-        storage::resize(api, at, object, old)?;
+        clock.lap(Plugin::PersistentVolumeClaimResize, storage::resize(api, at, object, old))?;
     }
     if runs(Plugin::RuntimeClass) {
-        runtime_class::validate(api, at, object)?;
+        clock.lap(Plugin::RuntimeClass, runtime_class::validate(api, at, object))?;
     }
     if runs(Plugin::CertificateApproval) {
-        certificates::approval(api, at, old)?;
+        clock.lap(Plugin::CertificateApproval, certificates::approval(api, at, old))?;
     }
     if runs(Plugin::CertificateSigning) {
-        certificates::signing(api, at, object, old)?;
+        clock.lap(Plugin::CertificateSigning, certificates::signing(api, at, object, old))?;
     }
     if runs(Plugin::CertificateSubjectRestriction) {
-        certificates::subject(at, object)?;
+        clock.lap(Plugin::CertificateSubjectRestriction, certificates::subject(at, object))?;
     }
     if runs(Plugin::DenyServiceExternalIPs) {
-        optional::external_ips(at, object, old)?;
+        clock.lap(Plugin::DenyServiceExternalIPs, optional::external_ips(at, object, old))?;
     }
     if runs(Plugin::PodResizeValidator) {
-        nodes::resize(api, at, object, old)?;
+        clock.lap(Plugin::PodResizeValidator, nodes::resize(api, at, object, old))?;
     }
     if runs(Plugin::ValidatingAdmissionPolicy) {
-        policies::validate(api, at, object, old, warnings)?;
+        clock.lap(Plugin::ValidatingAdmissionPolicy, policies::validate(api, at, object, old, warnings))?;
     }
     if runs(Plugin::ValidatingAdmissionWebhook) {
-        hooks::validate(api, at, object, old, warnings).await?;
+        clock.lap(Plugin::ValidatingAdmissionWebhook, hooks::validate(api, at, object, old, warnings).await)?;
     }
     Ok(())
 }
@@ -204,7 +209,8 @@ pub(crate) fn charge(api: &Api, at: &Attributes<'_>, object: &Value, old: &Value
     if !api.admission.runs(Plugin::ResourceQuota) {
         return Ok(Charges::default());
     }
-    resource_quota::charge(api, at, object, old)
+    let mut clock = Clock::start(Step::Validate, at.operation);
+    clock.lap(Plugin::ResourceQuota, resource_quota::charge(api, at, object, old))
 }
 
 fn about<'a>(at: &'a Attributes<'_>, object: &'a Value, old: &'a Value) -> Write<'a> {

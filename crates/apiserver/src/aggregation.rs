@@ -72,6 +72,19 @@ fn apiservices() -> Gvr {
 }
 
 impl Aggregation {
+    /// The names of all APIServices.
+    pub(crate) fn services(&self, api: &Api) -> Vec<String> {
+        let page = api.store.range(APISERVICES, None, 0, 0).map(|page| page.items).unwrap_or_default();
+        page.into_iter().map(|item| item.object.head.name.clone()).collect()
+    }
+
+    /// True when the server of an APIService (`v1.example.com`) does not answer.
+    pub(crate) fn is_unavailable(&self, name: &str) -> bool {
+        let Some((version, group)) = name.split_once('.') else { return false };
+        let remotes = self.remotes.load();
+        remotes.get(&(group.to_owned(), version.to_owned())).is_some_and(|remote| !remote.is_available)
+    }
+
     /// The server of a path, if it is another one: `/apis/<group>/<version>` and what is below, or its OpenAPI document.
     pub(crate) fn of(&self, path: &str) -> Option<Arc<Remote>> {
         let remotes = self.remotes.load();

@@ -10,9 +10,10 @@ mod token_request;
 
 use http::{HeaderMap, header};
 use object::{Reason, Status};
+use tokio::time::Instant;
 
 use crate::api::Api;
-use crate::metrics::AUTHENTICATIONS;
+use crate::metrics;
 use crate::user::User;
 use oidc::Oidc;
 use static_tokens::StaticTokens;
@@ -51,13 +52,9 @@ impl Api {
         identity: Option<pki::Identity>,
         headers: &HeaderMap,
     ) -> Result<User, Status> {
+        let began = Instant::now();
         let found = self.identified(identity, headers).await;
-        let (known, unknown) = &*AUTHENTICATIONS;
-        if found.is_ok() {
-            known.inc()
-        } else {
-            unknown.inc()
-        }
+        metrics::authenticated(found.as_ref().ok().map(|user| user.name.as_str()), began.elapsed());
         found
     }
 
@@ -66,6 +63,7 @@ impl Api {
             if identity.issuer == self.pki.front_proxy_ca.name() {
                 return front_proxy::user(&identity, headers).ok_or_else(unauthorized);
             }
+            metrics::by_certificate(identity.not_after);
             return Ok(certificate_user(identity));
         }
         let Some(given) = headers.get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };

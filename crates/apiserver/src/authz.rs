@@ -8,9 +8,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use object::{Object, Status};
 use rbac::Attributes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+use crate::metrics;
 use crate::user::User;
 
 pub(crate) use node::node_of;
@@ -49,7 +51,10 @@ impl Api {
 
     /// 403 in upstream's words unless the user may.
     pub(crate) fn authorize(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
-        let Err(reason) = self.decide(user, wanted) else { return Ok(()) };
+        let began = Instant::now();
+        let decision = self.decide(user, wanted);
+        metrics::authorized(decision.is_ok(), node_of(user).is_some(), began.elapsed());
+        let Err(reason) = decision else { return Ok(()) };
         let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
         let mut why = rbac::denial(&wanted);
         if !reason.is_empty() {

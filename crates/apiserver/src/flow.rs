@@ -100,7 +100,8 @@ impl Flow {
         let uids = (schema.uid.clone(), level.uid().clone());
         let counted = pair.waiting();
         if level.is_exempt() {
-            let executing = Some(counted.dispatched());
+            // Upstream's estimate, though nobody counts the seats of this level.
+            let executing = Some(counted.dispatched(1, wanted.verb == "watch"));
             return Ok(Admitted { seat: Some(level.pass()), executing, uids: Some(uids) });
         }
         let asked = Asked { schema: schema.clone(), flow: schema.distinguisher(user, wanted), seats: seats() };
@@ -123,7 +124,8 @@ impl Flow {
                 }
             },
         };
-        Ok(Admitted { seat: Some(seat), executing: Some(counted.dispatched()), uids: Some(uids) })
+        let executing = Some(counted.dispatched(seat.seats(), wanted.verb == "watch"));
+        Ok(Admitted { seat: Some(seat), executing, uids: Some(uids) })
     }
 
     /// Seats that a list needs, as upstream estimates it.
@@ -155,7 +157,6 @@ impl Flow {
         let before = self.plan.load();
         let levels = settings.into_iter().map(|settings| {
             let seats = (SEATS as u64 * settings.shares).div_ceil(shares.max(1)) as usize;
-            crate::metrics::flow::nominal(&settings.name, seats);
             let level = match before.levels.get(&settings.name) {
                 // Requests hold seats of the level that there is.
                 Some(known) if known.is_still(&settings) => {
@@ -202,6 +203,13 @@ impl Api {
                 () = tokio::time::sleep(LOOK) => {}
                 change = changes.next() => if change.is_none() { return },
             }
+        }
+    }
+
+    /// Tells the metrics how many seats the levels have.
+    pub(crate) fn tell_flows(&self) {
+        for (name, level) in &self.flow.plan.load().levels {
+            crate::metrics::flow::limits(name, &level.limits(SEATS));
         }
     }
 

@@ -215,6 +215,8 @@ impl Service {
         };
         let Some(words) = deprecation(kind) else { return self.on_kind(user, at, kind, verb, query, request).await };
         // Of a deprecated version clients are told first, whatever becomes of the request.
+        metrics::deprecated(kind, sub);
+        crate::audit::annotate("k8s.io/deprecated".into(), "true".into());
         let accept = header_text(request.headers(), header::ACCEPT);
         let answered = self.on_kind(user, at, kind, verb, query, request).await;
         let mut response = answered.unwrap_or_else(|status| reply::failure_as(&status, query.flag("pretty"), &accept));

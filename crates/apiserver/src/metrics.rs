@@ -2,19 +2,22 @@
 //!
 //! A request costs one look into a map that is never locked, and a few additions.
 
+mod admission;
+pub(crate) mod flow;
+mod identity;
+mod lists;
 mod requests;
 mod store;
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use crate::admission::Operation;
 use crate::api::Api;
-use base::metrics::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, counter, counters, gauges, histograms,
-};
+use base::metrics::{IntCounter, IntGaugeVec, counter, gauges};
 
-pub(crate) use requests::{Asked, InFlight, WatchEvents, series};
+pub(crate) use admission::{Clock, Step, pod_security};
+pub(crate) use identity::{ServiceAccountTokens, authenticated, authorized, by_certificate};
+pub(crate) use lists::Lists;
+pub(crate) use requests::{Asked, InFlight, WatchEvents, deprecated, series};
 pub(crate) use store::Measured;
 
 /// TLS handshakes that failed.
@@ -29,172 +32,6 @@ pub(crate) static HANDSHAKE_ERRORS: LazyLock<IntCounter> = LazyLock::new(|| {
 pub(crate) static AUDIT_EVENTS: LazyLock<IntCounter> = LazyLock::new(|| {
     counter("apiserver_audit_event_total", "[ALPHA] Counter of audit events generated and sent to the audit backend.")
 });
-
-/// How requests proved who sends them: `success`, `failure`, `error`.
-pub(crate) static AUTHENTICATIONS: LazyLock<(IntCounter, IntCounter)> = LazyLock::new(|| {
-    let all: IntCounterVec =
-        counters("authentication_attempts", "[ALPHA] Counter of authenticated attempts.", &["result"]);
-    (all.with_label_values(&["success"]), all.with_label_values(&["failure"]))
-});
-
-static STEPS: LazyLock<HistogramVec> = LazyLock::new(|| {
-    histograms(
-        "apiserver_admission_step_admission_duration_seconds",
-        "[STABLE] Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).",
-        &["operation", "rejected", "type"],
-        ADMISSION_SECONDS,
-    )
-});
-
-const ADMISSION_SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
-
-/// A step of admission (`admit`, `validate`) that took so long.
-pub(crate) fn admission_step(step: AdmissionStep, operation: Operation, rejected: bool, took: Duration) {
-    /// By step, operation, outcome.
-    static HANDLES: LazyLock<Vec<Histogram>> = LazyLock::new(|| {
-        let mut all = Vec::new();
-        for step in ["admit", "validate"] {
-            for operation in OPERATIONS {
-                for rejected in ["false", "true"] {
-                    all.push(STEPS.with_label_values(&[operation.name(), rejected, step]));
-                }
-            }
-        }
-        all
-    });
-    let index = (step as usize * OPERATIONS.len() + operation as usize) * 2 + usize::from(rejected);
-    if let Some(histogram) = HANDLES.get(index) {
-        histogram.observe(took.as_secs_f64());
-    }
-}
-
-/// Which step of admission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AdmissionStep {
-    Admit,
-    Validate,
-}
-
-/// In the order in which they are declared.
-const OPERATIONS: [Operation; 4] = [Operation::Create, Operation::Update, Operation::Delete, Operation::Connect];
-
-/// Handles of priority and fairness: `flow.rs` counts by these and knows no names of metrics. Make a [`flow::Pair`] of each FlowSchema
-/// and its PriorityLevelConfiguration when those are read, and keep it beside them. Of a request:
-/// - `let waiting = pair.waiting()` when it asks for a seat;
-/// - `let executing = waiting.dispatched()` when it gets one: drop that when the request is answered (a watch: when it begins);
-/// - `waiting.rejected("queue-full" | "concurrency-limit" | "time-out" | "cancelled")` when it gets none.
-pub(crate) mod flow {
-    use tokio::time::Instant;
-
-    use super::*;
-
-    const LABELS: &[&str] = &["flow_schema", "priority_level"];
-
-    static IN_QUEUE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-        let help = "[BETA] Number of requests currently pending in queues of the API Priority and Fairness subsystem";
-        gauges("apiserver_flowcontrol_current_inqueue_requests", help, LABELS)
-    });
-
-    static EXECUTING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-        let help = "[BETA] Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem";
-        gauges("apiserver_flowcontrol_current_executing_requests", help, LABELS)
-    });
-
-    static DISPATCHED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-        let help = "[BETA] Number of requests executed by API Priority and Fairness subsystem";
-        counters("apiserver_flowcontrol_dispatched_requests_total", help, LABELS)
-    });
-
-    static REJECTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-        let help = "[BETA] Number of requests rejected by API Priority and Fairness subsystem";
-        let labels = ["flow_schema", "priority_level", "reason"];
-        counters("apiserver_flowcontrol_rejected_requests_total", help, &labels)
-    });
-
-    static WAITS: LazyLock<HistogramVec> = LazyLock::new(|| {
-        let help = "[BETA] Length of time a request spent waiting in its queue";
-        let buckets = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
-        let labels = ["execute", "flow_schema", "priority_level"];
-        histograms("apiserver_flowcontrol_request_wait_duration_seconds", help, &labels, &buckets)
-    });
-
-    static NOMINAL: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-        let help = "[BETA] Nominal number of execution seats configured for each priority level";
-        gauges("apiserver_flowcontrol_nominal_limit_seats", help, &["priority_level"])
-    });
-
-    /// How many seats a level has.
-    pub(crate) fn nominal(level: &str, seats: usize) {
-        NOMINAL.with_label_values(&[level]).set(i64::try_from(seats).unwrap_or(i64::MAX));
-    }
-
-    /// The metrics of one FlowSchema at its level.
-    #[derive(Clone)]
-    pub(crate) struct Pair {
-        names: [String; 2],
-        in_queue: IntGauge,
-        executing: IntGauge,
-        dispatched: IntCounter,
-        waits: Histogram,
-    }
-
-    impl Pair {
-        pub(crate) fn of(schema: &str, level: &str) -> Self {
-            let labels = [schema, level];
-            Self {
-                names: labels.map(str::to_owned),
-                in_queue: IN_QUEUE.with_label_values(&labels),
-                executing: EXECUTING.with_label_values(&labels),
-                dispatched: DISPATCHED.with_label_values(&labels),
-                waits: WAITS.with_label_values(&["true", schema, level]),
-            }
-        }
-
-        /// A request asks for a seat.
-        pub(crate) fn waiting(&self) -> Waiting<'_> {
-            self.in_queue.inc();
-            Waiting { pair: self, since: Instant::now() }
-        }
-    }
-
-    /// A request that has no seat yet.
-    pub(crate) struct Waiting<'p> {
-        pair: &'p Pair,
-        since: Instant,
-    }
-
-    impl Waiting<'_> {
-        /// It goes on.
-        pub(crate) fn dispatched(self) -> Executing {
-            self.pair.waits.observe(self.since.elapsed().as_secs_f64());
-            self.pair.dispatched.inc();
-            self.pair.executing.inc();
-            Executing(self.pair.executing.clone())
-        }
-
-        /// It is told to come again.
-        pub(crate) fn rejected(self, reason: &str) {
-            let [schema, level] = &self.pair.names;
-            WAITS.with_label_values(&["false", schema, level]).observe(self.since.elapsed().as_secs_f64());
-            REJECTED.with_label_values(&[schema.as_str(), level, reason]).inc();
-        }
-    }
-
-    impl Drop for Waiting<'_> {
-        fn drop(&mut self) {
-            self.pair.in_queue.dec();
-        }
-    }
-
-    /// A request that goes on.
-    pub(crate) struct Executing(IntGauge);
-
-    impl Drop for Executing {
-        fn drop(&mut self) {
-            self.0.dec();
-        }
-    }
-}
 
 static OBJECTS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges(
@@ -211,6 +48,63 @@ static STORAGE_OBJECTS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
         &["resource"],
     )
 });
+
+static STORAGE_BYTES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "[STABLE] Size of the storage database file physically allocated in bytes.";
+    gauges("apiserver_storage_size_bytes", help, &["storage_cluster_id"])
+});
+
+static UNAVAILABLE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Gauge of APIServices which are marked as unavailable broken down by APIService name.";
+    gauges("aggregator_unavailable_apiservice", help, &["name"])
+});
+
+static VERSION: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Provides the compatibility version info of the component. The component label is the name of the component, usually kube, but is relevant for aggregated-apiservers.";
+    gauges("version_info", help, &["binary", "component", "emulation", "min_compat"])
+});
+
+/// Addresses and ports of services: given out, and free.
+pub(crate) mod addresses {
+    use std::sync::LazyLock;
+
+    use base::metrics::{IntCounterVec, IntGauge, IntGaugeVec, counters, gauge, gauges};
+
+    static IPS: LazyLock<[IntGaugeVec; 2]> = LazyLock::new(|| {
+        ["allocated", "available"].map(|which| {
+            let help = format!("[ALPHA] Gauge measuring the number of {which} IPs for Services");
+            gauges(&format!("kube_apiserver_clusterip_allocator_{which}_ips"), &help, &["cidr"])
+        })
+    });
+
+    static PORTS: LazyLock<[IntGauge; 2]> = LazyLock::new(|| {
+        ["allocated", "available"].map(|which| {
+            let help = format!("[ALPHA] Gauge measuring the number of {which} NodePorts for Services");
+            gauge(&format!("kube_apiserver_nodeport_allocator_{which}_ports"), &help)
+        })
+    });
+
+    static ALLOCATIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+        let help = "[ALPHA] Number of Cluster IPs allocations";
+        counters("kube_apiserver_clusterip_allocator_allocation_total", help, &["cidr", "scope"])
+    });
+
+    /// How many of the network's `size` addresses and of `range` ports are given out.
+    pub(crate) fn told(cidr: &str, (ips, size): (usize, usize), (ports, range): (usize, usize)) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let [given, free] = &*IPS;
+        given.with_label_values(&[cidr]).set(number(ips));
+        free.with_label_values(&[cidr]).set(number(size.saturating_sub(ips)));
+        let [given, free] = &*PORTS;
+        given.set(number(ports));
+        free.set(number(range.saturating_sub(ports)));
+    }
+
+    /// One was given out: that which was asked for, or any.
+    pub(crate) fn allocated(cidr: &str, asked_for: bool) {
+        ALLOCATIONS.with_label_values(&[cidr, if asked_for { "static" } else { "dynamic" }]).inc();
+    }
+}
 
 static BUILD: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges(
@@ -250,6 +144,20 @@ impl Api {
                 STORAGE_OBJECTS.with_label_values(&[&name]).set(count);
             }
         }
+        // What has not happened yet is told, too.
+        LazyLock::force(&HANDSHAKE_ERRORS);
+        LazyLock::force(&AUDIT_EVENTS);
+        identity::force();
+        if let Some(bytes) = self.store.bytes() {
+            STORAGE_BYTES.with_label_values(&["etcd-0"]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        UNAVAILABLE.reset();
+        for service in self.aggregation.services(self) {
+            let is_unavailable = self.aggregation.is_unavailable(&service);
+            UNAVAILABLE.with_label_values(&[service.as_str()]).set(i64::from(is_unavailable));
+        }
+        crate::admission::addresses::tell(self);
+        self.tell_flows();
         let version = crate::discovery::version();
         let text = |field: &str| version[field].as_str().unwrap_or("").to_owned();
         let fields = [
@@ -264,6 +172,9 @@ impl Api {
             "platform",
         ];
         let values = fields.map(text);
+        let [binary, emulation] = [text("gitVersion"), format!("{}.{}", text("major"), text("minor"))];
+        let oldest = format!("{}.{}", text("minCompatibilityMajor"), text("minCompatibilityMinor"));
+        VERSION.with_label_values(&[binary.trim_start_matches('v'), "kube", &emulation, &oldest]).set(1);
         BUILD.with_label_values(&values.each_ref().map(String::as_str)).set(1);
         base::metrics::text()
     }

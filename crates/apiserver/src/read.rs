@@ -12,6 +12,7 @@ use store::StoreError;
 
 use crate::api::{Api, key, namespace_of, prefix, served, store_status};
 use crate::conversion;
+use crate::metrics::Lists;
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +229,13 @@ impl Api {
     /// LIST of a collection as it is stored, but for what needs no webhook: one page.
     pub(crate) fn list(&self, at: &Resource, query: &ListQuery) -> Result<Listing, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
+        let mut fetched = 0;
+        let listing = self.page(kind, at, query, &mut fetched)?;
+        Lists { fetched, returned: listing.items.len() }.count(kind);
+        Ok(listing)
+    }
+
+    fn page(&self, kind: &Kind, at: &Resource, query: &ListQuery, fetched: &mut usize) -> Result<Listing, Status> {
         query.check_fields(kind)?;
         let prefix = prefix(kind, namespace_of(kind, at)?);
         if let Some((key, why)) = self.store.unreadable(&prefix) {
@@ -255,6 +263,7 @@ impl Api {
             at_revision = page.revision;
             let (more, remaining) = (page.more, page.remaining);
             let count = page.items.len();
+            *fetched += count;
             for (index, value) in page.items.into_iter().enumerate() {
                 after = Some(value.key.to_string());
                 if query.selects(kind, &value.object) {

@@ -39,6 +39,16 @@ pub fn counter(name: &str, help: &str) -> IntCounter {
     registered(IntCounter::new(name, help))
 }
 
+/// One gauge.
+pub fn gauge(name: &str, help: &str) -> IntGauge {
+    registered(IntGauge::new(name, help))
+}
+
+/// One histogram.
+pub fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    registered(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+}
+
 /// Gauges with labels.
 pub fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     registered(IntGaugeVec::new(Opts::new(name, help), labels))
@@ -97,6 +107,16 @@ fn process(text: &mut String) {
     let most = most.split_whitespace().next().and_then(|m| m.parse().ok()).unwrap_or(0.0);
     put("process_max_fds", "gauge", "Maximum number of open file descriptors.", most);
     put("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", field(23));
+    let most = limits.lines().find_map(|l| l.strip_prefix("Max address space")).unwrap_or("");
+    // Without a limit it is the largest number that there is.
+    let most = most.split_whitespace().next().and_then(|m| m.parse().ok()).unwrap_or(u64::MAX as f64);
+    put("process_virtual_memory_max_bytes", "gauge", "Maximum amount of virtual memory available in bytes.", most);
+    let network = read("net/netstat");
+    for (name, field, what) in [("receive", "InOctets", "received"), ("transmit", "OutOctets", "sent")] {
+        let help = format!("Number of bytes {what} by the process over the network.");
+        let value = ip_extension(&network, field).unwrap_or(0.0);
+        put(&format!("process_network_{name}_bytes_total"), "counter", &help, value);
+    }
     let resident = read("status");
     let resident = resident.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or("");
     let resident: f64 = resident.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0.0);
@@ -107,6 +127,13 @@ fn process(text: &mut String) {
         "Start time of the process since unix epoch in seconds.",
         boot + field(22) / 100.0,
     );
+}
+
+/// A field of `IpExt` in `/proc/.../net/netstat`: a line of names, then one of numbers.
+fn ip_extension(netstat: &str, field: &str) -> Option<f64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let at = lines.next()?.split(' ').position(|name| name == field)?;
+    lines.next()?.split(' ').nth(at)?.parse().ok()
 }
 
 #[cfg(test)]

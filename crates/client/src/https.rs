@@ -18,11 +18,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object::{Object, Reason, Status};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     DeleteOptions, List, ListOptions, Patch, Propagation, Resource, Result, Transport, WatchStream, WriteOptions,
 };
 
+mod counted;
 mod decode;
 mod query;
 mod tls;
@@ -71,6 +73,8 @@ pub enum Credential {
 pub struct Https {
     http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
+    /// `host:port`, for metrics.
+    host: String,
     credential: Credential,
     user_agent: String,
 }
@@ -88,7 +92,8 @@ impl Https {
             .http2_keep_alive_while_idle(true)
             .build(connector);
         let base = server.url.trim_end_matches('/').to_owned();
-        Ok(Self { http, base, credential, user_agent: user_agent.into() })
+        let host = base.parse::<http::Uri>().ok().and_then(|uri| Some(uri.authority()?.to_string()));
+        Ok(Self { http, base, host: host.unwrap_or_default(), credential, user_agent: user_agent.into() })
     }
 
     fn authorization(&self) -> Result<Option<String>> {
@@ -126,7 +131,10 @@ impl Https {
             }
         };
         let request = request.body(Full::new(body)).map_err(|e| Status::bad_request(format!("{url}: {e}")))?;
+        let began = Instant::now();
         let reply = tokio::time::timeout(REQUEST_TIMEOUT, self.http.request(request)).await;
+        let code = reply.as_ref().ok().and_then(|reply| Some(reply.as_ref().ok()?.status().as_u16()));
+        counted::request(&self.host, &method, code, began);
         let response = match reply {
             Err(_) => {
                 let text = format!("{method} {url}: no answer within {} s", REQUEST_TIMEOUT.as_secs());

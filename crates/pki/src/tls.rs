@@ -23,6 +23,8 @@ pub struct Identity {
     pub fingerprint: String,
     /// The name of the authority that signed it, DER.
     pub issuer: Vec<u8>,
+    /// The last second in which it is good, since 1970.
+    pub not_after: i64,
 }
 
 fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
@@ -145,5 +147,6 @@ pub fn identity(der: &CertificateDer<'_>) -> Option<Identity> {
     let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(Into::into).collect();
     let digest = ring::digest::digest(&ring::digest::SHA256, der);
     let fingerprint = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(Identity { user, groups, fingerprint, issuer: certificate.issuer().as_raw().to_vec() })
+    let not_after = certificate.validity().not_after.timestamp();
+    Some(Identity { user, groups, fingerprint, issuer: certificate.issuer().as_raw().to_vec(), not_after })
 }

@@ -189,6 +189,10 @@ pub trait Backend: Send + Sync {
     fn watch(&self, prefix: &str, after: u64) -> Result<Watch, StoreError>;
     /// Waits until reads see `revision` (trivial for the embedded store), a few seconds at most.
     async fn wait(&self, revision: u64) -> Result<(), StoreError>;
+    /// How much room the store takes on disk; `None` where another program keeps it.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
     /// Brings reads up to every write that was acknowledged before the call, by whichever server. `None`: they always
     /// are, since no other server writes to this store.
     fn sync(&self) -> Option<BoxFuture<'_, Result<(), StoreError>>> {

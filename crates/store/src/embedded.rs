@@ -46,6 +46,7 @@ impl Default for Options {
 pub struct Embedded {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    file: PathBuf,
     /// Held for its lock.
     _lock: File,
 }
@@ -109,7 +110,8 @@ impl Embedded {
             .map_err(failed(format!("protect {}", dir.display())))?;
         let lock = lock(dir)?;
         let sealing = Arc::new(Sealing::new(options.transform.clone()));
-        let (disk, loaded) = Disk::open(dir.join(FILE), sealing.clone())?;
+        let file = dir.join(FILE);
+        let (disk, loaded) = Disk::open(file.clone(), sealing.clone())?;
         let objects = parallel::map(loaded.objects, |mut value| {
             let fields = (options.fields)(&value.object);
             if let Some(object) = Arc::get_mut(&mut value.object) {
@@ -136,7 +138,7 @@ impl Embedded {
                 move || shared.write_loop(disk)
             })
             .map_err(failed("start the writer thread".into()))?;
-        Ok(Self { shared, writer: Some(writer), _lock: lock })
+        Ok(Self { shared, writer: Some(writer), file, _lock: lock })
     }
 }
 
@@ -345,6 +347,10 @@ impl Backend for Embedded {
     async fn wait(&self, revision: u64) -> Result<(), StoreError> {
         let newest = self.revision();
         if revision > newest { Err(StoreError::Future { wanted: revision, newest }) } else { Ok(()) }
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(fs::metadata(&self.file).ok()?.len())
     }
 
     fn unreadable(&self, key: &str) -> Option<(Arc<str>, String)> {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use store::{Compare, Op, Txn};
 
 use crate::api::{Api, store_status};
+use crate::metrics::addresses as metrics;
 use crate::servers::is_shared;
 
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
@@ -145,6 +146,17 @@ fn taken(api: &Api, pending: &mut Pending, except: &str) -> Result<(HashSet<Ipv4
     Ok((ips, ports))
 }
 
+/// Tells the metrics how much is given out.
+pub(crate) fn tell(api: &Api) {
+    let taken = taken(api, &mut api.addresses.pending.lock(), "");
+    // What cannot be read now is told at the next look.
+    let Ok((ips, ports)) = taken else { return };
+    // The network's own address and the broadcast address are nobody's.
+    let size = api.addresses.size as usize - 2;
+    let range = usize::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
+    metrics::told(&api.addresses.cidr(), (ips.len(), size), (ports.len(), range));
+}
+
 /// Gives a service what its type needs. A dry run may be told numbers that are not free.
 pub(crate) async fn admit(
     api: &Api,
@@ -196,6 +208,7 @@ pub(crate) async fn admit(
                         return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
                     }
                     reserved.ips.push(ip);
+                    metrics::allocated(&api.addresses.cidr(), true);
                 }
             }
             text.to_owned()
@@ -216,6 +229,7 @@ pub(crate) async fn admit(
             let ip = Ipv4Addr::from(api.addresses.base + n);
             pending.ips.insert(ip);
             reserved.ips.push(ip);
+            metrics::allocated(&api.addresses.cidr(), false);
             ip.to_string()
         }
     };

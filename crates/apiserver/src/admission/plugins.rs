@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::attributes::Operation;
 use super::pod_security::Settings;
 use super::resource_quota::{self, Limited};
 
@@ -25,6 +26,16 @@ macro_rules! plugins {
         /// A plugin.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Plugin { $($name,)* }
+
+        impl Plugin {
+            /// How many there are.
+            pub(crate) const COUNT: usize = PLUGINS.len();
+
+            /// What upstream calls it.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
 
         /// All of them with their names, and whether they run by default.
         const PLUGINS: &[(Plugin, &str, bool)] = &[$((Plugin::$name, stringify!($name), $on),)*];
@@ -57,6 +68,40 @@ plugins! {
     ValidatingAdmissionPolicy: true,
     ValidatingAdmissionWebhook: true,
     ResourceQuota: true,
+}
+
+impl Plugin {
+    /// Whether it looks at such operations at all.
+    pub(crate) fn handles(self, operation: Operation) -> bool {
+        use Operation::{Create, Delete, Update};
+        match self {
+            Self::MutatingAdmissionPolicy
+            | Self::MutatingAdmissionWebhook
+            | Self::ValidatingAdmissionPolicy
+            | Self::ValidatingAdmissionWebhook => true,
+            Self::NamespaceLifecycle | Self::NodeRestriction | Self::Priority => {
+                matches!(operation, Create | Update | Delete)
+            }
+            Self::AlwaysPullImages
+            | Self::DefaultTolerationSeconds
+            | Self::DenyServiceExternalIPs
+            | Self::LimitRanger
+            | Self::PodSecurity
+            | Self::ResourceQuota
+            | Self::ServiceAccount => matches!(operation, Create | Update),
+            Self::CertificateSubjectRestriction
+            | Self::DefaultIngressClass
+            | Self::DefaultStorageClass
+            | Self::PodTopologyLabels
+            | Self::RuntimeClass
+            | Self::StorageObjectInUseProtection
+            | Self::TaintNodesByCondition => operation == Create,
+            Self::CertificateApproval
+            | Self::CertificateSigning
+            | Self::PersistentVolumeClaimResize
+            | Self::PodResizeValidator => operation == Update,
+        }
+    }
 }
 
 /// Upstream's plugins that are about what is off there by default, and not here at all; they may be disabled.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{Attributes, Operation};
 use crate::api::Api;
 use crate::audit::annotate;
+use crate::metrics::pod_security as metrics;
 
 /// Pods of a namespace that are looked at when its labels change, and for how long.
 const MOST_PODS: usize = 3000;
@@ -126,6 +127,7 @@ pub(super) async fn validate(
     let settings = &api.admission.pod_security;
     if let Some(why) = settings.is_exempt(at) {
         note("exempt", why);
+        metrics::exempt(at);
         return Ok(());
     }
     let found = api.store.get(&format!("/registry/namespaces/{}", at.namespace));
@@ -137,6 +139,7 @@ pub(super) async fn validate(
     if errors.is_empty() {
         if is_pod && policy.is_privileged() {
             note("enforce-policy", LevelVersion::PRIVILEGED.to_string());
+            metrics::evaluated(at, "enforce", policy.enforce, false);
             return Ok(());
         }
         if !is_pod && policy.warn.level == Level::Privileged && policy.audit.level == Level::Privileged {
@@ -148,6 +151,7 @@ pub(super) async fn validate(
     }
     if settings.exempts_class(spec) {
         note("exempt", "runtimeClass");
+        metrics::exempt(at);
         return Ok(());
     }
     if !errors.is_empty() {
@@ -155,21 +159,25 @@ pub(super) async fn validate(
         let errors = if errors.len() == 1 { errors.concat() } else { format!("[{}]", errors.join(", ")) };
         note("error", format!("Failed to parse policy: {errors}"));
     }
-    let violated = |at: LevelVersion| {
-        let violations = podsecurity::evaluate(at, metadata, spec);
-        (!violations.is_empty()).then(|| format!("violate PodSecurity \"{at}\": {}", podsecurity::detail(&violations)))
+    let violated = |mode: &str, policy: LevelVersion| {
+        let violations = podsecurity::evaluate(policy, metadata, spec);
+        if mode == "enforce" || !violations.is_empty() {
+            metrics::evaluated(at, mode, policy, !violations.is_empty());
+        }
+        let detail = || format!("violate PodSecurity \"{policy}\": {}", podsecurity::detail(&violations));
+        (!violations.is_empty()).then(detail)
     };
-    if let Some(text) = violated(policy.audit) {
+    if let Some(text) = violated("audit", policy.audit) {
         note("audit-violations", format!("would {text}"));
     }
     if is_pod {
         note("enforce-policy", policy.enforce.to_string());
-        if let Some(text) = violated(policy.enforce) {
+        if let Some(text) = violated("enforce", policy.enforce) {
             let text = text.replacen("violate", "violates", 1);
             return Err(Status::forbidden(&at.kind.group, &at.kind.plural, at.name, &text));
         }
     }
-    warnings.extend(violated(policy.warn).map(|text| format!("would {text}")));
+    warnings.extend(violated("warn", policy.warn).map(|text| format!("would {text}")));
     Ok(())
 }
 

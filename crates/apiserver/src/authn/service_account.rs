@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Authenticated, CREDENTIAL, bootstrap_token, common, unauthorized};
 use crate::api::Api;
+use crate::metrics::ServiceAccountTokens;
 use crate::user::User;
 use crate::write::{Part, WriteQuery};
 
@@ -93,6 +94,7 @@ impl Api {
         if let Some(id) = claims["jti"].as_str() {
             user.extra.insert(CREDENTIAL.into(), vec![format!("JTI={id}")]);
         }
+        ServiceAccountTokens::get().valid.inc();
         Ok(Authenticated { user, audiences })
     }
 
@@ -124,11 +126,17 @@ impl Api {
             return Err("Token does not match server's copy");
         }
         let account = self.store.get(&format!("/registry/serviceaccounts/{namespace}/{name}"));
-        if !account.is_some_and(|a| a.object.head.uid == uid && !a.object.head.is_terminating()) {
-            return Err("the service account is gone");
-        }
+        let account = account.filter(|a| a.object.head.uid == uid && !a.object.head.is_terminating());
+        let account = account.ok_or("the service account is gone")?.object.value().unwrap_or_default();
         self.note_use(&secret.object).await;
+        let used = ServiceAccountTokens::get();
+        used.legacy.inc();
+        let is_auto = account["secrets"].as_array().into_iter().flatten().any(|s| s["name"] == secret_name);
+        if is_auto { &used.auto } else { &used.manual }.inc();
         if secret.object.head.labels.contains_key(INVALID_SINCE) {
+            if is_auto {
+                used.invalid.inc();
+            }
             return Err("the token has been marked invalid");
         }
         let mut user = User::service_account(namespace, name);

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::classify::{Schema, uid_of};
+use crate::metrics::flow::Limits;
 
 /// A request takes at most this many seats.
 const MOST_SEATS: usize = 10;
@@ -137,6 +138,13 @@ impl Drop for Seat {
     }
 }
 
+impl Seat {
+    /// How many they are.
+    pub(crate) fn seats(&self) -> usize {
+        self.seats
+    }
+}
+
 impl Level {
     pub(super) fn new(settings: &Settings, seats: usize) -> Self {
         let level = Self {
@@ -181,6 +189,17 @@ impl Level {
     pub(super) fn lent(&self) -> usize {
         let state = self.state.lock();
         state.nominal.saturating_sub(state.in_use).min(state.lendable)
+    }
+
+    /// How many seats it has; `all` is what all levels have together.
+    pub(super) fn limits(&self, all: usize) -> Limits {
+        let state = self.state.lock();
+        Limits {
+            nominal: state.nominal,
+            lower: state.nominal - state.lendable,
+            upper: state.nominal + state.borrowing.unwrap_or(all),
+            current: state.nominal + state.borrowed,
+        }
     }
 
     /// How many requests run, wait, and have run; of an exempt level.

@@ -56,6 +56,18 @@ static IN_FLIGHT: LazyLock<[IntGauge; 2]> = LazyLock::new(|| {
     ["readOnly", "mutating"].map(|kind| all.with_label_values(&[kind]))
 });
 
+static DEPRECATED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "[STABLE] Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.";
+    let labels = ["group", "removed_release", "resource", "subresource", "version"];
+    gauges("apiserver_requested_deprecated_apis", help, &labels)
+});
+
+/// Somebody uses a kind on its way out. When it goes is not known of any.
+pub(crate) fn deprecated(kind: &Kind, subresource: &str) {
+    let labels = [kind.group.as_str(), "", kind.plural.as_str(), subresource, kind.version.as_str()];
+    DEPRECATED.with_label_values(&labels).set(1);
+}
+
 static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let help = "[ALPHA] Number of events sent in watch clients";
     counters("apiserver_watch_events_total", help, &["group", "resource", "version"])

@@ -132,6 +132,10 @@ impl Backend for Measured {
         self.store.sync()
     }
 
+    fn bytes(&self) -> Option<u64> {
+        self.store.bytes()
+    }
+
     fn unreadable(&self, key: &str) -> Option<(Arc<str>, String)> {
         self.store.unreadable(key)
     }

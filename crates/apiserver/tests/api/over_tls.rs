@@ -86,10 +86,19 @@ async fn requests_and_checks_are_counted_under_upstreams_names() {
         "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"} ".into(),
         "etcd_request_duration_seconds_count{group=\"\",operation=\"create\",resource=\"configmaps\"} ".into(),
         "authentication_attempts{result=\"success\"} ".into(),
+        "apiserver_admission_controller_admission_duration_seconds_count{name=\"LimitRanger\",operation=\"CREATE\",rejected=\"false\",type=\"validate\"} ".into(),
+        "apiserver_authorization_decisions_total{decision=\"allowed\",name=\"rbac\",type=\"RBAC\"} ".into(),
+        "apiserver_cache_list_total{group=\"\",index=\"\",resource=\"configmaps\"} ".into(),
+        "apiserver_client_certificate_expiration_seconds_bucket{le=\"0\"} 0".into(),
+        "apiserver_flowcontrol_request_execution_seconds_count{flow_schema=\"exempt\",priority_level=\"exempt\",type=\"regular\"} ".into(),
+        "apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} ".into(),
+        "kube_apiserver_clusterip_allocator_available_ips{cidr=\"".into(),
         "process_cpu_seconds_total ".into(),
     ] {
         assert!(metrics.lines().any(|line| line.starts_with(&wanted)), "{wanted}\n{metrics}");
     }
+    // Plugins that do not look at creations are not timed for them.
+    assert!(!metrics.contains("{name=\"CertificateSigning\",operation=\"CREATE\""), "{metrics}");
     assert!(text("/metrics/slis").await.contains("kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 1\n"));
     assert!(text("/readyz?verbose&exclude=nope").await.contains("no matches for \"nope\"\nreadyz check passed\n"));
     assert_eq!(text("/livez/poststarthook/rbac/bootstrap-roles").await, "ok");
