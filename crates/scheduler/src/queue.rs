@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::metrics;
 use crate::snapshot::Pod;
 
 /// First and longest wait of a pod that was refused.
@@ -105,17 +106,22 @@ impl Queue {
     /// Moves what is due to the ready pods; the time at which to look again.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
+        let (mut backing_off, mut unschedulable) = (0, 0);
         for entry in self.entries.values_mut() {
-            let (State::Refused { flush_at: due, .. } | State::BackingOff { until: due }) = entry.state else {
-                continue;
+            let (due, count) = match entry.state {
+                State::Refused { flush_at, .. } => (flush_at, &mut unschedulable),
+                State::BackingOff { until } => (until, &mut backing_off),
+                State::Ready | State::Taken => continue,
             };
             if due <= now {
                 entry.state = State::Ready;
                 self.ready.insert(rank(entry));
             } else {
                 next = Some(next.map_or(due, |n| n.min(due)));
+                *count += 1;
             }
         }
+        metrics::pending(self.ready.len(), backing_off, unschedulable);
         next
     }
 }
