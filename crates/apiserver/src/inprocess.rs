@@ -16,6 +16,7 @@ use crate::api::Api;
 use crate::audit::{Asked, Recording, Stage};
 use crate::conversion;
 use crate::delete::{DeleteRequest, Deleted, Preconditions};
+use crate::metrics::{self, Counted};
 use crate::read::ListQuery;
 use crate::subresources::Change;
 use crate::user::User;
@@ -38,8 +39,13 @@ impl InProcess {
         self.api.authorize(&self.user, &attributes(verb, at))
     }
 
-    /// Begins the request's record, if the audit policy wants one.
-    async fn begin(&self, verb: &str, at: &Resource, query: &str, sent: Option<&[u8]>) -> Option<Recording> {
+    /// Begins to count a request, and its record, if the audit policy wants one.
+    async fn begin(&self, verb: &str, at: &Resource, query: &str, sent: Option<&[u8]>) -> Begun {
+        let counted = Counted::begin(&metrics::Asked::within(verb, at), || self.api.stored_kind_of(&at.gvr).is_ok());
+        Begun { counted, recording: self.record(verb, at, query, sent).await }
+    }
+
+    async fn record(&self, verb: &str, at: &Resource, query: &str, sent: Option<&[u8]>) -> Option<Recording> {
         let audit = self.api.audit.as_ref()?;
         let path = at.path();
         let uri = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
@@ -59,14 +65,23 @@ impl InProcess {
 /// What components call themselves in the audit log.
 const AGENT: &str = concat!("navarch/", env!("CARGO_PKG_VERSION"));
 
-/// Ends a request's record.
-async fn end<T>(
+/// A request that is being handled.
+struct Begun {
+    counted: Option<Counted>,
     recording: Option<Recording>,
+}
+
+/// Ends a request's record, and counts it.
+async fn end<T>(
+    begun: Begun,
     code: u16,
     outcome: Result<T>,
     shown: impl FnOnce(&T) -> Option<serde_json::Value>,
 ) -> Result<T> {
-    let Some(mut recording) = recording else { return outcome };
+    if let Some(counted) = begun.counted {
+        counted.end(outcome.as_ref().map_or_else(|status| status.code, |_| code));
+    }
+    let Some(mut recording) = begun.recording else { return outcome };
     match &outcome {
         Ok(done) => {
             recording.outcome(code, None);
@@ -256,63 +271,61 @@ impl InProcess {
 #[async_trait]
 impl Transport for InProcess {
     async fn get(&self, at: &Resource) -> Result<Arc<Object>> {
-        let recording = self.begin("get", at, "", None).await;
-        end(recording, 200, self.do_get(at).await, tree).await
+        let begun = self.begin("get", at, "", None).await;
+        end(begun, 200, self.do_get(at).await, tree).await
     }
 
     async fn list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
-        let recording = self.begin("list", at, &query_of(options, false), None).await;
-        end(recording, 200, self.do_list(at, options).await, |_| None).await
+        let begun = self.begin("list", at, &query_of(options, false), None).await;
+        end(begun, 200, self.do_list(at, options).await, |_| None).await
     }
 
     async fn watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
-        let recording = self.begin("watch", at, &query_of(options, true), None).await;
-        let Some(mut recording) = recording else { return self.do_watch(at, options).await };
+        let mut begun = self.begin("watch", at, &query_of(options, true), None).await;
         match self.do_watch(at, options).await {
             Ok(events) => {
-                recording.outcome(200, None);
-                recording.tell(Stage::ResponseStarted).await;
-                // Dropped with the stream, it tells of its end.
+                if let Some(recording) = &mut begun.recording {
+                    recording.outcome(200, None);
+                    recording.tell(Stage::ResponseStarted).await;
+                }
+                let lasting = (begun.recording, begun.counted.map(Counted::lasts));
+                // Dropped with the stream, they tell of its end.
                 Ok(events
                     .map(move |event| {
-                        let _ = &recording;
+                        let _ = &lasting;
                         event
                     })
                     .boxed())
             }
-            Err(status) => end(Some(recording), 0, Err(status), |_| None).await,
+            Err(status) => end(begun, 0, Err(status), |_| None).await,
         }
     }
 
     async fn create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
-        let recording = self.begin("create", at, "", Some(&body)).await;
-        end(recording, 201, self.do_create(at, body, options).await, tree).await
+        let begun = self.begin("create", at, "", Some(&body)).await;
+        end(begun, 201, self.do_create(at, body, options).await, tree).await
     }
 
     async fn update(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
-        let recording = self.begin("update", at, "", Some(&body)).await;
-        end(recording, 200, self.do_update(at, body, options).await, tree).await
+        let begun = self.begin("update", at, "", Some(&body)).await;
+        end(begun, 200, self.do_update(at, body, options).await, tree).await
     }
 
     async fn patch(&self, at: &Resource, patch: &Patch, options: &WriteOptions) -> Result<Arc<Object>> {
-        let recording = match &self.api.audit {
-            None => None,
-            Some(_) => {
-                let (Patch::Json(sent) | Patch::Merge(sent) | Patch::Strategic(sent) | Patch::Apply(sent, _)) = patch;
-                self.begin("patch", at, "", Some(sent.to_string().as_bytes())).await
-            }
-        };
-        end(recording, 200, self.do_patch(at, patch, options).await, tree).await
+        let (Patch::Json(sent) | Patch::Merge(sent) | Patch::Strategic(sent) | Patch::Apply(sent, _)) = patch;
+        let sent = self.api.audit.as_ref().map(|_| sent.to_string());
+        let begun = self.begin("patch", at, "", sent.as_deref().map(str::as_bytes)).await;
+        end(begun, 200, self.do_patch(at, patch, options).await, tree).await
     }
 
     async fn delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
-        let recording = self.begin("delete", at, "", None).await;
-        end(recording, 200, self.do_delete(at, options).await, |gone| gone.as_ref().and_then(tree)).await
+        let begun = self.begin("delete", at, "", None).await;
+        end(begun, 200, self.do_delete(at, options).await, |gone| gone.as_ref().and_then(tree)).await
     }
 
     async fn delete_collection(&self, at: &Resource, options: &DeleteOptions, selection: &ListOptions) -> Result<()> {
-        let recording = self.begin("deletecollection", at, &query_of(selection, false), None).await;
-        end(recording, 200, self.do_delete_collection(at, options, selection).await, |()| None).await
+        let begun = self.begin("deletecollection", at, &query_of(selection, false), None).await;
+        end(begun, 200, self.do_delete_collection(at, options, selection).await, |()| None).await
     }
 
     async fn raw_get(&self, path: &str) -> Result<Bytes> {

@@ -17,7 +17,7 @@ use base::metrics::{IntCounter, IntGaugeVec, counter, gauges};
 pub(crate) use admission::{Clock, Step, pod_security};
 pub(crate) use identity::{ServiceAccountTokens, authenticated, authorized, by_certificate};
 pub(crate) use lists::Lists;
-pub(crate) use requests::{Asked, InFlight, WatchEvents, deprecated, series};
+pub(crate) use requests::{Asked, Counted, InFlight, WatchEvents, deprecated, series};
 pub(crate) use store::Measured;
 
 /// TLS handshakes that failed.

@@ -13,6 +13,7 @@ use base::metrics::{
     gauges, histograms,
 };
 use bytes::Bytes;
+use client::Resource;
 use http::{HeaderMap, Method, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use kinds::Kind;
@@ -135,6 +136,36 @@ impl<'a> Asked<'a> {
             version: place.version,
             resource: place.resource,
             subresource: place.subresource,
+            scope,
+            component: "apiserver",
+        }
+    }
+
+    /// What a component in this process asks for.
+    pub(crate) fn within(verb: &str, at: &'a Resource) -> Self {
+        let verb = match verb {
+            "get" => "GET",
+            "list" => "LIST",
+            "watch" => "WATCH",
+            "create" => "POST",
+            "update" => "PUT",
+            "patch" => "PATCH",
+            "delete" => "DELETE",
+            "deletecollection" => "DELETECOLLECTION",
+            _ => "other",
+        };
+        let scope = match (at.name.is_some() || verb == "POST", at.namespace.is_some()) {
+            (true, _) => "resource",
+            (false, true) => "namespace",
+            (false, false) => "cluster",
+        };
+        Self {
+            verb,
+            dry_run: "",
+            group: &at.gvr.group,
+            version: &at.gvr.version,
+            resource: &at.gvr.resource,
+            subresource: at.subresource.as_deref().unwrap_or(""),
             scope,
             component: "apiserver",
         }
@@ -323,6 +354,47 @@ pub(crate) fn series(asked: &Asked<'_>, served: impl FnOnce() -> bool) -> Option
         all
     });
     Some(made)
+}
+
+/// A request of a component in this process, from its beginning.
+pub(crate) struct Counted {
+    series: Arc<Series>,
+    began: Instant,
+}
+
+impl Counted {
+    /// As [`series`]; `None` when there is nothing to count.
+    pub(crate) fn begin(asked: &Asked<'_>, served: impl FnOnce() -> bool) -> Option<Self> {
+        Some(Self { series: series(asked, served)?, began: Instant::now() })
+    }
+
+    /// It has been answered.
+    pub(crate) fn end(self, code: u16) {
+        self.series.count(code);
+        self.series.done(self.began.elapsed().as_secs_f64(), None);
+    }
+
+    /// It has been answered by what lasts: until what comes is dropped.
+    pub(crate) fn lasts(self) -> Lasting {
+        self.series.count(200);
+        if let Some(gauge) = &self.series.long_running {
+            gauge.inc();
+        }
+        Lasting(self)
+    }
+}
+
+/// A watch that goes on.
+pub(crate) struct Lasting(Counted);
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        let Counted { series, began } = &self.0;
+        if let Some(gauge) = &series.long_running {
+            gauge.dec();
+        }
+        series.done(began.elapsed().as_secs_f64(), None);
+    }
 }
 
 /// A request that is being handled.
