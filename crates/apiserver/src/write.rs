@@ -26,7 +26,7 @@ use crate::user::User;
 
 pub(crate) use create::suffix;
 pub(crate) use tree::metadata_of;
-use tree::{check_place, complete, complete_with_nulls, restore_metadata, spec_of, tidy};
+use tree::{check_place, complete, complete_with_nulls, dedupe_owners, make_hollow, restore_metadata, spec_of, tidy};
 
 /// Options of a write, from the query.
 #[derive(Clone, Debug, Default)]
@@ -302,6 +302,7 @@ impl Api {
             title: &name,
             dry_run: query.dry_run,
         };
+        warnings.extend(dedupe_owners(new));
         if part == Part::Scale {
             let (mut scale, before) = (scale_of(kind, new)?, scale_of(kind, old)?);
             admission::mutate(self, &admitted, &mut scale, &before, &mut warnings).await?;
@@ -326,14 +327,20 @@ impl Api {
             _ => Reserved::default(),
         };
         tidy(new);
-        complete_with_nulls(kind, new);
+        let hollow = complete_with_nulls(kind, new);
+        if kind.generation {
+            kinds::kind::keep(&mut new["metadata"], &old["metadata"], "generation");
+        }
+        self.check(kind, new, Some(old), part)?;
+        if hollow {
+            make_hollow(kind, new);
+        }
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             let changed = !matches!(part, Part::Status | Part::Approval | Part::Inner)
                 && spec_of(kind, new) != spec_of(kind, old);
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
-        self.check(kind, new, Some(old), part)?;
         match part {
             Part::Inner => {}
             Part::Scale => {
@@ -412,6 +419,7 @@ impl Api {
         if errors.is_empty() {
             return Ok(());
         }
+        kind.show(&mut errors);
         let name = new["metadata"]["name"].as_str().filter(|n| !n.is_empty());
         let name = name.or(new["metadata"]["generateName"].as_str()).unwrap_or("");
         // As upstream: what is wrong with events is told of in their old group.

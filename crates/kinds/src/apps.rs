@@ -65,9 +65,8 @@ fn validate_match(spec: &Spot, errors: &mut Errors) -> bool {
 /// A template that its selector matches, as replica sets have it. What is wrong with its metadata upstream says twice.
 fn validate_selected_template(spec: &Spot, kind: &str, errors: &mut Errors) {
     if !validate_match(spec, errors) {
-        let mut error = Invalid::unshown(&spec.at("selector").path(), "invalid label selector");
-        error.value = checks::shown_selector(spec.at("selector").value);
-        errors.push(error);
+        let detail = if kind == "StatefulSet" { "" } else { "invalid label selector" };
+        spec.at("selector").fail(detail, errors);
         return;
     }
     let template = spec.at("template");

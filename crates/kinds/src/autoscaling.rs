@@ -20,9 +20,13 @@ fn newest(hpa: &Value) -> Value {
 
 fn default(hpa: &mut Value) {
     let older = hpa["apiVersion"] == "autoscaling/v1";
+    let measured = !hpa["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/metrics"].is_null();
     let Some(spec) = child(hpa, "spec") else { return };
     set(spec, "minReplicas", 1);
     if older {
+        if spec["targetCPUUtilizationPercentage"].is_null() && !measured {
+            spec["targetCPUUtilizationPercentage"] = 80.into();
+        }
         return;
     }
     if crate::tree::list(&spec["metrics"]).is_empty() {

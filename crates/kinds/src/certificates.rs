@@ -77,19 +77,81 @@ fn prepare_update(new: &mut Value, old: &Value) {
     }
 }
 
+/// What a certificate may be for.
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+const SIGNER: &str = "spec.signerName";
+
+/// Tells what is wrong with the first label that breaks a rule.
+fn signer_labels(part: &str, rule: names::Rule, errors: &mut Vec<Invalid>) {
+    let wrong = part.split('.').map(|label| (label, rule(label))).find(|(_, problems)| !problems.is_empty());
+    let Some((label, problems)) = wrong else { return };
+    for why in problems {
+        let detail = format!("validating label {}: {why}", object::quoted(label));
+        errors.push(Invalid::invalid(SIGNER, &part.into(), detail));
+    }
+}
+
+/// `example.com/signer-name`
+fn validate_signer(signer: &str, errors: &mut Vec<Invalid>) {
+    let [domain, path] = signer.split('/').collect::<Vec<_>>()[..] else {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return errors.push(Invalid::invalid(SIGNER, &signer.into(), detail));
+    };
+    if domain.len() > 253 {
+        errors.push(Invalid::too_long(SIGNER, 253));
+    }
+    signer_labels(domain, names::label, errors);
+    if !domain.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.push(Invalid::invalid(SIGNER, &domain.into(), detail));
+    }
+    signer_labels(path, names::subdomain, errors);
+    if signer.len() > 571 {
+        errors.push(Invalid::too_long(SIGNER, 571));
+    }
+}
+
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     if old.is_some() {
         return;
     }
     let spec = &new["spec"];
     if text(&spec["request"]).is_empty() {
-        errors.push(Invalid::invalid("spec.request", &"".into(), "PEM block type must be CERTIFICATE REQUEST"));
+        errors.push(Invalid::invalid("spec.request", &spec["request"], "PEM block type must be CERTIFICATE REQUEST"));
     }
     let usages = list(&spec["usages"]);
     if usages.is_empty() {
         errors.push(Invalid::required("spec.usages", ""));
     }
     for (index, usage) in usages.iter().enumerate() {
+        if !USAGES.contains(&text(usage)) {
+            errors.push(Invalid::unsupported(&format!("spec.usages[{index}]"), usage, &USAGES));
+        }
         if usages[..index].contains(usage) {
             errors.push(Invalid::duplicate(&format!("spec.usages[{index}]"), usage));
         }
@@ -101,17 +163,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     } else if signer.is_empty() {
         errors.push(Invalid::required("spec.signerName", ""));
     } else {
-        match signer.split_once('/') {
-            None => {
-                let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-                errors.push(Invalid::invalid("spec.signerName", &signer.into(), detail));
-            }
-            Some((domain, _)) => {
-                for why in names::subdomain(domain) {
-                    errors.push(Invalid::invalid("spec.signerName", &domain.into(), why));
-                }
-            }
-        }
+        validate_signer(signer, errors);
     }
     if spec["expirationSeconds"].as_i64().is_some_and(|s| s < 600) {
         let detail = "may not specify a duration less than 600 seconds (10 minutes)";

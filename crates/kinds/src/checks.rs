@@ -93,7 +93,8 @@ pub(crate) fn at_most_all(value: &Value, path: &str, errors: &mut Vec<Invalid>) 
 
 /// The number in a number or percentage; 0 for none.
 pub(crate) fn amount(value: &Value) -> i64 {
-    value.as_i64().unwrap_or_else(|| text(value).trim_end_matches('%').parse().unwrap_or(0))
+    let percent = |text: &str| text.strip_suffix('%').filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok();
+    value.as_i64().unwrap_or_else(|| percent(text(value)).unwrap_or(0))
 }
 
 /// A port number, or the name of a port.
@@ -159,24 +160,9 @@ pub(crate) fn domain_path(name: &Spot, errors: &mut Errors) {
     }
 }
 
-/// True for a selector that selects everything.
-pub(crate) fn shown_selector(selector: &Value) -> String {
-    let of_rule = |rule: &Value| {
-        let parts = ["key", "operator"].map(|field| format!("\"{field}\":{}", Value::from(text(&rule[field]))));
-        match rule["values"].is_array() {
-            true => format!("{{{},\"values\":{}}}", parts.join(","), rule["values"]),
-            false => format!("{{{}}}", parts.join(",")),
-        }
-    };
-    let mut parts = Vec::new();
-    if selector["matchLabels"].as_object().is_some_and(|labels| !labels.is_empty()) {
-        parts.push(format!("\"matchLabels\":{}", selector["matchLabels"]));
-    }
-    if let Some(rules) = selector["matchExpressions"].as_array().filter(|rules| !rules.is_empty()) {
-        let rules: Vec<String> = rules.iter().map(of_rule).collect();
-        parts.push(format!("\"matchExpressions\":[{}]", rules.join(",")));
-    }
-    format!("{{{}}}", parts.join(","))
+/// A value of a type of the API, in short form (`core.v1.Taint`), as messages show it.
+pub(crate) fn shown(name: &str, value: &Value) -> String {
+    schema::go::shown(schema::table(), &format!("io.k8s.api.{name}"), value)
 }
 
 /// True for a selector without rules.

@@ -14,4 +14,5 @@ pub(crate) mod podtemplate;
 pub(crate) mod resourcequota;
 pub(crate) mod secret;
 pub(crate) mod service;
+pub(crate) mod serviceaccount;
 pub(crate) mod volume;

@@ -1,14 +1,14 @@
 //! Priority and fairness (`flowcontrol.apiserver.k8s.io/v1`).
 
 use object::Invalid;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
 use crate::spot::{Errors, Spot};
 use crate::tree::{child, list, text};
 use crate::{age, names};
 
-const ANY: Rules = Rules { name: names::path_segment, ..NO_RULES };
+const ANY: Rules = NO_RULES;
 pub(crate) const SCHEMA_RULES: Rules = Rules { default: default_schema, validate: validate_schema, row, ..ANY };
 pub(crate) const LEVEL_RULES: Rules = Rules { default: default_level, validate: validate_level, ..ANY };
 
@@ -34,8 +34,10 @@ fn validate_schema(new: &Value, _: Option<&Value>, errors: &mut Errors) {
     }
     let method = spec.at("distinguisherMethod");
     if method.is_set() && !["ByNamespace", "ByUser"].contains(&method.at("type").text()) {
-        let shown = json!({"Type": method.at("type").text()});
-        errors.push(Invalid::unsupported(&method.at("type").path(), &shown, &["ByNamespace", "ByUser"]));
+        let shown = crate::checks::shown("flowcontrol.v1.FlowDistinguisherMethod", method.value);
+        let mut error = Invalid::unsupported(&method.at("type").path(), &Value::Null, &["ByNamespace", "ByUser"]);
+        error.value = shown;
+        errors.push(error);
     }
     let level = spec.at("priorityLevelConfiguration");
     match level.at("name").text() {

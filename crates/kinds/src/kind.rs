@@ -246,6 +246,16 @@ impl Kind {
             None => (self.rules.validate_status)(new, old, errors),
         }
     }
+    /// Shows the values of field errors as upstream does: structures with Go's names for their fields, in Go's order.
+    pub fn show(&self, errors: &mut [Invalid]) {
+        let Some(root) = self.schema.as_deref().filter(|_| self.custom.is_none()) else { return };
+        for error in errors.iter_mut().filter(|error| error.value.starts_with(['{', '['])) {
+            let value: Value = serde_json::from_str(&error.value).unwrap_or_default();
+            if let Some(shown) = schema::go::shown_at(schema::table(), root, &error.field, &value) {
+                error.value = shown;
+            }
+        }
+    }
     /// The cells of an object's table row, one per column. `now` is seconds since the epoch.
     pub fn row(&self, object: &Value, now: i64) -> Vec<Value> {
         if let Some(custom) = &self.custom {

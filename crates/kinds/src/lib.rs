@@ -22,6 +22,7 @@ mod checks;
 mod convert;
 mod core;
 pub mod custom;
+mod diff;
 mod extensions;
 mod flowcontrol;
 pub mod kind;

@@ -9,14 +9,81 @@ use crate::names;
 /// All annotations together.
 const MOST_ANNOTATION_BYTES: usize = 256 * 1024;
 
-/// Adds the field errors of `new`'s metadata; `old` is there for an update.
+/// Adds the field errors of `new`'s metadata; `old` is there for an update. As upstream, whose machinery looks at an update's metadata
+/// twice before the kind's own rules do, once or twice more: what is wrong is told each time.
 pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     let metadata = &new["metadata"];
+    let Some(old) = old else { return whole(kind, metadata, kind.rules.name, kind.custom.is_none(), errors) };
+    let old = &old["metadata"];
+    whole(kind, metadata, names::path_segment, false, errors);
+    update(metadata, old, errors);
+    let (again, fully) = own_rounds(kind);
+    if again {
+        update(metadata, old, errors);
+    }
+    if fully {
+        whole(kind, metadata, kind.rules.name, true, errors);
+    }
+}
+
+/// Whether a kind's own rules look at what an update does to metadata, and at metadata as if it were new.
+fn own_rounds(kind: &Kind) -> (bool, bool) {
+    if kind.custom.is_some() {
+        return (true, false);
+    }
+    match kind.kind.as_str() {
+        "PodDisruptionBudget" => (false, false),
+        "Event" => (!kind.group.is_empty(), false),
+        "CSINode"
+        | "VolumeAttachment"
+        | "EndpointSlice"
+        | "LimitRange"
+        | "FlowSchema"
+        | "PriorityLevelConfiguration"
+        | "ValidatingWebhookConfiguration"
+        | "MutatingWebhookConfiguration"
+        | "ValidatingAdmissionPolicy"
+        | "ValidatingAdmissionPolicyBinding"
+        | "MutatingAdmissionPolicy"
+        | "MutatingAdmissionPolicyBinding" => (false, true),
+        "Pod"
+        | "ControllerRevision"
+        | "Job"
+        | "ConfigMap"
+        | "Secret"
+        | "PersistentVolumeClaim"
+        | "PersistentVolume"
+        | "StorageClass"
+        | "CSIStorageCapacity"
+        | "VolumeAttributesClass"
+        | "Ingress"
+        | "IngressClass"
+        | "IPAddress"
+        | "Endpoints"
+        | "Namespace"
+        | "Node"
+        | "ServiceAccount"
+        | "RuntimeClass"
+        | "Role"
+        | "RoleBinding"
+        | "ClusterRole"
+        | "ClusterRoleBinding"
+        | "CertificateSigningRequest"
+        | "APIService"
+        | "ResourceClaim"
+        | "ResourceClaimTemplate"
+        | "DeviceClass" => (true, true),
+        _ => (true, false),
+    }
+}
+
+/// Metadata as such. `standard`: finalizers without a domain are upstream's own.
+fn whole(kind: &Kind, metadata: &Value, rule: names::Rule, standard: bool, errors: &mut Vec<Invalid>) {
     let name = metadata["name"].as_str().unwrap_or("");
     if let Some(generate) = metadata["generateName"].as_str().filter(|g| !g.is_empty()) {
         // What follows is at least five characters; a final dash or dot is fine.
         let stem = generate.trim_end_matches(['-', '.']);
-        for why in (kind.rules.name)(if stem.is_empty() { generate } else { stem }) {
+        for why in rule(if stem.is_empty() { generate } else { stem }) {
             errors.push(Invalid::invalid("metadata.generateName", &metadata["generateName"], why));
         }
     }
@@ -24,7 +91,7 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
         errors.push(Invalid::required("metadata.name", "name or generateName is required"));
     } else {
         // Every name must fit into a path; most rules see to that.
-        let mut problems = (kind.rules.name)(name);
+        let mut problems = rule(name);
         if problems.is_empty() {
             problems = names::path_segment(name);
         }
@@ -41,9 +108,7 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
         (false, false) => errors.push(Invalid::forbidden("metadata.namespace", "not allowed on this type")),
         (false, true) => {}
     }
-    labels(&metadata["labels"], "metadata.labels", errors);
-    annotations(&metadata["annotations"], "metadata.annotations", errors);
-    owners(&metadata["ownerReferences"], errors);
+    marks(metadata, errors);
     let finalizers = metadata["finalizers"].as_array().map_or(&[][..], Vec::as_slice);
     for finalizer in finalizers {
         // Upstream does not say which one.
@@ -53,12 +118,22 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(Invalid::invalid("metadata.finalizers", &metadata["finalizers"], detail));
     }
-    if let Some(old) = old {
-        unchanged(metadata, &old["metadata"], errors);
-    }
-    for (i, finalizer) in finalizers.iter().enumerate().filter(|_| kind.custom.is_none()) {
+    for (i, finalizer) in finalizers.iter().enumerate().filter(|_| standard) {
         validate_standard_finalizer(finalizer, &format!("metadata.finalizers[{i}]"), errors);
     }
+}
+
+/// What is attached to an object: labels, annotations, owners.
+fn marks(metadata: &Value, errors: &mut Vec<Invalid>) {
+    labels(&metadata["labels"], "metadata.labels", errors);
+    annotations(&metadata["annotations"], "metadata.annotations", errors);
+    owners(&metadata["ownerReferences"], errors);
+}
+
+/// What an update does to metadata.
+fn update(metadata: &Value, old: &Value, errors: &mut Vec<Invalid>) {
+    unchanged(metadata, old, errors);
+    marks(metadata, errors);
 }
 
 fn names_finalizer(finalizer: &Value, path: &str, errors: &mut Vec<Invalid>) {
@@ -133,9 +208,14 @@ fn owners(owners: &Value, errors: &mut Vec<Invalid>) {
     for owner in owners.as_array().into_iter().flatten() {
         let text = |field: &str| owner[field].as_str().unwrap_or("");
         for field in ["apiVersion", "kind", "name", "uid"] {
-            if text(field).is_empty() {
+            let versionless = field == "apiVersion" && text(field).matches('/').count() > 1;
+            if text(field).is_empty() || versionless {
                 let detail = if field == "apiVersion" { "version must not be empty" } else { "must not be empty" };
-                errors.push(Invalid::invalid(&format!("{PATH}.{field}"), &"".into(), detail));
+                errors.push(Invalid::invalid(
+                    &format!("{PATH}.{field}"),
+                    &if versionless { "" } else { text(field) }.into(),
+                    detail,
+                ));
             }
         }
         if text("apiVersion") == "v1" && text("kind") == "Event" {
@@ -157,11 +237,6 @@ fn owners(owners: &Value, errors: &mut Vec<Invalid>) {
 }
 
 fn unchanged(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        if new[field] != old[field] {
-            errors.push(Invalid::invalid(&format!("metadata.{field}"), &new[field], "field is immutable"));
-        }
-    }
     if old["deletionTimestamp"].is_string() {
         let had = |f: &Value| old["finalizers"].as_array().is_some_and(|o| o.contains(f));
         let added: Vec<&str> =
@@ -172,6 +247,11 @@ fn unchanged(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
                 added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ")
             );
             errors.push(Invalid::forbidden("metadata.finalizers", detail));
+        }
+    }
+    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if new[field] != old[field] {
+            errors.push(Invalid::invalid(&format!("metadata.{field}"), &new[field], "field is immutable"));
         }
     }
 }
@@ -211,7 +291,7 @@ mod tests {
         check(
             json!({"name": "a", "namespace": "n", "uid": "1"}),
             Some(json!({"name": "a", "namespace": "n", "uid": "2"})),
-            &["metadata.uid: Invalid value: \"1\": field is immutable"],
+            &["metadata.uid: Invalid value: \"1\": field is immutable"; 2],
         );
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod ingress;
 pub(crate) mod ingressclass;
 pub(crate) mod policy;
 
+use object::Invalid;
 use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
@@ -71,7 +72,10 @@ fn validate_network(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     }
     match all.len() {
         0 => return all.missing("at least one CIDR required", errors),
-        3.. => return all.fail_as(serde_json::json!({"CIDRs": all.value}), "may only hold up to 2 values", errors),
+        3.. => {
+            let shown = crate::checks::shown("networking.v1.ServiceCIDRSpec", spec.value);
+            return errors.push(Invalid::shown(&all.path(), shown, "may only hold up to 2 values"));
+        }
         _ => {}
     }
     spec.list("cidrs").for_each(|network| network.obey(addresses::canonical_network, errors));

@@ -1,6 +1,6 @@
 //! `policy/v1 PodDisruptionBudget`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
 use crate::spot::{Errors, Spot};
@@ -12,9 +12,7 @@ fn validate(new: &Value, _: Option<&Value>, errors: &mut Errors) {
     let spec = Spot::new(&new["spec"], "spec");
     let bounds = ["minAvailable", "maxUnavailable"];
     if bounds.iter().all(|b| spec.at(b).is_set()) {
-        let shown = json!({"MinAvailable": spec.value["minAvailable"], "Selector": spec.value["selector"],
-            "MaxUnavailable": spec.value["maxUnavailable"], "UnhealthyPodEvictionPolicy": spec.value["unhealthyPodEvictionPolicy"]});
-        spec.fail_as(shown, "minAvailable and maxUnavailable cannot be both set", errors);
+        spec.fail("minAvailable and maxUnavailable cannot be both set", errors);
     }
     for bound in bounds {
         checks::number_or_percent(spec.at(bound).value, &spec.at(bound).path(), errors);

@@ -4,7 +4,7 @@ use object::Invalid;
 use serde_json::Value;
 
 use crate::kind::{NO_RULES, Rules};
-use crate::tree::{child, each, list, set, text};
+use crate::tree::{child, each, list, set, set_text, text};
 use crate::{age, checks, names};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -27,7 +27,7 @@ pub(crate) const CLUSTER_BINDING_RULES: Rules = Rules {
 
 fn default_binding(binding: &mut Value) {
     if let Some(role) = child(binding, "roleRef") {
-        set(role, "apiGroup", GROUP);
+        set_text(role, "apiGroup", GROUP);
     }
     each(binding, "subjects", |subject| {
         if subject["kind"] == "User" || subject["kind"] == "Group" {
@@ -78,7 +78,11 @@ fn validate_cluster_role(new: &Value, _: Option<&Value>, errors: &mut Vec<Invali
         errors.push(Invalid::required(path, detail));
     }
     for (index, selector) in selectors.iter().enumerate() {
-        checks::selector(selector, &format!("{path}[{index}]"), errors);
+        let (at, before) = (format!("{path}[{index}]"), errors.len());
+        checks::selector(selector, &at, errors);
+        if errors.len() > before {
+            errors.push(Invalid::invalid(&at, selector, "invalid label selector."));
+        }
     }
 }
 

@@ -13,8 +13,15 @@ pub(crate) const CLAIM_RULES: Rules =
     Rules { default: |claim| default_spec(claim, "spec"), validate: claims::validate, row, ..NO_RULES };
 pub(crate) const TEMPLATE_RULES: Rules =
     Rules { default: |template| default_spec(template, "spec.spec"), validate: claims::validate_template, ..NO_RULES };
-pub(crate) const CLASS_RULES: Rules = Rules { validate: claims::validate_class, ..NO_RULES };
-pub(crate) const SLICE_RULES: Rules = Rules { validate: slices::validate, warnings: slices::warnings, ..NO_RULES };
+pub(crate) const CLASS_RULES: Rules =
+    Rules { validate: claims::validate_class, name: crate::names::subdomain_in_bytes, ..NO_RULES };
+pub(crate) const SLICE_RULES: Rules = Rules {
+    prepare_create: slices::drop_lists,
+    prepare_update: |new, _| slices::drop_lists(new),
+    validate: slices::validate,
+    warnings: slices::warnings,
+    ..NO_RULES
+};
 
 fn default_spec(object: &mut Value, path: &str) {
     let Some(spec) = child(object, path) else { return };

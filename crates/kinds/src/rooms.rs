@@ -25,6 +25,7 @@ pub(crate) fn rules(group: &str, kind: &str) -> Rules {
         ("", "ReplicationController") => apps::replicaset::CONTROLLER_RULES,
         ("", "ResourceQuota") => core::resourcequota::RULES,
         ("", "Secret") => core::secret::RULES,
+        ("", "ServiceAccount") => core::serviceaccount::RULES,
         ("", "Service") => core::service::RULES,
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
             admissionregistration::WEBHOOK_RULES

@@ -48,7 +48,8 @@ fn validate_priority(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>
         }
         _ => {}
     }
-    checks::one_of(new, "", "preemptionPolicy", &["Never", "PreemptLowerPriority"], errors);
+    let policy = Spot::new(&new["preemptionPolicy"], "preemptionPolicy");
+    policy.must_be_one_of(&["PreemptLowerPriority", "Never"], errors);
     if old.is_some_and(|old| old["value"].as_i64().unwrap_or(0) != value) {
         errors.push(Invalid::forbidden("value", "may not be changed in an update."));
     }
@@ -74,11 +75,12 @@ fn prepare_lease(lease: &mut Value) {
 
 fn validate_runtime(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let class = Spot::new(new, "");
-    class.at("handler").obey(names::label, errors);
+    class.at("handler").must_obey(names::label, errors);
     checks::immutable(new, old, &["handler"], errors);
     let overhead = class.at("overhead");
     if overhead.at("podFixed").is_set() {
-        podspec::overhead(&overhead.at("podFixed"), errors);
+        // As upstream, which names the place as if it were a pod's.
+        podspec::overhead(&class.alias("overhead", overhead.at("podFixed").value), errors);
     }
     let scheduling = class.at("scheduling");
     scheduling.at("nodeSelector").labels(errors);

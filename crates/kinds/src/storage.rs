@@ -74,8 +74,8 @@ fn validate_node(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         let (name, id) = (driver.at("name"), driver.at("nodeID"));
         validate_csi_driver(&name, errors);
         id.require(errors);
-        if id.text().len() > 192 {
-            id.fail("must be 192 characters or less", errors);
+        if id.text().len() > 256 {
+            id.fail("must be 256 characters or less", errors);
         }
         driver.at("allocatable").at("count").not_negative(errors);
         match seen.contains(&name.text()) {
@@ -100,8 +100,8 @@ fn validate_node(new: &Value, old: Option<&Value>, errors: &mut Errors) {
             let mut evened = now.clone();
             keep(&mut evened, &before, "allocatable");
             if evened != before {
-                let shown = json!({"Name": now["name"], "NodeID": now["nodeID"], "TopologyKeys": now["topologyKeys"], "Allocatable": null});
-                errors.push(Invalid::invalid("spec.drivers", &shown, "field is immutable"));
+                let shown = crate::checks::shown("storage.v1.CSINodeDriver", &now);
+                errors.push(Invalid::shown("spec.drivers", shown, "field is immutable"));
             }
         }
     }

@@ -17,8 +17,16 @@ pub(crate) fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> 
     value.as_object().into_iter().flatten()
 }
 
-/// Sets `object[key]` when it is absent, null or an empty text. Nothing happens to what is no map.
+/// Sets `object[key]` when it is absent or null. Nothing happens to what is no map.
 pub(crate) fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
+    let Some(map) = object.as_object_mut() else { return };
+    if map.get(key).is_none_or(Value::is_null) {
+        map.insert(key.into(), value.into());
+    }
+}
+
+/// Sets a text that is absent or empty.
+pub(crate) fn set_text(object: &mut Value, key: &str, value: &str) {
     let Some(map) = object.as_object_mut() else { return };
     if map.get(key).is_none_or(|v| v.is_null() || v == "") {
         map.insert(key.into(), value.into());

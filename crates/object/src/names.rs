@@ -91,6 +91,17 @@ pub fn group_resource(group: &str, resource: &str) -> String {
     if group.is_empty() { resource.into() } else { format!("{resource}.{group}") }
 }
 
+/// Why no object can be asked for by this name, in the client's words; `None` where it fits into a path.
+pub fn no_segment(name: &str) -> Option<String> {
+    let why: Vec<String> = match name {
+        "" => return Some("resource name may not be empty".into()),
+        "." | ".." => vec![format!("may not be '{name}'")],
+        _ => ["/", "%"].iter().filter(|c| name.contains(**c)).map(|c| format!("may not contain '{c}'")).collect(),
+    };
+    let text = why.iter().map(|w| w.as_str()).collect::<Vec<_>>().join(" ");
+    (!why.is_empty()).then(|| format!("invalid resource name {}: [{text}]", crate::quoted(name)))
+}
+
 /// (`apps`, `v1`) of `apps/v1`; (``, `v1`) of `v1`.
 pub fn split_api_version(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))

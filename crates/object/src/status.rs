@@ -369,6 +369,10 @@ impl Invalid {
     pub fn unshown(field: &str, detail: impl Into<String>) -> Self {
         Self::of(InvalidKind::Invalid, field, None, detail)
     }
+    /// `spec.x: Invalid value: {...}: detail`, with the value as it is shown.
+    pub fn shown(field: &str, shown: String, detail: impl Into<String>) -> Self {
+        Self { kind: InvalidKind::Invalid, field: field.into(), value: shown, detail: detail.into() }
+    }
     /// `spec.x: Duplicate value: "v"`.
     pub fn duplicate(field: &str, value: &Value) -> Self {
         Self::of(InvalidKind::Duplicate, field, Some(value), "")

@@ -2,56 +2,78 @@
 
 use serde_json::{Map, Value};
 
-use crate::types::{Field, Struct, Table, Type};
+use crate::types::{Field, Struct, Table, Type, Zero};
 
 /// Adds to an object of the structure `name` what Go's encoder writes into every such object, but for `null`s.
 pub fn complete(table: &Table, name: &str, value: &mut Value) {
-    walk(table, name, value, false);
+    walk(table, name, value, Form::Told);
 }
 
-/// The same with `null` for lists and times that are not set: the form in which objects are stored.
-pub fn complete_with_nulls(table: &Table, name: &str, value: &mut Value) {
-    walk(table, name, value, true);
+/// The same with `null` for lists and times that are not set: the form in which objects are stored. True when there are empty lists in
+/// it that are not left out: see [`hollow`].
+pub fn complete_with_nulls(table: &Table, name: &str, value: &mut Value) -> bool {
+    walk(table, name, value, Form::Stored)
 }
 
-fn walk(table: &Table, name: &str, value: &mut Value, nulls: bool) {
-    let (Some(structure), Some(object)) = (table.get(name), value.as_object_mut()) else { return };
-    for (field, declared) in &structure.fields {
-        add(table, field, declared, object, nulls);
+/// Makes lists that are empty and not left out `null`: protobuf, in which upstream stores objects, does not tell the two apart.
+pub fn hollow(table: &Table, name: &str, value: &mut Value) {
+    // Definitions are stored in JSON.
+    if !name.starts_with("io.k8s.apiextensions") && !name.starts_with("io.k8s.kube-aggregator") {
+        walk(table, name, value, Form::Hollow);
     }
 }
 
-fn add(table: &Table, name: &str, field: &Field, object: &mut Map<String, Value>, nulls: bool) {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Told,
+    Stored,
+    Hollow,
+}
+
+fn walk(table: &Table, name: &str, value: &mut Value, form: Form) -> bool {
+    let (Some(structure), Some(object)) = (table.get(name), value.as_object_mut()) else { return false };
+    structure.fields.iter().fold(false, |found, (field, declared)| add(table, field, declared, object, form) | found)
+}
+
+fn add(table: &Table, name: &str, field: &Field, object: &mut Map<String, Value>, form: Form) -> bool {
     match object.get_mut(name) {
-        Some(value) => within(table, &field.kind, value, nulls),
+        Some(Value::Array(items)) if items.is_empty() && field.zero == Zero::Written => {
+            if form == Form::Hollow {
+                object.insert(name.into(), Value::Null);
+            }
+            return true;
+        }
+        Some(value) => return within(table, &field.kind, value, form),
         None if field.inline => {
             let mut made = Value::Object(Map::new());
-            within(table, &field.kind, &mut made, nulls);
+            within(table, &field.kind, &mut made, form);
             object.insert(name.into(), made);
         }
         None => {
-            if let Some(zero) = field.written().filter(|zero| nulls || !zero.is_null()) {
+            if let Some(zero) = field.written().filter(|zero| form != Form::Told || !zero.is_null()) {
                 object.insert(name.into(), zero.clone());
             }
         }
     }
+    false
 }
 
-fn within(table: &Table, kind: &Type, value: &mut Value, nulls: bool) {
+fn within(table: &Table, kind: &Type, value: &mut Value, form: Form) -> bool {
     match (kind, value) {
-        (Type::Struct(name), Value::Object(object)) => {
-            let Some(structure) = table.get(&**name) else { return };
-            if !is_plain(structure) {
-                for (field, declared) in &structure.fields {
-                    add(table, field, declared, object, nulls);
-                }
-            }
+        (Type::Struct(name), Value::Object(object)) => match table.get(&**name) {
+            Some(structure) if !is_plain(structure) => structure
+                .fields
+                .iter()
+                .fold(false, |found, (name, field)| add(table, name, field, object, form) | found),
+            _ => false,
+        },
+        (Type::List(element), Value::Array(items)) => {
+            items.iter_mut().fold(false, |found, item| within(table, element, item, form) | found)
         }
-        (Type::List(element), Value::Array(items)) => items.iter_mut().for_each(|i| within(table, element, i, nulls)),
         (Type::Map(element), Value::Object(entries)) => {
-            entries.values_mut().for_each(|entry| within(table, element, entry, nulls));
+            entries.values_mut().fold(false, |found, entry| within(table, element, entry, form) | found)
         }
-        _ => {}
+        _ => false,
     }
 }
 

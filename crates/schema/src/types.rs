@@ -65,6 +65,8 @@ pub enum Zero {
     Kept,
     /// It stands in every object.
     Written,
+    /// It is something else than no value, which stands as `null` in every object.
+    Null,
 }
 
 /// A field of a structure.
@@ -151,6 +153,7 @@ impl Field {
     /// The value that stands for none where zeros are written.
     pub fn written(&self) -> Option<&'static Value> {
         match &self.kind {
+            _ if self.zero == Zero::Null => Some(&Value::Null),
             _ if self.zero != Zero::Written => None,
             Type::Scalar(scalar) => Some(scalar.zero()),
             Type::Struct(_) | Type::List(_) | Type::Map(_) | Type::Any => Some(&Value::Null),
@@ -247,6 +250,8 @@ struct RawZeros {
     kept: String,
     #[serde(default)]
     written: String,
+    #[serde(default)]
+    null: String,
 }
 
 fn parse_type(text: &str) -> Type {
@@ -307,7 +312,9 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
             let mut fields: BTreeMap<String, Field> =
                 fields.into_iter().map(|(name, raw)| (name, raw.into())).collect();
             if let Some(zeros) = zeros.get(&name) {
-                for (names, zero) in [(&zeros.kept, Zero::Kept), (&zeros.written, Zero::Written)] {
+                for (names, zero) in
+                    [(&zeros.kept, Zero::Kept), (&zeros.written, Zero::Written), (&zeros.null, Zero::Null)]
+                {
                     for field in names.split_whitespace() {
                         fields.entry(field.to_owned()).and_modify(|field| field.zero = zero);
                     }

@@ -10,6 +10,9 @@ use crate::api::Api;
 fn class(api: &Api, at: &Attributes<'_>, pod: &Value) -> Result<Value, Status> {
     let name = pod["spec"].get("runtimeClassName").and_then(Value::as_str);
     let Some(name) = name else { return Ok(Value::Null) };
+    if let Some(why) = object::names::no_segment(name) {
+        return Err(Status { reason: None, ..Status::internal(why) });
+    }
     let found = api.stored_value(&format!("/registry/runtimeclasses/{name}"));
     found.ok_or_else(|| at.forbidden(&format!("pod rejected: RuntimeClass {name:?} not found")))
 }

@@ -40,6 +40,10 @@ async fn account(api: &Api, at: &Attributes<'_>, pod: &Value) -> Result<Value, S
         let pod = text(&pod["metadata"]["name"]);
         return Err(at.forbidden(&format!("no service account specified for pod {namespace}/{pod}")));
     }
+    if let Some(why) = object::names::no_segment(name) {
+        let message = format!("error looking up service account {namespace}/{name}: {why}");
+        return Err(at.forbidden(&message));
+    }
     let key = format!("/registry/serviceaccounts/{namespace}/{name}");
     for attempt in 0..if name == "default" { ATTEMPTS } else { 1 } {
         if attempt > 0 {

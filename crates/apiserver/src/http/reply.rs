@@ -74,10 +74,29 @@ fn warning(words: &str) -> Option<header::HeaderValue> {
     header::HeaderValue::from_bytes(text.as_bytes()).ok()
 }
 
-/// Adds warnings for the client's user to see.
+/// So many characters of warnings a response has at most, and of one when they are too many.
+const MOST_WARNED: usize = 4096;
+const MOST_OF_ONE: usize = 256;
+
+/// Adds warnings for the client's user to see: each once, and where they are too many the first ones, cut.
 pub(super) fn warn<'a>(response: &mut Response<Body>, warnings: impl IntoIterator<Item = &'a str>) {
-    for value in warnings.into_iter().filter_map(warning) {
-        response.headers_mut().append(header::WARNING, value);
+    let mut distinct: Vec<&str> = Vec::new();
+    for words in warnings {
+        if !distinct.contains(&words) {
+            distinct.push(words);
+        }
+    }
+    let too_many = distinct.iter().map(|words| words.chars().count()).sum::<usize>() > MOST_WARNED;
+    let mut written = 0;
+    for words in distinct {
+        if written >= MOST_WARNED {
+            return;
+        }
+        let words: String = words.chars().take(if too_many { MOST_OF_ONE } else { MOST_WARNED }).collect();
+        written += words.chars().count();
+        if let Some(value) = warning(&words) {
+            response.headers_mut().append(header::WARNING, value);
+        }
     }
 }
 

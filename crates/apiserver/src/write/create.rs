@@ -8,7 +8,7 @@ use object::{Object, Status};
 use serde_json::Value;
 use store::{Compare, Op, StoreError, Txn};
 
-use super::tree::{complete, complete_with_nulls, metadata_of, set_namespace, tidy};
+use super::tree::{complete, complete_with_nulls, dedupe_owners, make_hollow, metadata_of, set_namespace, tidy};
 use super::{Body, Part, WriteQuery, Written, is_request};
 use crate::admission::addresses::GUARD;
 use crate::admission::{self, Attributes, Operation, certificates};
@@ -101,6 +101,7 @@ impl Api {
         if kind.generation {
             metadata.insert("generation".into(), 1.into());
         }
+        warnings.extend(dedupe_owners(&mut value));
         complete(kind, &mut value);
         kind.default(&mut value);
         // What admission and the kind's own rules add is nobody's.
@@ -128,8 +129,11 @@ impl Api {
         kind.prepare_create(&mut value);
         kind.default(&mut value);
         tidy(&mut value);
-        complete_with_nulls(kind, &mut value);
+        let hollow = complete_with_nulls(kind, &mut value);
         self.check(kind, &value, None, Part::Main)?;
+        if hollow {
+            make_hollow(kind, &mut value);
+        }
         if is_request(kind) {
             certificates::created(&value)?;
         }
@@ -138,7 +142,11 @@ impl Api {
         warnings.extend(kind.warnings(&value, None));
         let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
         let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
+        let key = key(kind, namespace, &name);
         if query.dry_run {
+            if self.store.get(&key).is_some() {
+                return Err(Status::already_exists(&kind.group, &kind.plural, &name));
+            }
             // Nothing was written: there is no version to speak of.
             let object = Object::from_value(&value).map_err(Status::internal)?;
             return Ok(Some(Written { object: served(kind, Arc::new(object)), created: true, warnings }));
@@ -148,7 +156,6 @@ impl Api {
             let text = "resourceVersion should not be set on objects to be created";
             return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
         }
-        let key = key(kind, namespace, &name);
         loop {
             let mut txn =
                 Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key.clone(), draft.clone())] };

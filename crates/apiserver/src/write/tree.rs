@@ -79,10 +79,37 @@ pub(super) fn complete(kind: &Kind, value: &mut Value) {
 }
 
 /// Gives a tree the form in which it is stored.
-pub(super) fn complete_with_nulls(kind: &Kind, value: &mut Value) {
-    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
-        schema::complete_with_nulls(schema::table(), name, value);
+/// True when there are empty lists in it that have to be hollow.
+pub(super) fn complete_with_nulls(kind: &Kind, value: &mut Value) -> bool {
+    let name = kind.schema.as_deref().filter(|_| kind.custom.is_none());
+    name.is_some_and(|name| schema::complete_with_nulls(schema::table(), name, value))
+}
+
+/// Makes empty lists that are told `null`, as upstream's store does.
+pub(super) fn make_hollow(kind: &Kind, value: &mut Value) {
+    if let Some(name) = kind.schema.as_deref() {
+        schema::hollow(schema::table(), name, value);
     }
+}
+
+/// Takes away owners that are there twice; the warning about it.
+pub(super) fn dedupe_owners(value: &mut Value) -> Option<String> {
+    let owners = value.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
+    let (mut kept, mut twice): (Vec<Value>, Vec<String>) = (Vec::new(), Vec::new());
+    for owner in owners.drain(..) {
+        match kept.contains(&owner) {
+            true => twice.push(owner["uid"].as_str().unwrap_or("").to_owned()),
+            false => kept.push(owner),
+        }
+    }
+    *owners = kept;
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such \
+             requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
 }
 
 /// Drops empty maps and lists that Go would not encode.

@@ -151,7 +151,16 @@ fn mutations(spec: &Spot, all: &Environment, errors: &mut Vec<Invalid>) {
             false => used.missing(format!("must be specified when patchType is {}", kind.text()), errors),
             true => {
                 let source = used.at("expression");
-                compile(source.value, &source.path(), all, None, "", errors);
+                let trimmed = Value::from(source.text().trim());
+                let found = compile(&trimmed, &source.path(), all, None, "", errors);
+                let wanted = if kind.text() == "JSONPatch" { "list(JSONPatch)" } else { "Object" };
+                let plain = matches!(
+                    found,
+                    Type::Int | Type::Uint | Type::Double | Type::Bool | Type::String | Type::Bytes | Type::Null
+                );
+                if plain {
+                    source.fail(format!("must evaluate to {wanted} but got {found}"), errors);
+                }
             }
         }
         if unused.is_set() {
@@ -192,7 +201,13 @@ fn validations(new: &Value, spec: &Spot, all: &Environment, errors: &mut Vec<Inv
     for annotation in spec.list("auditAnnotations") {
         let (key, source) = (annotation.at("key"), annotation.at("valueExpression"));
         let whole = format!("{policy}/{}", key.text());
-        names::qualified(&whole).into_iter().for_each(|why| key.fail_as(whole.as_str(), why, errors));
+        for why in names::qualified(&whole) {
+            let why = match policy {
+                "" if why.starts_with("prefix part") => "requires metadata.name be non-empty".into(),
+                _ => why.replace("no more than 253 characters", "no more than 253 bytes"),
+            };
+            key.fail_as(whole.as_str(), why, errors);
+        }
         let trimmed = Value::from(source.text().trim());
         let found = compile(&trimmed, &source.path(), all, None, "valueExpression is not specified", errors);
         if !matches!(found, Type::String | Type::Null | Type::Dyn) {

@@ -74,10 +74,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         "OnDelete" => {}
         "RollingUpdate" if !rolling.is_set() => rolling.missing("", errors),
         "RollingUpdate" => validate_rolling(&rolling, errors),
-        kind => {
-            let shown = json!({"Type": kind, "RollingUpdate": rolling.value});
-            errors.push(Invalid::unsupported(&strategy.path(), &shown, &["RollingUpdate", "OnDelete"]));
-        }
+        _ => errors.push(Invalid::unsupported(&strategy.path(), strategy.value, &["RollingUpdate", "OnDelete"])),
     }
     spec.at("revisionHistoryLimit").not_negative(errors);
 }

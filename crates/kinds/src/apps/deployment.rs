@@ -58,10 +58,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
             rolling.missing("this should be defaulted and never be nil", errors);
         }
         "RollingUpdate" => validate_rolling(&rolling, errors),
-        kind => {
-            let shown = json!({"Type": kind, "RollingUpdate": rolling.value});
-            errors.push(Invalid::unsupported(&strategy.path(), &shown, &["Recreate", "RollingUpdate"]));
-        }
+        _ => errors.push(Invalid::unsupported(&strategy.path(), strategy.value, &["Recreate", "RollingUpdate"])),
     }
     spec.at("minReadySeconds").not_negative(errors);
     spec.at("revisionHistoryLimit").not_negative(errors);

@@ -18,6 +18,7 @@ pub(crate) const CONTROLLER_RULES: Rules = Rules {
     validate_status,
     row,
     warnings: podspec::warnings::workload,
+    name: crate::names::subdomain_in_bytes,
     ..NO_RULES
 };
 

@@ -39,7 +39,9 @@ fn default(object: &mut Value) {
         if let Some(spec) = made(template, "spec") {
             claim::default_spec(spec);
         }
-        set(template, "status", json!({"phase": "Pending"}));
+        if let Some(status) = made(template, "status") {
+            set(status, "phase", "Pending");
+        }
     });
     if let Some(template) = spec.get_mut("template") {
         default_template(template);
@@ -59,7 +61,9 @@ fn with_claims(new: &Value) -> Value {
     if claims.is_empty() {
         return whole;
     }
-    let names: Vec<&str> = claims.iter().map(|c| text(&c["metadata"]["name"])).collect();
+    let mut names: Vec<&str> = claims.iter().map(|c| text(&c["metadata"]["name"])).collect();
+    names.sort_unstable();
+    names.dedup();
     let own = list(&new["spec"]["template"]["spec"]["volumes"]).iter().filter(|v| !names.contains(&text(&v["name"])));
     let made = names.iter().map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}}));
     whole["spec"]["template"]["spec"]["volumes"] = made.chain(own.cloned()).collect();
@@ -115,19 +119,11 @@ fn update_strategy(strategy: &Spot, errors: &mut Errors) {
     match strategy.at("type").text() {
         "" => strategy.missing("", errors),
         "OnDelete" if rolling.is_set() => {
-            let shown = json!({"Partition": rolling.at("partition").count(), "MaxUnavailable": null});
-            rolling.fail_as(shown, "only allowed for updateStrategy 'RollingUpdate'", errors);
+            rolling.fail("only allowed for updateStrategy 'RollingUpdate'", errors);
         }
         "OnDelete" => {}
         "RollingUpdate" => rolling.at("partition").not_negative(errors),
-        kind => {
-            let shown = match rolling.is_set() {
-                true => json!({"Partition": rolling.at("partition").count(), "MaxUnavailable": null}),
-                false => Value::Null,
-            };
-            let shown = json!({"Type": kind, "RollingUpdate": shown});
-            strategy.fail_as(shown, "must be 'RollingUpdate' or 'OnDelete'", errors);
-        }
+        _ => strategy.fail("must be 'RollingUpdate' or 'OnDelete'", errors),
     }
 }
 

@@ -17,8 +17,10 @@ fn defaults() {
                 "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [
                     {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]}}}}),
     );
-    hpa("autoscaling/v1")
-        .defaulted(json!({"spec": {"maxReplicas": 3}}), json!({"spec": {"maxReplicas": 3, "minReplicas": 1}}));
+    hpa("autoscaling/v1").defaulted(
+        json!({"spec": {"maxReplicas": 3}}),
+        json!({"spec": {"maxReplicas": 3, "minReplicas": 1, "targetCPUUtilizationPercentage": 80}}),
+    );
 }
 
 #[test]

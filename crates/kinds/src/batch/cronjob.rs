@@ -96,6 +96,9 @@ fn time_zone(zone: &Value, errors: &mut Errors) {
             && !part.starts_with('-')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || ".-_+".contains(c))
     };
+    if name.contains("..") || name.starts_with(['/', '\\']) {
+        return fail("time: invalid location name");
+    }
     if !name.split('/').all(fits) {
         return fail(&format!("unknown time zone {name}"));
     }

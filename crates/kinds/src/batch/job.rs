@@ -9,7 +9,7 @@ use crate::core::podspec;
 use crate::core::podtemplate::{default_template, validate_template};
 use crate::kind::{NO_RULES, Rules, keep};
 use crate::spot::{Errors, Spot};
-use crate::tree::{child, each, entries, list, made, set, text};
+use crate::tree::{child, each, entries, list, made, set, set_text, text};
 use crate::{age, cells, checks, names};
 
 pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, warnings, ..NO_RULES };
@@ -33,13 +33,16 @@ fn default(job: &mut Value) {
         set(spec, field, value);
     }
     each(spec, "podFailurePolicy.rules", |rule| {
-        each(rule, "onPodConditions", |condition| set(condition, "status", "True"));
+        each(rule, "onPodConditions", |condition| set_text(condition, "status", "True"));
     });
     if let Some(template) = spec.get_mut("template") {
         default_template(template);
     }
     let labels = cells::at(spec, "template.metadata.labels").clone();
+    // Labels that the job itself gives its pods are not the user's.
+    let own = spec["manualSelector"] != true && !labels["batch.kubernetes.io/controller-uid"].is_null();
     if labels.is_object()
+        && !own
         && let Some(metadata) = made(job, "metadata")
         && entries(&metadata["labels"]).next().is_none()
     {
@@ -73,17 +76,28 @@ fn prepare_create(job: &mut Value) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
-    let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
+    let (uid, name) = (job["metadata"]["uid"].clone(), Value::from(text(&job["metadata"]["name"])));
+    // As upstream: labels that were taken from the template stay its labels.
+    let (given, template) = (&job["metadata"]["labels"], cells::at(&job["spec"], "template.metadata.labels"));
+    let shared = given.is_object() && given == template;
     let labels = &mut job["spec"]["template"]["metadata"]["labels"];
+    if !labels.is_object() {
+        *labels = json!({});
+    }
     for (key, value) in [
         ("batch.kubernetes.io/controller-uid", &uid),
         ("controller-uid", &uid),
         ("batch.kubernetes.io/job-name", &name),
         ("job-name", &name),
     ] {
-        labels[key] = value.clone();
+        set(labels, key, value.clone());
     }
-    job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    if shared {
+        job["metadata"]["labels"] = labels.clone();
+    }
+    if let Some(selector) = made(&mut job["spec"], "selector").and_then(|s| made(s, "matchLabels")) {
+        set(selector, "batch.kubernetes.io/controller-uid", uid);
+    }
 }
 
 const INDEXED_ONLY: &str = "requires indexed completion mode";
@@ -118,7 +132,7 @@ pub(super) fn validate_spec(spec: &Spot, errors: &mut Errors) {
     spec.at("completionMode").one_of(&["NonIndexed", "Indexed"], errors);
     match spec.at("completionMode").text() {
         "Indexed" => indexed(spec, errors),
-        "NonIndexed" | "" => {
+        "NonIndexed" => {
             for field in [&per_index, &failed].into_iter().filter(|f| f.is_set()) {
                 field.fail(INDEXED_ONLY, errors);
             }
@@ -129,7 +143,7 @@ pub(super) fn validate_spec(spec: &Spot, errors: &mut Errors) {
     if spec.at("successPolicy").is_set() {
         match spec.at("completionMode").text() {
             "Indexed" => policy::success(spec, errors),
-            _ => spec.at("successPolicy").fail_as(policy::shown(&spec.at("successPolicy")), INDEXED_ONLY, errors),
+            _ => spec.at("successPolicy").fail(INDEXED_ONLY, errors),
         }
     }
     let replacement: &[&str] = match spec.at("podFailurePolicy").is_set() {
@@ -219,9 +233,11 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     if !selector.is_set() {
         selector.missing("", errors);
     }
+    let before = errors.len();
     selector.selector(errors);
+    let good = errors.len() == before;
     let map: object::Texts = serde_json::from_value(labels.clone()).unwrap_or_default();
-    if !selector.is_set() || LabelSelector::from_object(selector.value).is_some_and(|s| !s.matches(&map)) {
+    if !selector.is_set() || good && LabelSelector::from_object(selector.value).is_some_and(|s| !s.matches(&map)) {
         let detail = "`selector` does not match template `labels`";
         errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));
     }
@@ -238,7 +254,7 @@ fn host_names(new: &Value, errors: &mut Errors) {
         let longest = format!("{}-{}", text(&new["metadata"]["name"]), last - 1);
         if !names::label(&longest).is_empty() {
             let detail = format!("will not able to create pod with invalid DNS label: {longest}");
-            errors.push(Invalid::invalid("metadata.name", &new["metadata"]["name"], detail));
+            errors.push(Invalid::invalid("metadata.name", &text(&new["metadata"]["name"]).into(), detail));
         }
     }
 }

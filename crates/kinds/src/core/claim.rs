@@ -34,12 +34,32 @@ pub(crate) fn default_spec(spec: &mut Value) {
 
 fn prepare_create(claim: &mut Value) {
     claim["status"] = json!({"phase": "Pending"});
+    drop_source(claim);
     both_sources(claim);
+}
+
+/// What is not offered goes: sources in other namespaces, and of old, all but claims and snapshots.
+fn drop_source(claim: &mut Value) {
+    let Some(spec) = child(claim, "spec") else { return };
+    if !text(&spec["dataSourceRef"]["namespace"]).is_empty() {
+        crate::tree::remove(spec, "dataSourceRef");
+    }
+    let source = &spec["dataSource"];
+    let known = matches!(
+        (text(&source["apiGroup"]), text(&source["kind"])),
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    );
+    if !known && spec["dataSourceRef"].is_null() {
+        crate::tree::remove(spec, "dataSource");
+    }
 }
 
 /// Clients that know one of the two sources only may write it back so.
 fn prepare_update(new: &mut Value, old: &Value) {
     crate::kind::keep_status(new, old);
+    if old["spec"]["dataSource"].is_null() && old["spec"]["dataSourceRef"].is_null() {
+        drop_source(new);
+    }
     both_sources(new);
 }
 
@@ -83,7 +103,7 @@ pub(crate) fn validate_spec(spec: &Spot, errors: &mut Errors) {
     if source.is_set() && reference.is_set() && reference.at("namespace").text().is_empty() && !same_source(spec.value)
     {
         // Upstream shows the path, of which nothing is seen.
-        spec.fail_as(json!({}), "must match dataSourceRef", errors);
+        errors.push(Invalid::shown(&format!("{}", spec.path()), "{}".into(), "must match dataSourceRef"));
     }
     let class = spec.at("volumeAttributesClassName");
     class.named(names::subdomain, errors);
@@ -108,13 +128,16 @@ fn data_source(source: &Spot, errors: &mut Errors) {
     }
 }
 
+const FIXED: &str =
+    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     validate_spec(&Spot::new(&new["spec"], "spec"), errors);
     let Some(old) = old else { return };
     let bound = new["status"]["phase"] == "Bound";
-    let mut evened = new["spec"].clone();
+    let (mut evened, mut before) = (new["spec"].clone(), old["spec"].clone());
     if text(&old["spec"]["volumeName"]).is_empty() {
-        keep(&mut evened, &old["spec"], "volumeName");
+        keep(&mut before, &new["spec"], "volumeName");
     }
     if bound {
         if let Some(requests) = evened["resources"]["requests"].as_object_mut() {
@@ -122,13 +145,24 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         }
         keep(&mut evened, &old["spec"], "volumeAttributesClassName");
     }
-    if old["spec"]["storageClassName"].is_null() {
-        keep(&mut evened, &old["spec"], "storageClassName");
+    const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+    let class = |object: &Value| object["metadata"]["annotations"][CLASS].clone();
+    let (is, was, named) = (class(new), class(old), &new["spec"]["storageClassName"]);
+    let unnamed = old["spec"]["storageClassName"].is_null() && named.is_string();
+    if unnamed && was == *named && (is.is_null() || is == was) {
+        crate::tree::remove(&mut evened, "storageClassName");
+    } else {
+        if text(&is) != text(&was) {
+            let at = format!("metadata.annotations[{CLASS}]");
+            errors.push(Invalid::invalid(&at, &text(&is).into(), "field is immutable"));
+        }
+        if unnamed && (was.is_null() || was == *named) {
+            keep(&mut evened, &old["spec"], "storageClassName");
+        }
     }
-    if evened != old["spec"] {
-        let detail =
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        errors.push(Invalid::forbidden("spec", detail));
+    if evened != before {
+        let changes = crate::diff::diff("io.k8s.api.core.v1.PersistentVolumeClaimSpec", &before, &evened);
+        errors.push(Invalid::forbidden("spec", format!("{FIXED}\n{changes}")));
     }
     let size = |value: &Value| value.as_str().and_then(Quantity::parse).unwrap_or_default();
     let asked = size(&new["spec"]["resources"]["requests"]["storage"]);
@@ -137,6 +171,19 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     {
         let detail = "field can not be less than status.capacity";
         errors.push(Invalid::forbidden("spec.resources.requests.storage", detail));
+    }
+    if new["spec"]["volumeMode"] != old["spec"]["volumeMode"] {
+        errors.push(Invalid::invalid("volumeMode", &new["spec"]["volumeMode"], "field is immutable"));
+    }
+    let attributes = |object: &Value| object["spec"]["volumeAttributesClassName"].clone();
+    if attributes(new) != attributes(old) && old["status"]["currentVolumeAttributesClassName"].is_string() {
+        let to = match attributes(new).as_str() {
+            None => "nil",
+            Some("") => "empty string",
+            Some(_) => return,
+        };
+        let detail = format!("update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil");
+        errors.push(Invalid::forbidden("spec.volumeAttributesClassName", detail));
     }
 }
 
@@ -190,7 +237,7 @@ mod tests {
             json!({"spec": spec}),
             json!({"spec": other}),
             &[
-                "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+                "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n@@ -1,6 +1,6 @@\n {\n  \"AccessModes\": [\n-  \"ReadWriteOnce\"\n+  \"ReadWriteMany\"\n  ],\n  \"Selector\": null,\n  \"Resources\": {\n",
             ],
         );
         let mut bound = spec.clone();

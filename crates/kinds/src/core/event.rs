@@ -34,8 +34,18 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     if timed {
         validate_timed(&event, if newer { "reportingController" } else { "reportingComponent" }, errors);
     }
-    if newer && old.is_none() {
-        validate_new(&event, errors);
+    match old.map(core) {
+        _ if !newer => {}
+        None => validate_new(&event, errors),
+        Some(old) => {
+            if event["series"] != old["series"] {
+                validate_series(&event["series"], errors);
+            }
+            for field in FIXED.into_iter().filter(|field| event[*field] != old[*field]) {
+                let at = if field == "reportingComponent" { "reportingController" } else { field };
+                errors.push(Invalid::invalid(at, &event[field], "field is immutable"));
+            }
+        }
     }
 }
 
@@ -58,8 +68,39 @@ fn validate_timed(event: &Value, controller: &str, errors: &mut Vec<Invalid>) {
     }
 }
 
+/// What an update through `events.k8s.io/v1` leaves alone, in upstream's order; one of them it looks at twice.
+const FIXED: [&str; 14] = [
+    "involvedObject",
+    "reason",
+    "message",
+    "source",
+    "firstTimestamp",
+    "lastTimestamp",
+    "count",
+    "reason",
+    "type",
+    "eventTime",
+    "action",
+    "related",
+    "reportingComponent",
+    "reportingInstance",
+];
+
+/// A series is of at least two.
+fn validate_series(series: &Value, errors: &mut Vec<Invalid>) {
+    if series.is_object() {
+        if series["count"].as_i64().unwrap_or(0) < 2 {
+            errors.push(Invalid::invalid("series.count", &"".into(), "should be at least 2"));
+        }
+        if series["lastObservedTime"].is_null() {
+            errors.push(Invalid::required("series.lastObservedTime", ""));
+        }
+    }
+}
+
 /// What a create through `events.k8s.io/v1` must and must not have.
 fn validate_new(event: &Value, errors: &mut Vec<Invalid>) {
+    validate_series(&event["series"], errors);
     if event["eventTime"].is_null() {
         errors.push(Invalid::required("eventTime", ""));
     }

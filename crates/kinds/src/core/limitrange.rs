@@ -9,7 +9,14 @@ use crate::names;
 use crate::spot::{Errors, Spot};
 use crate::tree::each;
 
-pub(crate) const RULES: Rules = Rules { default, validate, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, ..NO_RULES };
+
+/// One without a name is called by its uid.
+fn prepare_create(range: &mut Value) {
+    if range["metadata"]["name"].as_str().unwrap_or("").is_empty() {
+        range["metadata"]["name"] = range["metadata"]["uid"].clone();
+    }
+}
 
 /// For containers: the largest is the default, the default is the request, and the smallest is requested failing both.
 fn default(range: &mut Value) {

@@ -33,8 +33,6 @@ fn prepare_update(new: &mut Value, old: &Value) {
 fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
     for finalizer in new["spec"]["finalizers"].as_array().into_iter().flatten() {
         crate::metadata::validate_finalizer(finalizer, "spec.finalizers", errors);
-        // Upstream looks at these twice.
-        crate::metadata::validate_standard_finalizer(finalizer, "spec.finalizers", errors);
     }
 }
 

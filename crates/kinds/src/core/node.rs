@@ -1,7 +1,7 @@
 //! `v1/Node`.
 
 use object::Invalid;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::core::podspec::amount;
 use crate::kind::{NO_RULES, Rules};
@@ -9,7 +9,35 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{child, entries, list, text};
 use crate::{addresses, age, cells, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create: |_| {}, validate, validate_status, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules {
+    default,
+    prepare_create: drop_source,
+    prepare_update,
+    validate,
+    validate_status,
+    row,
+    warnings,
+    ..NO_RULES
+};
+
+/// Configuration by the API is gone.
+fn drop_source(node: &mut Value) {
+    if let Some(spec) = child(node, "spec") {
+        crate::tree::remove(spec, "configSource");
+    }
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    crate::kind::keep_status(new, old);
+    drop_source(new);
+}
+
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    match text(&new["spec"]["externalID"]).is_empty() {
+        true => Vec::new(),
+        false => vec!["spec.externalID: this field is deprecated, and is unused by Kubernetes".into()],
+    }
+}
 
 /// What a node has is what it may give away, unless it says otherwise.
 fn default(node: &mut Value) {
@@ -22,8 +50,10 @@ fn default(node: &mut Value) {
     // The first of the CIDRs is also the one of old.
     let Some(spec) = child(node, "spec") else { return };
     match (spec["podCIDR"].as_str(), list(&spec["podCIDRs"]).first().cloned()) {
-        (Some(one), None) if !one.is_empty() => spec["podCIDRs"] = vec![one].into(),
-        (None, Some(first)) => spec["podCIDR"] = first,
+        (Some(one), first) if !one.is_empty() && first.as_ref().is_none_or(|f| f != one) => {
+            spec["podCIDRs"] = vec![one].into();
+        }
+        (None | Some(""), Some(first)) => spec["podCIDR"] = first,
         _ => {}
     }
 }
@@ -37,8 +67,20 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
             network.obey(addresses::network, errors);
         }
         let all = spec.at("podCIDRs");
+        let broken = spec.list("podCIDRs").enumerate().find(|(_, c)| !addresses::network(c.text()).is_empty());
+        if let Some((index, network)) = broken.as_ref().filter(|_| all.len() > 1) {
+            errors.push(Invalid {
+                kind: object::InvalidKind::Internal,
+                field: all.path(),
+                value: String::new(),
+                detail: format!(
+                    "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{index}]: <nil> (invalid CIDR address: {})",
+                    network.text()
+                ),
+            });
+        }
         let sixths = spec.list("podCIDRs").filter(|c| c.text().contains(':')).count();
-        if all.len() > 1 && (sixths != 1 || all.len() > 2) {
+        if broken.is_none() && all.len() > 1 && (sixths != 1 || all.len() > 2) {
             all.fail("may specify no more than one CIDR for each IP family", errors);
         }
         return;
@@ -81,8 +123,8 @@ fn taints(spec: &Spot, errors: &mut Errors) {
         effect.must_be_one_of(&["NoSchedule", "PreferNoSchedule", "NoExecute"], errors);
         let pair = (key.text(), effect.text());
         if seen.contains(&pair) {
-            let shown = json!({"Key": pair.0, "Value": value.text(), "Effect": pair.1, "TimeAdded": taint.at("timeAdded").value});
-            let mut error = Invalid::duplicate(&path, &shown);
+            let mut error = Invalid::duplicate(&path, &Value::Null);
+            error.value = crate::checks::shown("core.v1.Taint", taint.value);
             error.detail = "taints must be unique by key and effect pair".into();
             errors.push(error);
         }
@@ -95,8 +137,7 @@ fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
     let mut seen = Vec::new();
     for (index, address) in list(&new["status"]["addresses"]).iter().enumerate() {
         if seen.contains(&address) {
-            let shown = json!({"Type": address["type"], "Address": address["address"]});
-            errors.push(Invalid::duplicate(&format!("status.addresses[{index}]"), &shown));
+            errors.push(Invalid::duplicate(&format!("status.addresses[{index}]"), address));
         }
         seen.push(address);
     }

@@ -7,6 +7,7 @@ use object::Invalid;
 use serde_json::{Value, json};
 
 use crate::core::podspec;
+use crate::diff::diff;
 use crate::kind::{NO_RULES, Rules, keep};
 use crate::spot::Spot;
 use crate::tree::{child, each, entries, list, text};
@@ -48,13 +49,16 @@ fn merge_label_keys(spec: &mut Value, labels: &Value) {
             return;
         }
         for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            let mut seen = Vec::new();
             for key in list(&term[field]).to_vec() {
                 let Some(value) = labels.get(text(&key)) else { continue };
                 let rule = json!({"key": key, "operator": operator, "values": [value]});
                 let selector = &mut term["labelSelector"];
                 let mut rules = list(&selector["matchExpressions"]).to_vec();
-                // The rules are merged once, however often this runs.
-                if !rules.contains(&rule) {
+                // The rules are merged once for each key, however often this runs.
+                let count = |list: &[Value], item: &Value| list.iter().filter(|i| *i == item).count();
+                seen.push(key.clone());
+                if count(&rules, &rule) < count(&seen, &key) {
                     rules.push(rule);
                     selector["matchExpressions"] = rules.into();
                 }
@@ -99,7 +103,11 @@ fn prepare_status(new: &mut Value, old: &Value) {
 /// The quality-of-service class (`Guaranteed`, `Burstable`, `BestEffort`) of a pod spec.
 pub(crate) fn qos(spec: &Value) -> &'static str {
     let containers = ["containers", "initContainers"];
-    let all: Vec<&Value> = containers.iter().flat_map(|c| spec[*c].as_array().into_iter().flatten()).collect();
+    // What a pod asks for as a whole counts, where it does.
+    let all: Vec<&Value> = match spec["resources"].is_object() {
+        true => vec![spec],
+        false => containers.iter().flat_map(|c| spec[*c].as_array().into_iter().flatten()).collect(),
+    };
     let amount = |c: &Value, kind: &str, resource: &str| {
         let text = c["resources"][kind][resource].as_str()?.to_owned();
         object::Quantity::parse(&text).filter(|q| !q.is_zero())
@@ -119,14 +127,30 @@ pub(crate) fn qos(spec: &Value) -> &'static str {
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+/// Adds what is wrong with a pod, be it new or not.
+fn validate_whole(new: &Value, errors: &mut Vec<Invalid>) {
     let whole = Spot::new(new, "");
     podspec::validate(&whole.at("spec"), &new["metadata"], errors);
     podspec::validate_of_pod(&whole.at("spec"), errors);
+}
+
+fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    validate_whole(new, errors);
+    let spec = Spot::new(&new["spec"], "spec");
+    if old.is_none() && spec.at("ephemeralContainers").len() > 0 {
+        spec.at("ephemeralContainers").forbid("cannot be set on create", errors);
+    }
+    if old.is_none() && spec.at("schedulingGates").len() > 0 && !spec.at("nodeName").text().is_empty() {
+        spec.at("nodeName").forbid("cannot be set until all schedulingGates have been cleared", errors);
+    }
     if let Some(old) = old {
         validate_update(&new["spec"], &old["spec"], errors);
     }
 }
+
+const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
+    `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+    `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// What may change in a pod that exists; what is left is compared with these evened out.
 fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
@@ -155,8 +179,9 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
         errors.push(Invalid::forbidden("spec.tolerations", detail));
     }
     for gate in list(&new["schedulingGates"]).iter().filter(|g| !list(&old["schedulingGates"]).contains(g)) {
+        let place = list(&new["schedulingGates"]).iter().position(|g| g == gate).unwrap_or(0);
         let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", text(&gate["name"]));
-        errors.push(Invalid::forbidden("spec.schedulingGates[0]", detail));
+        errors.push(Invalid::forbidden(&format!("spec.schedulingGates[{place}].name"), detail));
     }
     if old["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0) && new["terminationGracePeriodSeconds"] == 1
     {
@@ -184,12 +209,8 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
         }
     }
     if evened != *old {
-        errors.push(Invalid::forbidden(
-            "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
-             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        ));
+        let changes = diff("io.k8s.api.core.v1.PodSpec", old, &evened);
+        errors.push(Invalid::forbidden("spec", format!("{FIXED}\n{changes}")));
     }
 }
 
@@ -254,8 +275,9 @@ mod tests {
             entries(&extra).for_each(|(k, v)| spec[k] = v.clone());
             json!({"spec": spec})
         };
-        let forbidden = "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-        case.update(pod(json!({})), pod(json!({"terminationGracePeriodSeconds": 5})), &[forbidden]);
+        let forbidden = |changes: &str| format!("spec: Forbidden: {FIXED}\n{changes}");
+        let grace = "@@ -36,7 +36,7 @@\n  ],\n  \"EphemeralContainers\": null,\n  \"RestartPolicy\": \"Always\",\n- \"TerminationGracePeriodSeconds\": 30,\n+ \"TerminationGracePeriodSeconds\": 5,\n  \"ActiveDeadlineSeconds\": null,\n  \"DNSPolicy\": \"ClusterFirst\",\n  \"NodeSelector\": null,\n";
+        case.update(pod(json!({})), pod(json!({"terminationGracePeriodSeconds": 5})), &[&forbidden(grace)]);
         case.update(pod(json!({})), pod(json!({"activeDeadlineSeconds": 5})), &[]);
         case.update(
             pod(json!({"activeDeadlineSeconds": 5})),
@@ -264,6 +286,7 @@ mod tests {
         );
         case.update(pod(json!({})), pod(json!({"tolerations": [{"key": "a", "operator": "Exists"}]})), &[]);
         case.update(pod(json!({"schedulingGates": [{"name": "g"}]})), pod(json!({"nodeSelector": {"a": "b"}})), &[]);
-        case.update(pod(json!({})), pod(json!({"nodeSelector": {"a": "b"}})), &[forbidden]);
+        let narrowed = "@@ -39,7 +39,9 @@\n  \"TerminationGracePeriodSeconds\": 30,\n  \"ActiveDeadlineSeconds\": null,\n  \"DNSPolicy\": \"ClusterFirst\",\n- \"NodeSelector\": null,\n+ \"NodeSelector\": {\n+  \"a\": \"b\"\n+ },\n  \"ServiceAccountName\": \"\",\n  \"AutomountServiceAccountToken\": null,\n  \"NodeName\": \"\",\n";
+        case.update(pod(json!({})), pod(json!({"nodeSelector": {"a": "b"}})), &[&forbidden(narrowed)]);
     }
 }

@@ -36,6 +36,9 @@ struct Pod<'v> {
 pub(crate) fn default_pod(spec: &mut Value) {
     default(spec);
     set(spec, "enableServiceLinks", true);
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
     let host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers"] {
         each(spec, list, |container| containers::default_in_pod(container, host_network));
@@ -193,15 +196,14 @@ fn claims(spec: &Spot, metadata: &Value, errors: &mut Errors) {
             name.obey(names::label, errors);
             seen.push(name.text());
         }
-        let shown = || json!({"Name": name.value, "ResourceClaimName": claimed.value, "ResourceClaimTemplateName": template.value});
         match (claimed.is_set(), template.is_set()) {
             (true, true) => {
                 let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                claim.fail_as(shown(), detail, errors);
+                claim.fail(detail, errors);
             }
             (false, false) => {
                 let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                claim.fail_as(shown(), detail, errors);
+                claim.fail(detail, errors);
             }
             _ => {}
         }

@@ -28,13 +28,18 @@ pub(crate) fn default_template(template: &mut Value) {
             template["metadata"] = Value::Object(Default::default());
         }
         podspec::default(&mut template["spec"]);
+        podspec::drop_disabled(&mut template["spec"]);
     }
 }
 
 /// Adds what is wrong with a workload's template.
 pub(crate) fn validate_template(template: &Spot, errors: &mut Errors) {
     validate_metadata(template, errors);
-    podspec::validate(&template.at("spec"), &Value::Null, errors);
+    let spec = template.at("spec");
+    podspec::validate(&spec, &Value::Null, errors);
+    if spec.at("ephemeralContainers").len() > 0 {
+        spec.at("ephemeralContainers").forbid("ephemeral containers not allowed in pod template", errors);
+    }
 }
 
 /// Labels and annotations of a template, where upstream names them.

@@ -1,7 +1,7 @@
 //! `v1/ResourceQuota`.
 
 use object::Invalid;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::age;
 use crate::core::podspec::{amount, resource_name};
@@ -98,11 +98,8 @@ fn selector(spec: &Spot, hard: &[&str], errors: &mut Errors) {
             errors.push(Invalid::invalid(&at, &scope.text().into(), "unsupported scope"));
         }
         for _ in hard.iter().filter(|resource| !fits(scope.text(), resource)) {
-            let all = selector.list("matchExpressions").map(|r| {
-                json!({"ScopeName": r.at("scopeName").text(), "Operator": r.at("operator").text(), "Values": r.at("values").value})
-            });
-            let shown = json!({"MatchExpressions": all.collect::<Vec<_>>()});
-            errors.push(Invalid::invalid(&rules.path(), &shown, "unsupported scope applied to resource"));
+            let shown = crate::checks::shown("core.v1.ScopeSelector", selector.value);
+            errors.push(Invalid::shown(&rules.path(), shown, "unsupported scope applied to resource"));
         }
         let mut fail = |name: &'static str, spot: &Spot, detail: &str| {
             let shown = if name == "operator" { Value::from(spot.text()) } else { spot.value.clone() };

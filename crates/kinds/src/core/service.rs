@@ -6,7 +6,7 @@ mod warnings;
 use serde_json::{Value, json};
 
 use crate::kind::{NO_RULES, Rules};
-use crate::tree::{self, text};
+use crate::tree::{self, set, text};
 use crate::{age, cells, names};
 
 pub(crate) const RULES: Rules = Rules {
@@ -23,23 +23,17 @@ pub(crate) const RULES: Rules = Rules {
 
 pub use validation::validate_addresses;
 
-fn set(object: &mut Value, key: &str, value: Value) {
-    if object.get(key).is_none_or(|v| v == "") {
-        object[key] = value;
-    }
-}
-
 fn default(service: &mut Value) {
     let spec = &mut service["spec"];
-    set(spec, "sessionAffinity", "None".into());
-    set(spec, "type", "ClusterIP".into());
+    set(spec, "sessionAffinity", "None");
+    set(spec, "type", "ClusterIP");
     if spec["sessionAffinity"] == "None" {
         spec.as_object_mut().and_then(|s| s.remove("sessionAffinityConfig"));
     } else if spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].is_null() {
         spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
     }
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        set(port, "protocol", "TCP".into());
+        set(port, "protocol", "TCP");
         if port.get("targetPort").is_none_or(|t| t == 0 || t == "") {
             port["targetPort"] = port["port"].clone();
         }
@@ -47,10 +41,10 @@ fn default(service: &mut Value) {
     let kind = spec["type"].as_str().unwrap_or("").to_owned();
     let exposed = kind == "ClusterIP" && !tree::list(&spec["externalIPs"]).is_empty();
     if kind == "NodePort" || kind == "LoadBalancer" || exposed {
-        set(spec, "externalTrafficPolicy", "Cluster".into());
+        set(spec, "externalTrafficPolicy", "Cluster");
     }
-    if kind != "ExternalName" {
-        set(spec, "internalTrafficPolicy", "Cluster".into());
+    if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+        set(spec, "internalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" && spec.get("allocateLoadBalancerNodePorts").is_none() {
         spec["allocateLoadBalancerNodePorts"] = true.into();
@@ -58,7 +52,7 @@ fn default(service: &mut Value) {
     if kind == "LoadBalancer" {
         let places = service.pointer_mut("/status/loadBalancer/ingress").and_then(Value::as_array_mut);
         for place in places.into_iter().flatten().filter(|place| !text(&place["ip"]).is_empty()) {
-            set(place, "ipMode", "VIP".into());
+            set(place, "ipMode", "VIP");
         }
     }
 }

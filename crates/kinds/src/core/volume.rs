@@ -141,7 +141,7 @@ pub(crate) fn validate_spec(spec: &Spot, name: &str, inline: bool, errors: &mut 
             (false, false) => affinity.at("required").missing("must specify required node constraints", errors),
         }
     }
-    source(spec, name, placed, errors);
+    source(spec, name, affinity.is_set(), errors);
     if policy.text() == "Recycle" && is_root(spec.at("hostPath").at("path").text()) {
         policy.forbid("may not be 'recycle' for a hostPath mount of '/'", errors);
     }
@@ -230,7 +230,12 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         now != before[*source]
     };
     if SOURCES.iter().any(changed) {
-        let detail = "spec.persistentvolumesource is immutable after creation";
+        let mut now = spec.clone();
+        if let Some(csi) = now.get_mut("csi").filter(|_| added_secret) {
+            crate::tree::remove(csi, "controllerExpandSecretRef");
+        }
+        let changes = crate::diff::diff("io.k8s.api.core.v1.PersistentVolumeSpec/source", before, &now);
+        let detail = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
         errors.push(Invalid::forbidden("spec.persistentvolumesource", detail));
     }
     if spec["volumeMode"] != before["volumeMode"] {
@@ -320,7 +325,7 @@ mod tests {
         case.update(
             json!({"spec": spec}),
             json!({"spec": other}),
-            &["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"],
+            &["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\n@@ -2,7 +2,7 @@\n  \"GCEPersistentDisk\": null,\n  \"AWSElasticBlockStore\": null,\n  \"HostPath\": {\n-  \"Path\": \"/data\",\n+  \"Path\": \"/else\",\n   \"Type\": \"\"\n  },\n  \"Glusterfs\": null,\n"],
         );
         case.row(
             json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "persistentVolumeReclaimPolicy": "Retain",

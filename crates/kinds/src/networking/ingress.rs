@@ -31,7 +31,11 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         }
         checks::named(tls, &format!("spec.tls[{index}]"), "secretName", names::subdomain, errors);
     }
-    checks::named(spec, "spec", "ingressClassName", names::subdomain, errors);
+    if let Some(class) = spec["ingressClassName"].as_str() {
+        for why in names::subdomain(class) {
+            errors.push(Invalid::invalid("spec.ingressClassName", &class.into(), why));
+        }
+    }
     let noted = &new["metadata"]["annotations"][CLASS];
     if old.is_none() && noted.is_string() && spec["ingressClassName"].is_string() && *noted != spec["ingressClassName"]
     {

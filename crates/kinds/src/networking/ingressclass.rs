@@ -30,7 +30,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     }
     super::local_reference(&parameters, errors);
     let (scope, namespace) = (parameters.at("scope"), parameters.at("namespace"));
-    scope.must_be_one_of(&["Cluster", "Namespace"], errors);
+    scope.exactly_one_of(&["Cluster", "Namespace"], errors);
     match (scope.text(), namespace.is_set()) {
         ("Namespace", false) => namespace.missing("`parameters.scope` is set to 'Namespace'", errors),
         ("Namespace", true) => namespace.obey(names::label, errors),

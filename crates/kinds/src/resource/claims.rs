@@ -26,6 +26,12 @@ pub(super) fn validate_template(new: &Value, old: Option<&Value>, errors: &mut E
     }
     let spec = Spot::new(&new["spec"], "spec");
     let own = spec.at("metadata");
+    for (field, _) in own.value.as_object().into_iter().flatten() {
+        if field != "labels" && field != "annotations" {
+            // As upstream spells it.
+            own.at(if field == "uid" { "uID" } else { field }).forbid("cannot be set", errors);
+        }
+    }
     metadata::labels(own.at("labels").value, &own.at("labels").path(), errors);
     metadata::annotations(own.at("annotations").value, &own.at("annotations").path(), errors);
     claim(&spec.at("spec"), errors);

@@ -17,29 +17,30 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     if old.is_some() {
         checks::immutable(new, old, &["spec.driver", "spec.pool.name", "spec.nodeName"], errors);
     }
-    let mut places = 0;
-    if spec.at("nodeName").is_set() {
-        places += 1;
-        node_name(&spec.at("nodeName"), errors);
+    let mut places = Vec::new();
+    let node = spec.at("nodeName");
+    if node.is_set() {
+        node_name(&node, errors);
+        places.extend((!node.text().is_empty()).then_some("`nodeName`"));
     }
-    places += usize::from(spec.at("nodeSelector").is_set());
-    for field in ["allNodes", "perDeviceNodeSelection"] {
+    places.extend(spec.at("nodeSelector").is_set().then_some("`nodeSelector`"));
+    for (field, named) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
         let flag = spec.at(field);
-        places += usize::from(flag.is_true());
+        places.extend(flag.is_true().then_some(named));
         if flag.is_set() && !flag.is_true() {
             flag.fail("must be either unset or set to true", errors);
         }
     }
-    match places {
+    match places.len() {
         0 => spec.missing(format!("exactly one of {PLACES} is required"), errors),
         1 => {}
         _ => {
             let detail = format!("exactly one of {PLACES} is required, but multiple fields are set");
-            spec.fail_as(Value::Null, detail, errors);
+            spec.fail_as(format!("{{{}}}", places.join(", ")), detail, errors);
         }
     }
     if spec.at("sharedCounters").len() > 0 && spec.at("devices").len() > 0 {
-        spec.fail_as(Value::Null, "only one of `sharedCounters` or `devices` is allowed", errors);
+        spec.fail_as("", "only one of `sharedCounters` or `devices` is allowed", errors);
     }
     if at_most(&spec, "devices", 128, errors) {
         let apart = spec.at("perDeviceNodeSelection").is_true();
@@ -129,14 +130,10 @@ fn device(device: &Spot, apart: bool, errors: &mut Errors) {
     }
     let (good, bad) = (device.at("bindingConditions"), device.at("bindingFailureConditions"));
     if good.len() > 0 && bad.len() == 0 {
-        bad.fail_as(Value::Array(Vec::new()), "bindingFailureConditions are required to use bindingConditions", errors);
+        bad.fail_as(Value::Null, "bindingFailureConditions are required to use bindingConditions", errors);
     }
     if good.len() == 0 && bad.len() > 0 {
-        good.fail_as(
-            Value::Array(Vec::new()),
-            "bindingConditions are required to use bindingFailureConditions",
-            errors,
-        );
+        good.fail_as(Value::Null, "bindingConditions are required to use bindingFailureConditions", errors);
     }
 }
 
@@ -147,9 +144,40 @@ fn value(attribute: &Spot, errors: &mut Errors) {
             errors.push(Invalid::too_long(&attribute.at(field).path(), 64));
         }
     }
-    if kinds.into_iter().filter(|field| attribute.at(field).is_set()).count() != 1 {
-        attribute.fail("exactly one value must be specified", errors);
+    let version = attribute.at("version");
+    if version.is_set() && version.text().len() <= 64 && !is_semantic(version.text()) {
+        version.fail("must be a string compatible with semver.org spec 2.0.0", errors);
     }
+    match kinds.into_iter().filter(|field| attribute.at(field).is_set()).count() {
+        0 => attribute.fail_as("", "exactly one value must be specified", errors),
+        1 => {}
+        _ => attribute.fail("exactly one value must be specified", errors),
+    }
+}
+
+/// `1.2.3-rc.1+build`
+fn is_semantic(version: &str) -> bool {
+    let (rest, build) = version.split_once('+').map_or((version, None), |(rest, build)| (rest, Some(build)));
+    let (core, before) = rest.split_once('-').map_or((rest, None), |(core, before)| (core, Some(before)));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let number = |part: &str| digits(part) && (part == "0" || !part.starts_with('0'));
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    core.split('.').count() == 3
+        && core.split('.').all(number)
+        && before.is_none_or(|b| b.split('.').all(|part| word(part) && (!digits(part) || number(part))))
+        && build.is_none_or(|b| b.split('.').all(word))
+}
+
+/// Attributes with several values are not offered yet.
+pub(super) fn drop_lists(slice: &mut Value) {
+    crate::tree::each(slice, "spec.devices", |device| {
+        let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
+        for (_, attribute) in attributes.into_iter().flatten() {
+            for field in ["ints", "bools", "strings", "versions"] {
+                crate::tree::remove(attribute, field);
+            }
+        }
+    });
 }
 
 fn counters(set: &Spot, errors: &mut Errors) {

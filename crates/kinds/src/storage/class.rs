@@ -27,7 +27,9 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         class.at("reclaimPolicy").one_of(&["Delete", "Retain"], errors);
     }
     class.at("volumeBindingMode").exactly_one_of(&["Immediate", "WaitForFirstConsumer"], errors);
-    let mut seen: Vec<std::collections::BTreeMap<&str, std::collections::BTreeSet<&str>>> = Vec::new();
+    // As upstream: terms that select nothing are there already, one for each.
+    let mut seen: Vec<std::collections::BTreeMap<&str, std::collections::BTreeSet<&str>>> =
+        vec![Default::default(); class.at("allowedTopologies").len()];
     for term in class.list("allowedTopologies") {
         let mut keys = std::collections::BTreeMap::new();
         for rule in term.list("matchLabelExpressions") {

@@ -8,7 +8,7 @@ use crate::kind::{NO_RULES, Rules};
 use crate::spot::{Errors, Spot};
 use crate::tree::{child, list, made, remove, set, text};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, row, warnings, ..NO_RULES };
 
 fn default(driver: &mut Value) {
     let Some(spec) = made(driver, "spec") else { return };
@@ -34,6 +34,14 @@ fn prepare_create(driver: &mut Value) {
 
 fn prepare_update(new: &mut Value, _: &Value) {
     prepare_create(new);
+}
+
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let spec = &new["spec"];
+    match !list(&spec["tokenRequests"]).is_empty() && spec["serviceAccountTokenInSecrets"].is_null() {
+        true => vec!["spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".into()],
+        false => Vec::new(),
+    }
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {

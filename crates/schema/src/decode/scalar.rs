@@ -86,14 +86,35 @@ fn bytes(text: &str) -> Result<String, String> {
     let packed: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     match STANDARD.decode(&packed) {
         Ok(_) => Ok(packed),
-        Err(error) => {
-            let at = match error {
-                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                _ => packed.len(),
-            };
-            Err(format!("illegal base64 data at input byte {at}"))
+        Err(_) => Err(format!("illegal base64 data at input byte {}", corrupt_at(text.as_bytes()))),
+    }
+}
+
+/// Where Go finds that base64 is none: at the first byte that does not belong there, or at the start of what is cut short.
+fn corrupt_at(text: &[u8]) -> usize {
+    let line = |b: u8| matches!(b, b'\r' | b'\n');
+    let (mut at, mut within) = (0, 0);
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        match byte {
+            byte if line(byte) => {}
+            b'=' if within < 2 => return at - 1,
+            b'=' => {
+                let skip = |from: usize| (from..text.len()).find(|i| !line(text[*i])).unwrap_or(text.len());
+                if within == 2 {
+                    at = skip(at);
+                    if text.get(at) != Some(&b'=') {
+                        return if at == text.len() { at } else { at - 1 };
+                    }
+                    at += 1;
+                }
+                return skip(at);
+            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => within = (within + 1) % 4,
+            _ => return at - 1,
         }
     }
+    at - within
 }
 
 fn quantity(value: &Value) -> Result<Value, String> {
@@ -102,9 +123,6 @@ fn quantity(value: &Value) -> Result<Value, String> {
         Value::Number(number) => number.to_string(),
         _ => return Err(bad_quantity()),
     };
-    if text.is_empty() {
-        return Ok("0".into());
-    }
     Quantity::canonical(&text).map(Value::from).ok_or_else(bad_quantity)
 }
 
@@ -126,7 +144,21 @@ fn micro_time(text: &str) -> Result<String, String> {
 }
 
 fn out_of_range(text: &str, layout: &str) -> String {
-    format!("parsing time {text:?} as {layout:?}: day out of range")
+    format!("parsing time {} as {layout:?}: day out of range", quoted(text))
+}
+
+/// Text as Go's clock quotes it: all but printable ASCII by its bytes.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Checks a time's form, with Go's words for the first part that is wrong.
@@ -139,8 +171,9 @@ fn layout(text: &str, layout: &str) -> Result<(), String> {
         ("04", 2, 59, "minute"),
         ("05", 2, 59, "second"),
     ];
-    let fail =
-        |rest: &str, part: &str| Err(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}"));
+    let fail = |rest: &str, part: &str| {
+        Err(format!("parsing time {} as {layout:?}: cannot parse {} as {part:?}", quoted(text), quoted(rest)))
+    };
     let mut rest = text;
     for (index, (part, digits, most, name)) in PARTS.into_iter().enumerate() {
         let Some(number) = rest.get(..digits).filter(|d| d.bytes().all(|b| b.is_ascii_digit())) else {
@@ -148,7 +181,7 @@ fn layout(text: &str, layout: &str) -> Result<(), String> {
         };
         let value: u32 = number.parse().unwrap_or(u32::MAX);
         if value > most || (value == 0 && matches!(part, "01" | "02")) {
-            return Err(format!("parsing time {text:?}: {name} out of range"));
+            return Err(format!("parsing time {}: {name} out of range", quoted(text)));
         }
         rest = &rest[digits..];
         if let Some(separator) = ["-", "-", "T", ":", ":"].get(index) {
@@ -171,7 +204,7 @@ fn layout(text: &str, layout: &str) -> Result<(), String> {
         "Z" => Ok(()),
         _ if is_offset => Ok(()),
         _ => match rest.strip_prefix('Z') {
-            Some(extra) => Err(format!("parsing time {text:?}: extra text: {extra:?}")),
+            Some(extra) => Err(format!("parsing time {}: extra text: {}", quoted(text), quoted(extra))),
             None => fail(rest, "Z07:00"),
         },
     }

@@ -87,14 +87,6 @@ fn exit_codes(codes: &Spot, containers: &[&str], errors: &mut Errors) {
     }
 }
 
-/// The policy as Go shows it.
-pub(super) fn shown(policy: &Spot) -> Value {
-    let rules = policy.list("rules").map(|rule| {
-        json!({"SucceededIndexes": rule.at("succeededIndexes").value, "SucceededCount": rule.at("succeededCount").value})
-    });
-    json!({"Rules": rules.collect::<Vec<_>>()})
-}
-
 /// When enough has succeeded.
 pub(super) fn success(spec: &Spot, errors: &mut Errors) {
     let policy = spec.at("successPolicy");

@@ -15,7 +15,6 @@ pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
 const MOST_ENDPOINTS: usize = 1000;
 const MOST_PORTS: usize = 20_000;
 const MOST_ADDRESSES: usize = 100;
-const MOST_LABELS: usize = 16;
 const MOST_HINTS: usize = 8;
 
 fn default(slice: &mut Value) {
@@ -78,11 +77,6 @@ fn validate_endpoints(slice: &Spot, errors: &mut Errors) {
         if endpoint.at("nodeName").is_set() {
             endpoint.at("nodeName").obey(names::subdomain, errors);
         }
-        let topology = endpoint.at("deprecatedTopology");
-        if topology.len() > MOST_LABELS {
-            errors.push(Invalid::too_many(&topology.path(), topology.len(), MOST_LABELS));
-        }
-        topology.labels(errors);
         if endpoint.at("hostname").is_set() {
             endpoint.at("hostname").obey(names::label, errors);
         }

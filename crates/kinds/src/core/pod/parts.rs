@@ -3,7 +3,7 @@
 use object::{Invalid, Quantity};
 use serde_json::{Map, Value};
 
-use super::{qos, validate};
+use super::{qos, validate_whole};
 use crate::kind::keep;
 use crate::tree::{list, text};
 
@@ -38,14 +38,15 @@ pub fn validate_ephemeral(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
         errors.push(Invalid::forbidden("[]", "static pods do not support ephemeral containers"));
         return;
     }
-    validate(new, None, errors);
+    validate_whole(new, errors);
     let now = list(&new["spec"]["ephemeralContainers"]);
     for container in list(&old["spec"]["ephemeralContainers"]) {
         let name = text(&container["name"]);
         let why = match now.iter().find(|c| c["name"] == container["name"]) {
             None => format!("existing ephemeral containers {name:?} may not be removed\n"),
             Some(changed) if changed != container => {
-                format!("existing ephemeral containers {name:?} may not be changed\n")
+                let changes = crate::diff::diff("io.k8s.api.core.v1.EphemeralContainer", container, changed);
+                format!("existing ephemeral containers {name:?} may not be changed\n{changes}")
             }
             Some(_) => continue,
         };
@@ -121,7 +122,7 @@ pub fn validate_resize(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
         errors.push(Invalid::forbidden("[]", "windows pods cannot be resized"));
         return;
     }
-    validate(new, None, errors);
+    validate_whole(new, errors);
     let class = old["status"]["qosClass"].as_str().unwrap_or_else(|| qos(&old["spec"]));
     if class != qos(&new["spec"]) {
         let why = "Pod QOS Class may not change as a result of resizing";
@@ -299,7 +300,7 @@ mod tests {
         );
         assert_eq!(
             check(with(json!([container("j")])), old),
-            "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be changed\n"
+            "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be changed\n@@ -1,6 +1,6 @@\n {\n  \"Name\": \"e\",\n- \"Image\": \"i\",\n+ \"Image\": \"j\",\n  \"Command\": null,\n  \"Args\": null,\n  \"WorkingDir\": \"\",\n"
         );
     }
 }

@@ -79,15 +79,57 @@ fn default_http(handler: &mut Value) {
     }
 }
 
-/// True for an image without a tag or digest, and for the tag `latest`.
+/// True for an image without a tag or digest, and for the tag `latest`. What is no reference at all has no tag that is looked at.
 pub(super) fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
+    if image.contains('@') || !is_reference(image) {
         return false;
     }
     match image.rsplit('/').next().unwrap_or(image).split_once(':') {
         Some((_, tag)) => tag == "latest",
         None => true,
     }
+}
+
+/// The form of an image's name: `[host[:port]/]path[:tag]`, in lower case but for the host.
+fn is_reference(image: &str) -> bool {
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if image.len() == 64 && image.chars().all(hex) {
+        return false;
+    }
+    let (image, tag) = match image.rsplit_once(':') {
+        Some((image, tag)) if !tag.contains('/') => (image, Some(tag)),
+        _ => (image, None),
+    };
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let tagged = tag.is_none_or(|tag| {
+        tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
+    });
+    let mut parts: Vec<&str> = image.split('/').collect();
+    let first = parts.first().copied().unwrap_or("");
+    let is_host = first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase());
+    if parts.len() > 1 && is_host {
+        let (name, port) = first.split_once(':').map_or((first, None), |(name, port)| (name, Some(port)));
+        let label = |part: &str| {
+            let edge = |c: char| c.is_ascii_alphanumeric();
+            part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || c == '-')
+        };
+        let digits = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        if !name.split('.').all(label) || !port.is_none_or(digits) {
+            return false;
+        }
+        parts.remove(0);
+    }
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    // Parts of words are joined by one dot, one or two underscores, or any number of dashes.
+    let component = |part: &&str| {
+        let joined = |rest: &str| {
+            rest.split(edge)
+                .filter(|s| !s.is_empty())
+                .all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+        };
+        part.starts_with(edge) && part.ends_with(edge) && joined(part)
+    };
+    tagged && parts.iter().map(|p| p.len() + 1).sum::<usize>() <= 256 && parts.iter().all(component)
 }
 
 /// What is wrong with a container of any list.

@@ -68,8 +68,9 @@ fn seccomp(profile: &Spot, errors: &mut Errors) {
         (true, false) => file.missing("must be set when seccomp type is Localhost", errors),
         (true, true) => paths::descending(&file, errors),
         (false, true) => {
-            let shown = serde_json::json!({"Type": kind.text(), "LocalhostProfile": file.text()});
-            file.fail_as(shown, "can only be set when seccomp type is Localhost", errors);
+            let shown = crate::checks::shown("core.v1.SeccompProfile", profile.value);
+            let detail = "can only be set when seccomp type is Localhost";
+            errors.push(object::Invalid::shown(&file.path(), shown, detail));
         }
         (false, false) => {}
     }

@@ -179,7 +179,8 @@ fn ephemeral(volume: &Spot, this: &Spot, pod_name: Option<&str>, errors: &mut Er
         metadata.at("labels").labels(errors);
         for (field, _) in metadata.value.as_object().into_iter().flatten() {
             if field != "labels" && field != "annotations" {
-                metadata.at(field).forbid("cannot be set", errors);
+                // As upstream spells it.
+                metadata.at(if field == "uid" { "uID" } else { field }).forbid("cannot be set", errors);
             }
         }
         claim::validate_spec(&template.at("spec"), errors);

@@ -82,6 +82,7 @@ pub(crate) fn warnings(template: &Value, path: &str) -> Vec<String> {
         let claim = ephemeral.at("volumeClaimTemplate");
         claim_spec(&claim.at("spec"), &mut found);
     }
+    spec.list("volumes").for_each(|volume| overlaps(&volume, &mut found));
     repeated(&spec, "hostAliases", "ip", &mut found);
     repeated(&spec, "imagePullSecrets", "name", &mut found);
     for secret in spec.list("imagePullSecrets").filter(|s| s.at("name").text().is_empty()) {
@@ -122,6 +123,57 @@ pub(crate) fn warnings(template: &Value, path: &str) -> Vec<String> {
         found.extend(ip_warning(&alias.at("ip").path(), alias.at("ip").text()));
     }
     found
+}
+
+/// Files of a volume that hide each other.
+fn overlaps(volume: &Spot, found: &mut Vec<String>) {
+    let name = object::quoted(volume.at("name").text());
+    let named = |kind: &str, name: &Spot| format!("{kind} {}", object::quoted(name.text()));
+    let of = |source: &Spot, from: &str| -> Vec<(String, String)> {
+        source.list("items").map(|item| (item.at("path").text().to_owned(), from.to_owned())).collect()
+    };
+    let mut tell = |files: Vec<(String, String)>, seen: &mut Vec<(String, String)>, described: &str| {
+        for (path, from) in files {
+            let path = path.trim_end_matches('/').to_owned();
+            let shown = |(path, from): &(String, String)| match from.as_str() {
+                "" => object::quoted(path),
+                from => format!("{} ({from})", object::quoted(path)),
+            };
+            let file = (path, from);
+            let below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+            for other in seen.iter().filter(|s| s.0 == file.0 || below(&s.0, &file.0) || below(&file.0, &s.0)) {
+                let (file, other) = (shown(&file), shown(other));
+                found.push(format!("volume {name} ({described}): overlapping paths: {file} with {other}"));
+            }
+            seen.push(file);
+        }
+    };
+    let (map, secret, downward) = (volume.at("configMap"), volume.at("secret"), volume.at("downwardAPI"));
+    tell(of(&map, ""), &mut Vec::new(), &named("ConfigMap", &map.at("name")));
+    tell(of(&secret, ""), &mut Vec::new(), &named("Secret", &secret.at("secretName")));
+    tell(of(&downward, ""), &mut Vec::new(), "DownwardAPI");
+    let (projected, mut seen) = (volume.at("projected"), Vec::new());
+    let mut empty = 0;
+    for source in projected.list("sources") {
+        let [map, secret, downward, token] =
+            ["configMap", "secret", "downwardAPI", "serviceAccountToken"].map(|kind| source.at(kind));
+        let files = if source.len() == 0 {
+            empty += 1;
+            Vec::new()
+        } else if map.at("items").len() > 0 {
+            of(&map, &named("ConfigMap", &map.at("name")))
+        } else if secret.at("items").len() > 0 {
+            of(&secret, &named("Secret", &secret.at("name")))
+        } else if downward.at("items").len() > 0 {
+            of(&downward, "DownwardAPI")
+        } else if token.is_set() {
+            vec![(token.at("path").text().to_owned(), "ServiceAccountToken".to_owned())]
+        } else {
+            Vec::new()
+        };
+        tell(files, &mut seen, "Projected");
+    }
+    found.extend((0..empty).map(|_| format!("volume {name} (Projected) has no sources provided")));
 }
 
 fn seccomp(path: &str, key: &str) -> String {

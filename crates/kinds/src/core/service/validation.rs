@@ -218,7 +218,7 @@ fn numbers(spec: &Spot, errors: &mut Errors) {
             match (seen.contains(&key), field) {
                 (true, "nodePort") => number.duplicate(errors),
                 (true, _) => {
-                    let shown = json!({"Name": "", "Protocol": key.0, "AppProtocol": null, "Port": key.1, "TargetPort": 0, "NodePort": 0});
+                    let shown = json!({"protocol": key.0, "port": key.1});
                     errors.push(Invalid::duplicate(&port.path(), &shown));
                 }
                 (false, _) => seen.push(key),

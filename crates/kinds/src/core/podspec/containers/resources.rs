@@ -74,7 +74,7 @@ pub(crate) fn container_resource(name: &str, at: &Spot, errors: &mut Errors) {
 }
 
 pub(crate) fn is_extended(name: &str) -> bool {
-    !name.starts_with("requests.") && names::qualified(&format!("requests.{name}")).is_empty()
+    !is_native(name) && !name.starts_with("requests.") && names::qualified(&format!("requests.{name}")).is_empty()
 }
 
 /// An amount: not negative, and whole where the resource comes in pieces.

@@ -6,7 +6,7 @@ use crate::names;
 use crate::spot::{Errors, Spot};
 
 pub(super) const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
-const PARTITION: &str = "must be between 0 and 255, inclusive";
+const PARTITION: &str = "must be between 1 and 255, inclusive";
 
 /// Texts and lists that a source must have, where that is most of what is asked of it.
 const REQUIRED: [(&str, &[&str]); 15] = [
