@@ -91,9 +91,17 @@ pub fn check(expr: &Expr, source: &str, variables: &Environment) -> Result<Type,
 
 /// As [`check`], with the types of all parts of the expression.
 pub fn check_typed(expr: &Expr, source: &str, variables: &Environment) -> Result<(Type, Types), Compile> {
-    let mut checker = Checker { source, variables, locals: Vec::new(), types: Types::new(), mixes: false };
-    let found = checker.of(expr)?;
-    Ok((found, checker.types))
+    let mut checker =
+        Checker { source, variables, locals: Vec::new(), types: Types::new(), mixes: false, unknown: Vec::new() };
+    let found = checker.of(expr);
+    let mut wrong = checker.unknown;
+    let found = match found {
+        Ok(found) if wrong.is_empty() => return Ok((found, checker.types)),
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
+    wrong.extend(found.map(|error| error.text));
+    Err(Compile { text: wrong.join("\n") })
 }
 
 struct Checker<'c> {
@@ -103,6 +111,8 @@ struct Checker<'c> {
     types: Types,
     /// Lists may mix types.
     mixes: bool,
+    /// Names that mean nothing: all of them are told.
+    unknown: Vec<String>,
 }
 
 type Checked = Result<Type, Compile>;
@@ -112,8 +122,10 @@ impl Checker<'_> {
         Err(Compile::at(self.source, at, words))
     }
 
-    fn undeclared<T>(&self, at: usize, name: &str) -> Result<T, Compile> {
-        self.fail(at, &format!("undeclared reference to '{name}' (in container '')"))
+    fn undeclared(&mut self, at: usize, name: &str) -> Checked {
+        let words = format!("undeclared reference to '{name}' (in container '')");
+        self.unknown.push(Compile::at(self.source, at, &words).text);
+        Ok(Type::Dyn)
     }
 
     fn dotted(&self, expr: &Expr) -> Option<String> {

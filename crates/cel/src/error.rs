@@ -14,7 +14,10 @@ impl Compile {
         let before: String = source.chars().take(offset).collect();
         let line = before.matches('\n').count();
         let column = before.rsplit('\n').next().unwrap_or("").chars().count();
-        let shown = source.split('\n').nth(line).unwrap_or("");
+        if source.is_empty() {
+            return Self { text: format!("ERROR: <input>:1:0: {words}") };
+        }
+        let shown = source.split('\n').nth(line).unwrap_or("").replace('\t', " ");
         let mark = ".".repeat(column);
         Self { text: format!("ERROR: <input>:{}:{}: {words}\n | {shown}\n | {mark}^", line + 1, column + 1) }
     }

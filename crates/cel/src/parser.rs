@@ -29,6 +29,11 @@ pub fn parse(source: &str) -> Result<Expr, Compile> {
     let expr = parser.choice()?;
     match parser.peek() {
         Token::End => Ok(expr),
+        // A single token too many is passed over by cel-go's parser, to look for more.
+        _ if parser.next + 1 == parser.tokens.len() => {
+            let words = format!("Syntax error: extraneous input '{}' expecting <EOF>", parser.shown());
+            parser.fail(parser.at(), &words)
+        }
         _ => parser.unexpected("<EOF>"),
     }
 }
@@ -72,13 +77,17 @@ impl Parser<'_> {
     }
 
     fn unexpected<T>(&self, wanted: &str) -> Result<T, Compile> {
-        let found = match self.peek() {
+        self.fail(self.at(), &format!("Syntax error: mismatched input '{}' expecting {wanted}", self.shown()))
+    }
+
+    /// The next token as messages show it.
+    fn shown(&self) -> String {
+        match self.peek() {
             Token::End => "<EOF>".to_owned(),
             Token::Sign(sign) => (*sign).to_owned(),
             Token::Name(name) => name.clone(),
             Token::Literal(value) => value.to_string(),
-        };
-        self.fail(self.at(), &format!("Syntax error: mismatched input '{found}' expecting {wanted}"))
+        }
     }
 
     fn deeper(&mut self, read: impl FnOnce(&mut Self) -> Parsed) -> Parsed {
@@ -169,6 +178,9 @@ impl Parser<'_> {
             Token::Name(name) => {
                 self.next += 1;
                 Ok(name)
+            }
+            Token::Sign(".") => {
+                self.fail(self.at(), &format!("Syntax error: no viable alternative at input '.{}'", self.shown()))
             }
             _ => self.unexpected("IDENTIFIER"),
         }

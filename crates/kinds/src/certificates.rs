@@ -1,5 +1,7 @@
 //! `certificates.k8s.io/v1 CertificateSigningRequest`.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use object::Invalid;
 use serde_json::Value;
 
@@ -41,32 +43,72 @@ fn prepare_status(new: &mut Value, old: &Value) {
     }
 }
 
+const CONDITIONS: &str = "status.conditions";
+
 /// What an update through `approval` or `status` must not do.
 pub fn validate_status(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
-    let of = |object: &Value, kind: &str| list(&object["status"]["conditions"]).iter().any(|c| c["type"] == kind);
-    const PATH: &str = "status.conditions";
-    if of(new, "Approved") && of(new, "Denied") {
-        errors.push(Invalid::invalid(PATH, &"".into(), "Approved and Denied conditions are mutually exclusive"));
-    }
+    let of =
+        |object: &Value, kind: &str| list(&object["status"]["conditions"]).iter().filter(|c| c["type"] == kind).count();
+    conditions(new, old, errors);
     for kind in ["Approved", "Denied", "Failed"] {
-        if of(old, kind) && !of(new, kind) {
+        if of(new, kind) < of(old, kind) {
             let why = format!("updates may not remove a condition of type {kind:?}");
-            errors.push(Invalid::forbidden(PATH, why));
-        }
-    }
-    for (index, condition) in list(&new["status"]["conditions"]).iter().enumerate() {
-        let path = format!("{PATH}[{index}]");
-        if text(&condition["type"]).is_empty() {
-            errors.push(Invalid::required(&format!("{path}.type"), ""));
-        }
-        let status = &condition["status"];
-        if is_decision(condition) && *status != "True" {
-            errors.push(Invalid::unsupported(&format!("{path}.status"), status, &["True"]));
+            errors.push(Invalid::forbidden(CONDITIONS, why));
         }
     }
     let (is, was) = (text(&new["status"]["certificate"]), text(&old["status"]["certificate"]));
+    if let Some(why) = Some(is).filter(|is| *is != was).and_then(no_certificate) {
+        errors.push(Invalid::invalid("status.certificate", &"<certificate data>".into(), why));
+    }
     if !was.is_empty() && is != was {
         errors.push(Invalid::forbidden("status.certificate", "updates may not modify existing certificate content"));
+    }
+}
+
+/// Why that is no certificate, in base64.
+fn no_certificate(data: &str) -> Option<String> {
+    let pem = STANDARD.decode(data).ok().filter(|pem| !pem.is_empty())?;
+    let pem = String::from_utf8_lossy(&pem);
+    let blocks: Vec<&str> =
+        pem.split("-----BEGIN ").skip(1).filter_map(|b| b.split_once("-----").map(|b| b.0)).collect();
+    match blocks.iter().find(|block| **block != "CERTIFICATE") {
+        Some(other) => Some(format!("only CERTIFICATE PEM blocks are allowed, found {}", object::quoted(other))),
+        None if blocks.is_empty() => Some("must contain at least one CERTIFICATE PEM block".into()),
+        None => None,
+    }
+}
+
+/// What conditions must be like, but for what is wrong with them already.
+fn conditions(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
+    let before = list(&old["status"]["conditions"]);
+    let had = |kind: &str| before.iter().any(|c| text(&c["type"]) == kind);
+    let mut twice = before.iter().enumerate().map(|(i, c)| before[..i].iter().any(|b| b["type"] == c["type"]));
+    let (contradicted, repeated, unnamed) = (had("Approved") && had("Denied"), twice.any(|t| t), had(""));
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, condition) in list(&new["status"]["conditions"]).iter().enumerate() {
+        let (kind, status) = (text(&condition["type"]), text(&condition["status"]));
+        let at = |field: &str| format!("{CONDITIONS}[{index}].{field}");
+        if kind.is_empty() && !unnamed {
+            errors.push(Invalid::required(&at("type"), ""));
+        }
+        let allowed: &[&str] = match kind {
+            "Approved" | "Denied" | "Failed" => &["True"],
+            _ => &["False", "True", "Unknown"],
+        };
+        if status.is_empty() {
+            errors.push(Invalid::required(&at("status"), ""));
+        } else if !allowed.contains(&status) {
+            errors.push(Invalid::unsupported(&at("status"), &status.into(), allowed));
+        }
+        let opposite = if kind == "Approved" { "Denied" } else { "Approved" };
+        if is_decision(condition) && seen.contains(&opposite) && !contradicted {
+            let why = "Approved and Denied conditions are mutually exclusive";
+            errors.push(Invalid::invalid(CONDITIONS, &kind.into(), why));
+        }
+        if seen.contains(&kind) && !repeated {
+            errors.push(Invalid::duplicate(&at("type"), &kind.into()));
+        }
+        seen.push(kind);
     }
 }
 

@@ -93,8 +93,8 @@ pub(crate) fn at_most_all(value: &Value, path: &str, errors: &mut Vec<Invalid>) 
 
 /// The number in a number or percentage; 0 for none.
 pub(crate) fn amount(value: &Value) -> i64 {
-    let percent = |text: &str| text.strip_suffix('%').filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok();
-    value.as_i64().unwrap_or_else(|| percent(text(value)).unwrap_or(0))
+    let number = |text: &str| text.trim_end_matches('%').parse::<u32>().ok().map(i64::from);
+    value.as_i64().unwrap_or_else(|| number(text(value)).unwrap_or(0))
 }
 
 /// A port number, or the name of a port.

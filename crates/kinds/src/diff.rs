@@ -15,19 +15,6 @@ pub(crate) fn diff(name: &str, old: &Value, new: &Value) -> String {
     unified(&old.lines().collect::<Vec<_>>(), &new.lines().collect::<Vec<_>>())
 }
 
-/// The difference between two lists of values of a type.
-pub(crate) fn diff_lists(name: &str, old: &Value, new: &Value) -> String {
-    let lines = |value: &Value| match value.as_array() {
-        Some(items) => {
-            let items: Vec<String> = items.iter().map(|i| schema::go::shown(schema::table(), name, i)).collect();
-            schema::go::indented(&format!("[{}]", items.join(",")))
-        }
-        None => "null".to_owned(),
-    };
-    let (old, new) = (lines(old), lines(new));
-    unified(&old.lines().collect::<Vec<_>>(), &new.lines().collect::<Vec<_>>())
-}
-
 /// A run of lines that are the same in both, or of lines that are not.
 #[derive(Clone, Copy)]
 struct Step {

@@ -22,7 +22,8 @@ fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
     let spec = &new["spec"];
     let (group, version) = (text(&spec["group"]), text(&spec["version"]));
     let wanted = format!("{version}.{group}");
-    if !text(&new["metadata"]["name"]).is_empty() && text(&new["metadata"]["name"]) != wanted {
+    let name = text(&new["metadata"]["name"]);
+    if !name.is_empty() && names::path_segment(name).is_empty() && text(&new["metadata"]["name"]) != wanted {
         let detail = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
         errors.push(Invalid::invalid("metadata.name", &new["metadata"]["name"], detail));
     }

@@ -211,11 +211,7 @@ fn owners(owners: &Value, errors: &mut Vec<Invalid>) {
             let versionless = field == "apiVersion" && text(field).matches('/').count() > 1;
             if text(field).is_empty() || versionless {
                 let detail = if field == "apiVersion" { "version must not be empty" } else { "must not be empty" };
-                errors.push(Invalid::invalid(
-                    &format!("{PATH}.{field}"),
-                    &if versionless { "" } else { text(field) }.into(),
-                    detail,
-                ));
+                errors.push(Invalid::invalid(&format!("{PATH}.{field}"), &text(field).into(), detail));
             }
         }
         if text("apiVersion") == "v1" && text("kind") == "Event" {

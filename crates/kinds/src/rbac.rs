@@ -81,7 +81,7 @@ fn validate_cluster_role(new: &Value, _: Option<&Value>, errors: &mut Vec<Invali
         let (at, before) = (format!("{path}[{index}]"), errors.len());
         checks::selector(selector, &at, errors);
         if errors.len() > before {
-            errors.push(Invalid::invalid(&at, selector, "invalid label selector."));
+            errors.push(Invalid::invalid(&at, &Value::Null, "invalid label selector."));
         }
     }
 }

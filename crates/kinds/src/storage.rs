@@ -42,7 +42,7 @@ pub(crate) fn keep_metadata(new: &mut Value, old: &Value) {
 
 fn default_attachment(attachment: &mut Value) {
     if let Some(spec) = child(attachment, "spec.source.inlineVolumeSpec") {
-        volume::default_spec(spec);
+        crate::core::podspec::default_source(spec);
     }
 }
 

@@ -11,7 +11,7 @@ fn class(api: &Api, at: &Attributes<'_>, pod: &Value) -> Result<Value, Status> {
     let name = pod["spec"].get("runtimeClassName").and_then(Value::as_str);
     let Some(name) = name else { return Ok(Value::Null) };
     if let Some(why) = object::names::no_segment(name) {
-        return Err(Status { reason: None, ..Status::internal(why) });
+        return Err(Status { code: 500, reason: None, ..Status::bad_request(why) });
     }
     let found = api.stored_value(&format!("/registry/runtimeclasses/{name}"));
     found.ok_or_else(|| at.forbidden(&format!("pod rejected: RuntimeClass {name:?} not found")))
@@ -53,7 +53,7 @@ fn check(class: &Value, spec: &Value) -> Result<(), &'static str> {
     };
     match class.get("overhead").filter(|o| o.is_object()) {
         Some(defined) if !same(&defined["podFixed"]) => Err(DIFFERS),
-        None if given.is_some() => {
+        None if spec.get("overhead").is_some_and(Value::is_object) => {
             Err("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
         }
         _ => Ok(()),

@@ -206,7 +206,7 @@ fn validations(new: &Value, spec: &Spot, all: &Environment, errors: &mut Vec<Inv
                 "" if why.starts_with("prefix part") => "requires metadata.name be non-empty".into(),
                 _ => why.replace("no more than 253 characters", "no more than 253 bytes"),
             };
-            key.fail_as(whole.as_str(), why, errors);
+            key.fail_as(if policy.is_empty() { key.text() } else { &whole }, why, errors);
         }
         let trimmed = Value::from(source.text().trim());
         let found = compile(&trimmed, &source.path(), all, None, "valueExpression is not specified", errors);

@@ -61,9 +61,12 @@ fn with_claims(new: &Value) -> Value {
     if claims.is_empty() {
         return whole;
     }
-    let mut names: Vec<&str> = claims.iter().map(|c| text(&c["metadata"]["name"])).collect();
-    names.sort_unstable();
-    names.dedup();
+    let mut names: Vec<&str> = Vec::new();
+    for name in claims.iter().map(|c| text(&c["metadata"]["name"])) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let own = list(&new["spec"]["template"]["spec"]["volumes"]).iter().filter(|v| !names.contains(&text(&v["name"])));
     let made = names.iter().map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}}));
     whole["spec"]["template"]["spec"]["volumes"] = made.chain(own.cloned()).collect();

@@ -39,10 +39,7 @@ fn default(job: &mut Value) {
         default_template(template);
     }
     let labels = cells::at(spec, "template.metadata.labels").clone();
-    // Labels that the job itself gives its pods are not the user's.
-    let own = spec["manualSelector"] != true && !labels["batch.kubernetes.io/controller-uid"].is_null();
     if labels.is_object()
-        && !own
         && let Some(metadata) = made(job, "metadata")
         && entries(&metadata["labels"]).next().is_none()
     {
@@ -132,12 +129,12 @@ pub(super) fn validate_spec(spec: &Spot, errors: &mut Errors) {
     spec.at("completionMode").one_of(&["NonIndexed", "Indexed"], errors);
     match spec.at("completionMode").text() {
         "Indexed" => indexed(spec, errors),
-        "NonIndexed" => {
+        _ if spec.at("completionMode").is_set() && spec.at("completionMode").text() != "NonIndexed" => {}
+        _ => {
             for field in [&per_index, &failed].into_iter().filter(|f| f.is_set()) {
                 field.fail(INDEXED_ONLY, errors);
             }
         }
-        _ => {}
     }
     policy::failure(spec, errors);
     if spec.at("successPolicy").is_set() {

@@ -103,7 +103,7 @@ pub(crate) fn validate_spec(spec: &Spot, errors: &mut Errors) {
     if source.is_set() && reference.is_set() && reference.at("namespace").text().is_empty() && !same_source(spec.value)
     {
         // Upstream shows the path, of which nothing is seen.
-        errors.push(Invalid::shown(&format!("{}", spec.path()), "{}".into(), "must match dataSourceRef"));
+        errors.push(Invalid::shown(&spec.path(), "{}".into(), "must match dataSourceRef"));
     }
     let class = spec.at("volumeAttributesClassName");
     class.named(names::subdomain, errors);

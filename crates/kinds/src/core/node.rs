@@ -80,7 +80,7 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
             });
         }
         let sixths = spec.list("podCIDRs").filter(|c| c.text().contains(':')).count();
-        if broken.is_none() && all.len() > 1 && (sixths != 1 || all.len() > 2) {
+        if all.len() > 1 && (sixths != 1 || all.len() > 2) {
             all.fail("may specify no more than one CIDR for each IP family", errors);
         }
         return;

@@ -29,6 +29,9 @@ pub(crate) fn default_template(template: &mut Value) {
         }
         podspec::default(&mut template["spec"]);
         podspec::drop_disabled(&mut template["spec"]);
+        if crate::tree::entries(&template["spec"]["overhead"]).next().is_none() {
+            crate::tree::remove(&mut template["spec"], "overhead");
+        }
     }
 }
 

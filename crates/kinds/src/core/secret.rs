@@ -9,7 +9,7 @@ use crate::core::configmap::frozen;
 use crate::kind::{NO_RULES, Rules};
 use crate::{cells, names};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, row, warnings, ..NO_RULES };
 
 const MOST_BYTES: usize = 1024 * 1024;
 
@@ -28,6 +28,22 @@ fn default(secret: &mut Value) {
     let Some(Value::Object(strings)) = secret.as_object_mut().and_then(|s| s.remove("stringData")) else { return };
     for (key, value) in strings {
         secret["data"][key] = STANDARD.encode(value.as_str().unwrap_or("")).into();
+    }
+}
+
+/// A pair of certificate and key that has no PEM in it.
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    if new["type"] != "kubernetes.io/tls" {
+        return Vec::new();
+    }
+    let has = |key: &str| {
+        let data = STANDARD.decode(new["data"][key].as_str().unwrap_or("")).unwrap_or_default();
+        String::from_utf8_lossy(&data).contains("-----BEGIN ")
+    };
+    match (has("tls.crt"), has("tls.key")) {
+        (false, _) => vec!["tls: failed to find any PEM data in certificate input".into()],
+        (true, false) => vec!["tls: failed to find any PEM data in key input".into()],
+        (true, true) => Vec::new(),
     }
 }
 

@@ -59,6 +59,9 @@ fn default(service: &mut Value) {
 
 fn prepare_create(new: &mut Value) {
     new["status"] = json!({"loadBalancer": {}});
+    if new["spec"]["type"] == "ExternalName" {
+        tree::remove(&mut new["spec"], "internalTrafficPolicy");
+    }
 }
 
 /// Takes away what only the former type had a use for, unless the user set it anew.

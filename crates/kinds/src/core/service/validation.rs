@@ -89,7 +89,8 @@ fn topology(new: &Value, errors: &mut Errors) {
 fn external_name(spec: &Spot, errors: &mut Errors) {
     for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
         let spot = spec.at(field);
-        if spot.len() > 0 || spot.value.is_string() {
+        let single = field == "clusterIPs" && !spec.at("clusterIP").text().is_empty();
+        if spot.len() > 0 || spot.value.is_string() || single {
             spot.forbid("may not be set for ExternalName services", errors);
         }
     }

@@ -95,7 +95,7 @@ pub(crate) fn amount(name: &str, at: &Spot, errors: &mut Errors) {
             | "services.nodeports"
             | "services.loadbalancers"
     );
-    if (whole || !is_native(name)) && quantity.millis() % 1000 != 0 {
+    if (whole || is_extended(name)) && quantity.millis() % 1000 != 0 {
         at.fail("must be an integer", errors);
     }
 }
