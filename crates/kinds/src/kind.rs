@@ -248,8 +248,10 @@ impl Kind {
     }
     /// Shows the values of field errors as upstream does: structures with Go's names for their fields, in Go's order.
     pub fn show(&self, errors: &mut [Invalid]) {
-        let Some(root) = self.schema.as_deref().filter(|_| self.custom.is_none()) else { return };
-        for error in errors.iter_mut().filter(|error| error.value.starts_with(['{', '['])) {
+        // What is wrong with events is told of in their old group.
+        let root = if self.kind == "Event" { Some("io.k8s.api.core.v1.Event") } else { self.schema.as_deref() };
+        let Some(root) = root.filter(|_| self.custom.is_none()) else { return };
+        for error in errors.iter_mut().filter(|error| error.value.starts_with(['{', '[', 'n'])) {
             let value: Value = serde_json::from_str(&error.value).unwrap_or_default();
             if let Some(shown) = schema::go::shown_at(schema::table(), root, &error.field, &value) {
                 error.value = shown;

@@ -21,7 +21,8 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
     if again {
         update(metadata, old, errors);
     }
-    if fully {
+    // Volumes are looked at twice.
+    for _ in 0..usize::from(fully) + usize::from(kind.kind == "PersistentVolume") {
         whole(kind, metadata, kind.rules.name, true, errors);
     }
 }
@@ -34,7 +35,8 @@ fn own_rounds(kind: &Kind) -> (bool, bool) {
     match kind.kind.as_str() {
         "PodDisruptionBudget" => (false, false),
         "Event" => (!kind.group.is_empty(), false),
-        "CSINode"
+        "PersistentVolume"
+        | "CSINode"
         | "VolumeAttachment"
         | "EndpointSlice"
         | "LimitRange"
@@ -52,7 +54,6 @@ fn own_rounds(kind: &Kind) -> (bool, bool) {
         | "ConfigMap"
         | "Secret"
         | "PersistentVolumeClaim"
-        | "PersistentVolume"
         | "StorageClass"
         | "CSIStorageCapacity"
         | "VolumeAttributesClass"

@@ -29,6 +29,12 @@ fn default(class: &mut Value) {
 
 fn validate_priority(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     let (name, value) = (text(&new["metadata"]["name"]), new["value"].as_i64().unwrap_or(0));
+    if let Some(old) = old {
+        if old["value"].as_i64().unwrap_or(0) != value {
+            errors.push(Invalid::forbidden("value", "may not be changed in an update."));
+        }
+        return checks::immutable(new, Some(old), &["preemptionPolicy"], errors);
+    }
     match SYSTEM.iter().find(|(known, _)| *known == name) {
         None if name.starts_with("system-") => {
             let detail = format!(
@@ -50,10 +56,6 @@ fn validate_priority(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>
     }
     let policy = Spot::new(&new["preemptionPolicy"], "preemptionPolicy");
     policy.must_be_one_of(&["PreemptLowerPriority", "Never"], errors);
-    if old.is_some_and(|old| old["value"].as_i64().unwrap_or(0) != value) {
-        errors.push(Invalid::forbidden("value", "may not be changed in an update."));
-    }
-    checks::immutable(new, old, &["preemptionPolicy"], errors);
 }
 
 fn validate_lease(new: &Value, _: Option<&Value>, errors: &mut Errors) {

@@ -100,7 +100,9 @@ fn validate_node(new: &Value, old: Option<&Value>, errors: &mut Errors) {
             let mut evened = now.clone();
             keep(&mut evened, &before, "allocatable");
             if evened != before {
-                let shown = crate::checks::shown("storage.v1.CSINodeDriver", &now);
+                // As upstream, which compares them without what may change.
+                crate::tree::remove(&mut evened, "allocatable");
+                let shown = crate::checks::shown("storage.v1.CSINodeDriver", &evened);
                 errors.push(Invalid::shown("spec.drivers", shown, "field is immutable"));
             }
         }
@@ -109,16 +111,16 @@ fn validate_node(new: &Value, old: Option<&Value>, errors: &mut Errors) {
 
 fn validate_capacity(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let whole = Spot::new(new, "");
-    if let Some(old) = old {
-        for field in ["nodeTopology", "storageClassName"].into_iter().filter(|f| new[*f] != old[*f]) {
-            whole.at(field).fail("field is immutable", errors);
-        }
-    }
     whole.at("nodeTopology").selector(errors);
     whole.at("storageClassName").obey(names::subdomain, errors);
     let capacity = whole.at("capacity");
     if capacity.quantity().is_some_and(object::Quantity::is_negative) {
         capacity.fail("must be greater than or equal to 0", errors);
+    }
+    if let Some(old) = old {
+        for field in ["nodeTopology", "storageClassName"].into_iter().filter(|f| new[*f] != old[*f]) {
+            whole.at(field).fail("field is immutable", errors);
+        }
     }
 }
 

@@ -32,6 +32,9 @@ pub fn shown(table: &Table, name: &str, value: &Value) -> String {
 /// The value at a path of a type as messages show it; `None` where the type there is none that is shown so.
 pub fn shown_at(table: &Table, root: &str, path: &str, value: &Value) -> Option<String> {
     let kind = at(table, root, path)?;
+    if let (Type::Scalar(scalar), Value::Null) = (&kind, value) {
+        return (!is_pointer(table, root, path)).then(|| scalar.zero().to_string());
+    }
     let fits = match (&kind, value) {
         (Type::Struct(name), Value::Object(_)) => fields(name).is_some(),
         (Type::List(_), Value::Array(_)) | (Type::Map(_), Value::Object(_)) => true,
@@ -40,6 +43,17 @@ pub fn shown_at(table: &Table, root: &str, path: &str, value: &Value) -> Option<
     let mut out = String::new();
     fits.then(|| write(table, &kind, value, &Value::Null, false, &mut out))?;
     Some(out)
+}
+
+/// True when Go holds the field at a path by a pointer, or is not known to hold it.
+fn is_pointer(table: &Table, root: &str, path: &str) -> bool {
+    let (above, field) = path.rsplit_once('.').unwrap_or(("", path));
+    let Some(Type::Struct(name)) = at(table, root, above) else { return true };
+    let Some(line) = fields(&name) else { return true };
+    line.split(' ').all(|token| {
+        let json = token.split_once('=').map_or_else(|| lower_first(token), |(_, json)| json.to_owned());
+        json != field
+    })
 }
 
 /// The type at a path: `spec.containers[0].ports`.

@@ -129,6 +129,10 @@ pub(super) fn tidy(value: &mut Value) {
 
 /// What a generation counts: everything but metadata, and status where that is apart.
 pub(super) fn spec_of(kind: &Kind, value: &Value) -> Map<String, Value> {
+    // As upstream, which gives priority classes a generation and leaves it.
+    if kind.kind == "PriorityClass" && kind.custom.is_none() {
+        return Map::new();
+    }
     let counts = |key: &str| key != "metadata" && (key != "status" || (kind.custom.is_some() && !kind.has_status()));
     let entries = value.as_object().into_iter().flatten();
     entries.filter(|(k, _)| counts(k)).map(|(k, v)| (k.clone(), v.clone())).collect()

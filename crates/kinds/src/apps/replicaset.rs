@@ -17,7 +17,7 @@ pub(crate) const CONTROLLER_RULES: Rules = Rules {
     validate: validate_controller,
     validate_status,
     row,
-    warnings: podspec::warnings::workload,
+    warnings: |new, old| if old.is_some() { Vec::new() } else { podspec::warnings::workload(new, old) },
     name: crate::names::subdomain_in_bytes,
     ..NO_RULES
 };

@@ -11,8 +11,17 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{child, each, list, made, remove, set, text};
 use crate::{age, cells, names};
 
-pub(crate) const RULES: Rules =
-    Rules { default, prepare_create, validate, validate_status, name: names::label, row, warnings, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules {
+    default,
+    prepare_create,
+    prepare_update,
+    validate,
+    validate_status,
+    name: names::label,
+    row,
+    warnings,
+    ..NO_RULES
+};
 
 fn default(object: &mut Value) {
     let Some(spec) = made(object, "spec") else { return };
@@ -160,6 +169,15 @@ fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
 /// Keeps what is not yet offered out of a new object.
 fn prepare_create(new: &mut Value) {
     drop_status(new);
+    drop_disabled(new);
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    crate::kind::keep_status(new, old);
+    drop_disabled(new);
+}
+
+fn drop_disabled(new: &mut Value) {
     if let Some(rolling) = child(new, "spec.updateStrategy.rollingUpdate") {
         remove(rolling, "maxUnavailable");
     }

@@ -221,10 +221,20 @@ fn generated(new: &Value, errors: &mut Errors) {
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let spec = Spot::new(&new["spec"], "spec");
-    if old.is_none() {
-        generated(new, errors);
+    generated(new, errors);
+    validate_whole(new, errors);
+    match old {
+        Some(old) => {
+            // As upstream, which looks at an update's whole spec twice.
+            validate_whole(new, errors);
+            update(new, old, errors);
+        }
+        None => host_names(new, errors),
     }
+}
+
+fn validate_whole(new: &Value, errors: &mut Errors) {
+    let spec = Spot::new(&new["spec"], "spec");
     validate_spec(&spec, errors);
     let (selector, labels) = (spec.at("selector"), &new["spec"]["template"]["metadata"]["labels"]);
     if !selector.is_set() {
@@ -237,10 +247,6 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     if !selector.is_set() || good && LabelSelector::from_object(selector.value).is_some_and(|s| !s.matches(&map)) {
         let detail = "`selector` does not match template `labels`";
         errors.push(Invalid::invalid("spec.template.metadata.labels", labels, detail));
-    }
-    match old {
-        Some(old) => update(new, old, errors),
-        None => host_names(new, errors),
     }
 }
 
@@ -311,8 +317,13 @@ fn template_update(spec: &Value, old: &Value, errors: &mut Errors) {
             crate::tree::remove(&mut before["spec"], "initContainers");
         }
     }
-    if before != spec["template"] {
-        errors.push(Invalid::invalid("spec.template", &spec["template"], "field is immutable"));
+    // As upstream: of a job that is suspended, only the pods' spec is compared.
+    let (path, before, now) = match suspended {
+        true => ("spec.template.spec", &before["spec"], &spec["template"]["spec"]),
+        false => ("spec.template", &before, &spec["template"]),
+    };
+    if before != now {
+        errors.push(Invalid::invalid(path, now, "field is immutable"));
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) const RULES: Rules = Rules { validate, row, ..NO_RULES };
 const MOST_BYTES: usize = 1024 * 1024;
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    frozen(new, old, &["data", "binaryData"], errors);
     let mut bytes = 0;
     for field in ["data", "binaryData"] {
         for (key, value) in new[field].as_object().into_iter().flatten() {
@@ -33,7 +34,6 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         // Upstream names the whole object so.
         errors.push(Invalid::too_long("[]", MOST_BYTES));
     }
-    frozen(new, old, &["data", "binaryData"], errors);
 }
 
 /// Once `immutable` is set, neither it nor the data may change.

@@ -61,30 +61,9 @@ fn default(node: &mut Value) {
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let spec = Spot::new(&new["spec"], "spec");
     amounts(new, errors);
-    let Some(old) = old else {
-        taints(&spec, errors);
-        for network in spec.list("podCIDRs") {
-            network.obey(addresses::network, errors);
-        }
-        let all = spec.at("podCIDRs");
-        let broken = spec.list("podCIDRs").enumerate().find(|(_, c)| !addresses::network(c.text()).is_empty());
-        if let Some((index, network)) = broken.as_ref().filter(|_| all.len() > 1) {
-            errors.push(Invalid {
-                kind: object::InvalidKind::Internal,
-                field: all.path(),
-                value: String::new(),
-                detail: format!(
-                    "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{index}]: <nil> (invalid CIDR address: {})",
-                    network.text()
-                ),
-            });
-        }
-        let sixths = spec.list("podCIDRs").filter(|c| c.text().contains(':')).count();
-        if all.len() > 1 && (sixths != 1 || all.len() > 2) {
-            all.fail("may specify no more than one CIDR for each IP family", errors);
-        }
-        return;
-    };
+    taints(&spec, errors);
+    networks(&spec, errors);
+    let Some(old) = old else { return };
     let (now, was) = (list(&new["spec"]["podCIDRs"]), list(&old["spec"]["podCIDRs"]));
     let changed = if now.len() == was.len() { now.iter().zip(was).filter(|(n, w)| n != w).count() } else { 1 };
     for _ in (0..changed).filter(|_| !was.is_empty()) {
@@ -97,6 +76,33 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         errors.push(Invalid::forbidden("spec.providerID", detail));
     }
     taints(&spec, errors);
+    if text(&old["spec"]["externalID"]) != text(&new["spec"]["externalID"]) {
+        errors.push(Invalid::forbidden("spec.externalID", "may not be updated"));
+    }
+}
+
+/// The networks of its pods.
+fn networks(spec: &Spot, errors: &mut Errors) {
+    for network in spec.list("podCIDRs") {
+        network.obey(addresses::network, errors);
+    }
+    let all = spec.at("podCIDRs");
+    let broken = spec.list("podCIDRs").enumerate().find(|(_, c)| !addresses::network(c.text()).is_empty());
+    if let Some((index, network)) = broken.as_ref().filter(|_| all.len() > 1) {
+        errors.push(Invalid {
+            kind: object::InvalidKind::Internal,
+            field: all.path(),
+            value: String::new(),
+            detail: format!(
+                "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{index}]: <nil> (invalid CIDR address: {})",
+                network.text()
+            ),
+        });
+    }
+    let sixths = spec.list("podCIDRs").filter(|c| c.text().contains(':')).count();
+    if all.len() > 1 && (sixths != 1 || all.len() > 2) {
+        all.fail("may specify no more than one CIDR for each IP family", errors);
+    }
 }
 
 /// What a node has and gives away is not negative.

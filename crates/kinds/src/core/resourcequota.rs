@@ -9,7 +9,12 @@ use crate::kind::{NO_RULES, Rules};
 use crate::spot::{Errors, Spot};
 
 pub(crate) const RULES: Rules = Rules {
-    validate: |new, _, errors| validate(new, errors),
+    validate: |new, old, errors| {
+        validate(new, errors);
+        if let Some(old) = old {
+            same_scopes(new, old, errors);
+        }
+    },
     validate_status: |new, _, errors| amounts(&Spot::new(&new["status"], "status"), &["hard", "used"], errors),
     row,
     ..NO_RULES
@@ -57,6 +62,17 @@ fn is_known(resource: &str) -> bool {
     let mut none = Vec::new();
     let null = Value::Null;
     is_counted(resource) && resource_name(resource, &Spot::new(&null, ""), &mut none)
+}
+
+/// Scopes that an update may not change.
+fn same_scopes(new: &Value, old: &Value, errors: &mut Errors) {
+    let of = |quota: &Value| {
+        let all = quota["spec"]["scopes"].as_array().into_iter().flatten();
+        all.filter_map(|s| s.as_str().map(str::to_owned)).collect::<std::collections::BTreeSet<_>>()
+    };
+    if of(new) != of(old) {
+        errors.push(Invalid::invalid("spec.scopes", &new["spec"]["scopes"], "field is immutable"));
+    }
 }
 
 fn validate(new: &Value, errors: &mut Errors) {

@@ -73,7 +73,8 @@ fn prepare_update(new: &mut Value, old: &Value) {
         new["status"]["loadBalancer"] = json!({});
     }
     let Some(spec) = new.get_mut("spec").filter(|s| s.is_object()) else { return };
-    let before = &old["spec"];
+    let (before, now) = (&old["spec"], spec.clone());
+    let (exposed, checked) = (validation::is_exposed, validation::needs_health_check);
     let mut forget = |field: &str| {
         if spec[field] == before[field] {
             tree::remove(spec, field);
@@ -82,8 +83,11 @@ fn prepare_update(new: &mut Value, old: &Value) {
     if was == "LoadBalancer" && is != was {
         ["allocateLoadBalancerNodePorts", "loadBalancerClass"].into_iter().for_each(&mut forget);
     }
-    if outside(&was) && !outside(&is) {
-        ["externalTrafficPolicy", "healthCheckNodePort"].into_iter().for_each(&mut forget);
+    if exposed(before) && !exposed(&now) {
+        forget("externalTrafficPolicy");
+    }
+    if checked(before) && !checked(&now) {
+        forget("healthCheckNodePort");
     }
     if was != "ExternalName" && is == "ExternalName" {
         let fields = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"];

@@ -218,7 +218,10 @@ fn source(spec: &Spot, name: &str, placed: bool, errors: &mut Errors) {
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
-    validate_spec(&Spot::new(&new["spec"], "spec"), text(&new["metadata"]["name"]), false, errors);
+    // As upstream, which looks at all of an update twice.
+    for _ in 0..if old.is_some() { 2 } else { 1 } {
+        validate_spec(&Spot::new(&new["spec"], "spec"), text(&new["metadata"]["name"]), false, errors);
+    }
     let Some(old) = old else { return };
     let (spec, before) = (&new["spec"], &old["spec"]);
     let added_secret = before["csi"].is_object() && before["csi"]["controllerExpandSecretRef"].is_null();

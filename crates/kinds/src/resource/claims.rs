@@ -21,9 +21,6 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
 }
 
 pub(super) fn validate_template(new: &Value, old: Option<&Value>, errors: &mut Errors) {
-    if old.is_some() {
-        return checks::immutable(new, old, &["spec"], errors);
-    }
     let spec = Spot::new(&new["spec"], "spec");
     let own = spec.at("metadata");
     for (field, _) in own.value.as_object().into_iter().flatten() {
@@ -35,6 +32,7 @@ pub(super) fn validate_template(new: &Value, old: Option<&Value>, errors: &mut E
     metadata::labels(own.at("labels").value, &own.at("labels").path(), errors);
     metadata::annotations(own.at("annotations").value, &own.at("annotations").path(), errors);
     claim(&spec.at("spec"), errors);
+    checks::immutable(new, old, &["spec"], errors);
 }
 
 pub(super) fn validate_class(new: &Value, old: Option<&Value>, errors: &mut Errors) {

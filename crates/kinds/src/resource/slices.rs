@@ -14,9 +14,6 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let spec = Spot::new(&new["spec"], "spec");
     driver(&spec.at("driver"), errors);
     pool(&spec.at("pool"), errors);
-    if old.is_some() {
-        checks::immutable(new, old, &["spec.driver", "spec.pool.name", "spec.nodeName"], errors);
-    }
     let mut places = Vec::new();
     let node = spec.at("nodeName");
     if node.is_set() {
@@ -54,6 +51,7 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         }
         unique(&spec, "sharedCounters", |set| text(&set["name"]), errors);
     }
+    checks::immutable(new, old, &["spec.pool.name", "spec.driver", "spec.nodeName"], errors);
 }
 
 pub(super) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {

@@ -17,12 +17,13 @@ fn default(class: &mut Value) {
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let class = Spot::new(new, "");
-    if old.is_some() {
-        checks::immutable(new, old, &["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"], errors);
-        return;
-    }
+    validate_whole(&class, errors);
+    checks::immutable(new, old, &["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"], errors);
+}
+
+fn validate_whole(class: &Spot, errors: &mut Errors) {
     super::provisioner(&class.at("provisioner"), errors);
-    super::parameters(&class, errors);
+    super::parameters(class, errors);
     if !class.at("reclaimPolicy").text().is_empty() {
         class.at("reclaimPolicy").one_of(&["Delete", "Retain"], errors);
     }

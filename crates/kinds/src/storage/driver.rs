@@ -32,13 +32,17 @@ fn prepare_create(driver: &mut Value) {
     }
 }
 
-fn prepare_update(new: &mut Value, _: &Value) {
+fn prepare_update(new: &mut Value, old: &Value) {
     prepare_create(new);
+    // Of this kind, only changes are counted.
+    if new["spec"] != old["spec"] {
+        new["metadata"]["generation"] = (old["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
+    }
 }
 
-fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let spec = &new["spec"];
-    match !list(&spec["tokenRequests"]).is_empty() && spec["serviceAccountTokenInSecrets"].is_null() {
+    match old.is_none() && !list(&spec["tokenRequests"]).is_empty() && spec["serviceAccountTokenInSecrets"].is_null() {
         true => vec!["spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".into()],
         false => Vec::new(),
     }

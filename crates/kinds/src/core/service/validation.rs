@@ -17,7 +17,7 @@ fn is_headless(spec: &Value) -> bool {
 }
 
 /// Reachable from outside the cluster.
-fn is_exposed(spec: &Value) -> bool {
+pub(super) fn is_exposed(spec: &Value) -> bool {
     match text(&spec["type"]) {
         "LoadBalancer" | "NodePort" => true,
         "ClusterIP" => !list(&spec["externalIPs"]).is_empty(),
@@ -25,7 +25,7 @@ fn is_exposed(spec: &Value) -> bool {
     }
 }
 
-fn needs_health_check(spec: &Value) -> bool {
+pub(super) fn needs_health_check(spec: &Value) -> bool {
     spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local"
 }
 
