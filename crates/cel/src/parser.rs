@@ -30,7 +30,7 @@ pub fn parse(source: &str) -> Result<Expr, Compile> {
     match parser.peek() {
         Token::End => Ok(expr),
         // A single token too many is passed over by cel-go's parser, to look for more.
-        _ if parser.next + 1 == parser.tokens.len() => {
+        _ if matches!(parser.tokens.get(parser.next + 1), None | Some((_, Token::End))) => {
             let words = format!("Syntax error: extraneous input '{}' expecting <EOF>", parser.shown());
             parser.fail(parser.at(), &words)
         }

@@ -94,6 +94,18 @@ pub(crate) fn canonical_network(text: &str) -> Problems {
     }
 }
 
+/// An address with the length of its network's prefix, in the form that is the only one.
+pub(crate) fn interface(text: &str) -> Problems {
+    let Some((address, length)) = network_of(text) else {
+        return vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".into()];
+    };
+    let canonical = format!("{address}/{length}");
+    match text == canonical {
+        true => Vec::new(),
+        false => vec![format!("must be in canonical form ({canonical:?})")],
+    }
+}
+
 /// What to tell of an address that is allowed, but unusual.
 pub(crate) fn ip_warning(path: &str, text: &str) -> Option<String> {
     let address: IpAddr = text.parse().ok()?;

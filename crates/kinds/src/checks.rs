@@ -160,6 +160,35 @@ pub(crate) fn domain_path(name: &Spot, errors: &mut Errors) {
     }
 }
 
+/// Conditions of the common form (`metav1.Condition`).
+pub(crate) fn conditions(above: &Spot, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for condition in above.list("conditions") {
+        let (kind, reason) = (condition.at("type"), condition.at("reason"));
+        match seen.contains(&kind.text()) {
+            true => kind.duplicate(errors),
+            false => seen.push(kind.text()),
+        }
+        kind.obey(names::qualified, errors);
+        condition.at("status").exactly_one_of(&["False", "True", "Unknown"], errors);
+        if condition.at("observedGeneration").count() < 0 {
+            condition.at("observedGeneration").fail("must be greater than or equal to zero", errors);
+        }
+        if !condition.at("lastTransitionTime").is_set() {
+            condition.at("lastTransitionTime").missing("", errors);
+        }
+        if reason.require(errors) {
+            reason.obey(names::reason, errors);
+            if reason.text().len() > 1024 {
+                errors.push(Invalid::too_long(&reason.path(), 1024));
+            }
+        }
+        if condition.at("message").text().len() > 32 * 1024 {
+            errors.push(Invalid::too_long(&condition.at("message").path(), 32 * 1024));
+        }
+    }
+}
+
 /// A value of a type of the API, in short form (`core.v1.Taint`), as messages show it.
 pub(crate) fn shown(name: &str, value: &Value) -> String {
     schema::go::shown(schema::table(), &format!("io.k8s.api.{name}"), value)

@@ -195,7 +195,13 @@ impl Kind {
     pub fn decode(&self, value: Value, problems: &mut Vec<Problem>) -> Result<Value, DecodeError> {
         match (&self.custom, &self.schema) {
             (Some(custom), _) => custom.decode(value, problems),
-            (None, Some(name)) => schema::decode(schema::table(), name, value, problems),
+            (None, Some(name)) => {
+                let value = schema::decode(schema::table(), name, value, problems)?;
+                match self.kind == "DaemonSet" {
+                    true => crate::apps::daemonset::decode(value),
+                    false => Ok(value),
+                }
+            }
             (None, None) => Ok(value),
         }
     }
@@ -251,7 +257,7 @@ impl Kind {
         // What is wrong with events is told of in their old group.
         let root = if self.kind == "Event" { Some("io.k8s.api.core.v1.Event") } else { self.schema.as_deref() };
         let Some(root) = root.filter(|_| self.custom.is_none()) else { return };
-        for error in errors.iter_mut().filter(|error| error.value.starts_with(['{', '[', 'n'])) {
+        for error in errors.iter_mut().filter(|error| !error.shown && error.value.starts_with(['{', '[', 'n'])) {
             let value: Value = serde_json::from_str(&error.value).unwrap_or_default();
             if let Some(shown) = schema::go::shown_at(schema::table(), root, &error.field, &value) {
                 error.value = shown;

@@ -49,4 +49,5 @@ pub use convert::convert;
 pub use core::service::validate_addresses as validate_service_addresses;
 pub use kind::{Column, Kind, NO_RULES, Rules, Scope, Subresource};
 pub use metadata::validate_metadata;
+pub use resource::validate_admin_access;
 pub use table::{Table, fields, table};

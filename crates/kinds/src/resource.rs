@@ -2,6 +2,7 @@
 
 mod claims;
 mod slices;
+mod status;
 
 use serde_json::Value;
 
@@ -9,8 +10,14 @@ use crate::age;
 use crate::kind::{NO_RULES, Rules};
 use crate::tree::{child, each, list, set};
 
-pub(crate) const CLAIM_RULES: Rules =
-    Rules { default: |claim| default_spec(claim, "spec"), validate: claims::validate, row, ..NO_RULES };
+pub(crate) const CLAIM_RULES: Rules = Rules {
+    default: |claim| default_spec(claim, "spec"),
+    validate: claims::validate,
+    prepare_status: status::prepare,
+    validate_status: status::validate,
+    row,
+    ..NO_RULES
+};
 pub(crate) const TEMPLATE_RULES: Rules =
     Rules { default: |template| default_spec(template, "spec.spec"), validate: claims::validate_template, ..NO_RULES };
 pub(crate) const CLASS_RULES: Rules =
@@ -42,6 +49,23 @@ fn default_spec(object: &mut Value, path: &str) {
         }
         each(request, "firstAvailable", one);
     });
+}
+
+/// Devices of others are looked into from namespaces that say so.
+pub fn validate_admin_access(claim: &Value, namespace: &Value, errors: &mut Vec<object::Invalid>) {
+    const LABEL: &str = "resource.kubernetes.io/admin-access";
+    if namespace["metadata"]["labels"][LABEL] == "true" {
+        return;
+    }
+    let spec = if claim["spec"]["spec"].is_object() { &claim["spec"]["spec"] } else { &claim["spec"] };
+    let detail = format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
+    for (index, request) in list(&spec["devices"]["requests"]).iter().enumerate() {
+        if request["exactly"]["adminAccess"] == true {
+            // As upstream, where a request had it once.
+            let at = format!("spec.devices.requests[{index}].adminAccess");
+            errors.push(object::Invalid::forbidden(&at, detail.as_str()));
+        }
+    }
 }
 
 fn row(claim: &Value, now: i64) -> Vec<Value> {

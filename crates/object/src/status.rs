@@ -329,6 +329,8 @@ pub struct Invalid {
     pub value: String,
     /// What would be right.
     pub detail: String,
+    /// True when `value` is as it is shown, whatever is known of the field's type.
+    pub shown: bool,
 }
 
 /// `field.ErrorType`.
@@ -355,7 +357,7 @@ impl Invalid {
             Some(Value::Null) => "null".into(),
             Some(other) => other.to_string(),
         };
-        Self { kind, field: field.into(), value, detail: detail.into() }
+        Self { kind, field: field.into(), value, detail: detail.into(), shown: false }
     }
     /// `spec.x: Required value: detail`.
     pub fn required(field: &str, detail: impl Into<String>) -> Self {
@@ -371,7 +373,7 @@ impl Invalid {
     }
     /// `spec.x: Invalid value: {...}: detail`, with the value as it is shown.
     pub fn shown(field: &str, shown: String, detail: impl Into<String>) -> Self {
-        Self { kind: InvalidKind::Invalid, field: field.into(), value: shown, detail: detail.into() }
+        Self { kind: InvalidKind::Invalid, field: field.into(), value: shown, detail: detail.into(), shown: true }
     }
     /// `spec.x: Duplicate value: "v"`.
     pub fn duplicate(field: &str, value: &Value) -> Self {

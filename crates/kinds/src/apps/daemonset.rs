@@ -21,6 +21,17 @@ fn prepare_create(new: &mut Value) {
     new["metadata"]["annotations"][TEMPLATE_GENERATION] = "1".into();
 }
 
+/// The count of templates is a number, which upstream reads with the object.
+pub(crate) fn decode(daemons: Value) -> Result<Value, schema::DecodeError> {
+    match daemons["metadata"]["annotations"][TEMPLATE_GENERATION].as_str() {
+        Some(text) if text.parse::<i64>().is_err() => {
+            let words = format!("strconv.ParseInt: parsing {}: invalid syntax", object::quoted(text));
+            Err(schema::DecodeError::Type(words))
+        }
+        _ => Ok(daemons),
+    }
+}
+
 fn prepare_update(new: &mut Value, old: &Value) {
     keep_status(new, old);
     let before = old["metadata"]["annotations"][TEMPLATE_GENERATION].as_str().and_then(|n| n.parse::<i64>().ok());

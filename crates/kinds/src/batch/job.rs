@@ -215,7 +215,9 @@ fn generated(new: &Value, errors: &mut Errors) {
         }
     }
     let map: object::Texts = wanted.iter().map(|(k, v)| (*k, *v)).collect();
-    if LabelSelector::from_object(&spec["selector"]).is_some_and(|s| !s.matches(&map)) {
+    let mut wrong = Vec::new();
+    Spot::new(&spec["selector"], "").selector(&mut wrong);
+    if wrong.is_empty() && LabelSelector::from_object(&spec["selector"]).is_some_and(|s| !s.matches(&map)) {
         errors.push(Invalid::invalid("spec.selector", &spec["selector"], "`selector` not auto-generated"));
     }
 }

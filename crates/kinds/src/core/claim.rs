@@ -81,6 +81,11 @@ fn both_sources(claim: &mut Value) {
 
 /// Adds what is wrong with a claim's spec.
 pub(crate) fn validate_spec(spec: &Spot, errors: &mut Errors) {
+    validate_spec_of(spec, false, errors);
+}
+
+/// The same; `lenient`: groups of sources have been accepted already.
+fn validate_spec_of(spec: &Spot, lenient: bool, errors: &mut Errors) {
     validate_modes(spec, "at least 1 access mode is required", errors);
     spec.at("selector").selector(errors);
     let resources = spec.at("resources");
@@ -98,7 +103,7 @@ pub(crate) fn validate_spec(spec: &Spot, errors: &mut Errors) {
     spec.at("volumeMode").one_of(&["Block", "Filesystem"], errors);
     let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
     for source in [&source, &reference].into_iter().filter(|s| s.is_set()) {
-        data_source(source, errors);
+        data_source(source, lenient, errors);
     }
     if source.is_set() && reference.is_set() && reference.at("namespace").text().is_empty() && !same_source(spec.value)
     {
@@ -115,7 +120,7 @@ fn same_source(spec: &Value) -> bool {
 }
 
 /// Where the data of a new volume comes from.
-fn data_source(source: &Spot, errors: &mut Errors) {
+fn data_source(source: &Spot, lenient: bool, errors: &mut Errors) {
     source.at("name").require(errors);
     source.at("kind").require(errors);
     let group = source.at("apiGroup").text();
@@ -123,7 +128,7 @@ fn data_source(source: &Spot, errors: &mut Errors) {
         let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
         source.fail_as(source.at("kind").text(), detail, errors);
     }
-    if !group.is_empty() {
+    if !group.is_empty() && !lenient {
         source.at("apiGroup").obey(names::subdomain, errors);
     }
 }
@@ -132,7 +137,9 @@ const FIXED: &str =
     "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
-    validate_spec(&Spot::new(&new["spec"], "spec"), errors);
+    let grouped = |field: &str| old.is_some_and(|old| old["spec"][field]["apiGroup"].is_string());
+    let lenient = grouped("dataSource") || grouped("dataSourceRef");
+    validate_spec_of(&Spot::new(&new["spec"], "spec"), lenient, errors);
     let Some(old) = old else { return };
     let bound = new["status"]["phase"] == "Bound";
     let (mut evened, mut before) = (new["spec"].clone(), old["spec"].clone());

@@ -43,7 +43,11 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
             }
             for field in FIXED.into_iter().filter(|field| event[*field] != old[*field]) {
                 let at = if field == "reportingComponent" { "reportingController" } else { field };
-                errors.push(Invalid::invalid(at, &event[field], "field is immutable"));
+                let shown = match &event[field] {
+                    Value::Null if field == "reportingComponent" => Value::from(""),
+                    given => given.clone(),
+                };
+                errors.push(Invalid::invalid(at, &shown, "field is immutable"));
             }
         }
     }

@@ -97,6 +97,7 @@ fn networks(spec: &Spot, errors: &mut Errors) {
                 "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{index}]: <nil> (invalid CIDR address: {})",
                 network.text()
             ),
+            shown: true,
         });
     }
     let sixths = spec.list("podCIDRs").filter(|c| c.text().contains(':')).count();

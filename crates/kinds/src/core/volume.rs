@@ -246,7 +246,11 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     }
     if before["nodeAffinity"].is_object() && renamed(&before["nodeAffinity"]) != renamed(&spec["nodeAffinity"]) {
         let detail = "field is immutable, except for updating from beta label to GA";
-        errors.push(Invalid::invalid("nodeAffinity", &spec["nodeAffinity"], detail));
+        let shown = match &spec["nodeAffinity"] {
+            Value::Null => "null".into(),
+            affinity => crate::checks::shown("core.v1.VolumeNodeAffinity", affinity),
+        };
+        errors.push(Invalid::shown("nodeAffinity", shown, detail));
     }
     if before["volumeAttributesClassName"].is_string() && spec["volumeAttributesClassName"].is_null() {
         let detail = "update from non-nil value to nil is forbidden";

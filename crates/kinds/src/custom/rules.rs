@@ -216,5 +216,5 @@ fn error(reason: InvalidKind, field: &str, kind: &str, detail: String) -> Invali
     // A duplicate has no detail of its own in messages.
     let detail = if reason == InvalidKind::Duplicate { String::new() } else { detail };
     let field = if field.is_empty() { "<nil>" } else { field };
-    Invalid { kind: reason, field: field.into(), value, detail }
+    Invalid { kind: reason, field: field.into(), value, detail, shown: false }
 }

@@ -169,24 +169,26 @@ fn selectors(above: &Spot, known: bool, errors: &mut Errors) {
 }
 
 /// The requests that something is for.
-fn references(above: &Spot, devices: &Value, errors: &mut Errors) {
+pub(super) fn references(above: &Spot, devices: &Value, errors: &mut Errors) {
     if !at_most(above, "requests", MOST, errors) {
         return;
     }
-    for name in above.list("requests") {
-        let steps: Vec<&str> = name.text().split('/').collect();
-        if steps.len() > 2 {
-            name.fail(NO_REQUEST, errors);
-            continue;
-        }
-        for step in &steps {
-            names::label(step).into_iter().for_each(|why| name.fail_as(*step, why, errors));
-        }
-        if !has_request(devices, &steps) {
-            name.fail(NO_REQUEST, errors);
-        }
-    }
+    above.list("requests").for_each(|name| request_name(&name, devices, errors));
     unique(above, "requests", text, errors);
+}
+
+/// The name of a request, or of one of its alternatives.
+pub(super) fn request_name(name: &Spot, devices: &Value, errors: &mut Errors) {
+    let steps: Vec<&str> = name.text().split('/').collect();
+    if steps.len() > 2 {
+        return name.fail_as(name.text(), NO_REQUEST, errors);
+    }
+    for step in &steps {
+        names::label(step).into_iter().for_each(|why| name.fail_as(*step, why, errors));
+    }
+    if !has_request(devices, &steps) {
+        name.fail_as(name.text(), NO_REQUEST, errors);
+    }
 }
 
 fn has_request(devices: &Value, steps: &[&str]) -> bool {
@@ -200,7 +202,7 @@ fn has_request(devices: &Value, steps: &[&str]) -> bool {
     }
 }
 
-fn configuration(config: &Spot, errors: &mut Errors) {
+pub(super) fn configuration(config: &Spot, errors: &mut Errors) {
     let opaque = config.at("opaque");
     if !opaque.is_set() {
         return opaque.missing("", errors);

@@ -4,6 +4,7 @@ use object::Invalid;
 use serde_json::Value;
 
 use super::claims::{at_most, driver, qualified, unique};
+use super::status::bindings;
 use crate::spot::{Errors, Spot};
 use crate::tree::text;
 use crate::{checks, names};
@@ -14,6 +15,7 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let spec = Spot::new(&new["spec"], "spec");
     driver(&spec.at("driver"), errors);
     pool(&spec.at("pool"), errors);
+    checks::immutable(new, old, &["spec.pool.name", "spec.driver", "spec.nodeName"], errors);
     let mut places = Vec::new();
     let node = spec.at("nodeName");
     if node.is_set() {
@@ -51,7 +53,6 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         }
         unique(&spec, "sharedCounters", |set| text(&set["name"]), errors);
     }
-    checks::immutable(new, old, &["spec.pool.name", "spec.driver", "spec.nodeName"], errors);
 }
 
 pub(super) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
@@ -71,8 +72,8 @@ fn node_name(name: &Spot, errors: &mut Errors) {
     }
 }
 
-fn pool(pool: &Spot, errors: &mut Errors) {
-    let (name, count, generation) = (pool.at("name"), pool.at("resourceSliceCount"), pool.at("generation"));
+/// The name of a pool: subdomains with slashes between.
+pub(super) fn pool_name(name: &Spot, errors: &mut Errors) {
     if name.require(errors) {
         if name.text().len() > 253 {
             errors.push(Invalid::too_long(&name.path(), 253));
@@ -81,6 +82,11 @@ fn pool(pool: &Spot, errors: &mut Errors) {
             names::subdomain(part).into_iter().for_each(|why| name.fail_as(part, why, errors));
         }
     }
+}
+
+fn pool(pool: &Spot, errors: &mut Errors) {
+    let (name, count, generation) = (pool.at("name"), pool.at("resourceSliceCount"), pool.at("generation"));
+    pool_name(&name, errors);
     count.positive(errors);
     if generation.count() < 0 {
         generation.fail("must be greater than or equal to zero", errors);
@@ -126,13 +132,7 @@ fn device(device: &Spot, apart: bool, errors: &mut Errors) {
     if device.at("nodeName").is_set() && apart {
         node_name(&device.at("nodeName"), errors);
     }
-    let (good, bad) = (device.at("bindingConditions"), device.at("bindingFailureConditions"));
-    if good.len() > 0 && bad.len() == 0 {
-        bad.fail_as(Value::Null, "bindingFailureConditions are required to use bindingConditions", errors);
-    }
-    if good.len() == 0 && bad.len() > 0 {
-        good.fail_as(Value::Null, "bindingConditions are required to use bindingFailureConditions", errors);
-    }
+    bindings(device, errors);
 }
 
 fn value(attribute: &Spot, errors: &mut Errors) {

@@ -42,7 +42,8 @@ fn prepare_update(new: &mut Value, old: &Value) {
 
 fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let spec = &new["spec"];
-    match old.is_none() && !list(&spec["tokenRequests"]).is_empty() && spec["serviceAccountTokenInSecrets"].is_null() {
+    let was = old.is_some_and(|old| !list(&old["spec"]["tokenRequests"]).is_empty());
+    match !was && !list(&spec["tokenRequests"]).is_empty() && spec["serviceAccountTokenInSecrets"].is_null() {
         true => vec!["spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".into()],
         false => Vec::new(),
     }

@@ -122,7 +122,7 @@ impl Checker<'_> {
     fn mistyped(&mut self, path: &str, wanted: &str, shown: &str) {
         let detail = format!("{path} in body must be of type {wanted}: {shown:?}");
         let field = path.to_owned();
-        self.add(Invalid { kind: InvalidKind::TypeInvalid, field, value: format!("{shown:?}"), detail });
+        self.add(Invalid { kind: InvalidKind::TypeInvalid, field, value: format!("{shown:?}"), detail, shown: true });
     }
 
     fn logic(&mut self, value: &Value, node: &Node, old: Option<&Value>, path: &str) {
