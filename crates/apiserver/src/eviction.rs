@@ -101,6 +101,11 @@ impl Api {
         if dry && !options.is_dry_run() {
             options.dry_run = Some(vec!["All".into()]);
         }
+        let mut errors = Vec::new();
+        options.check_options(&mut errors);
+        if !errors.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
+        }
         let pinned = options.preconditions.as_ref().is_some_and(|p| p.resource_version.is_some());
         let mut last = Status::stale(&kind.group, &kind.plural, at.name.as_deref().unwrap_or(""));
         for _ in 0..ATTEMPTS {

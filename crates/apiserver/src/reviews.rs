@@ -35,6 +35,7 @@ fn check(kind: &str, spec: &Value, namespace: Option<&str>) -> Result<(), Status
                 }
                 _ => {}
             }
+            kinds::validate_attributes(&spec["resourceAttributes"], &mut errors);
             let nobody = text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
             if kind != "SelfSubjectAccessReview" && nobody {
                 let why = "at least one of user or group must be specified";
@@ -141,11 +142,22 @@ impl Api {
         } else {
             Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
         };
-        match self.decide(user, &wanted) {
+        let mut answer = match self.decide(user, &wanted) {
             Ok(()) => json!({"allowed": true}),
             Err(reason) if reason.is_empty() => json!({"allowed": false}),
             Err(reason) => json!({"allowed": false, "reason": reason}),
+        };
+        let unread: Vec<String> = ["fieldSelector", "labelSelector"]
+            .into_iter()
+            .filter(|field| !is_read(&resource[*field], *field == "labelSelector"))
+            .map(|field| format!("spec.resourceAttributes.{field} ignored due to parse error"))
+            .collect();
+        match unread.as_slice() {
+            [] => {}
+            [one] => answer["evaluationError"] = one.as_str().into(),
+            all => answer["evaluationError"] = format!("[{}]", all.join(", ")).into(),
         }
+        answer
     }
 
     fn rules(&self, user: &User, namespace: &str) -> Value {
@@ -171,6 +183,21 @@ fn selected(selector: &Value) -> Vec<(String, bool, String)> {
     match text(selector, "rawSelector") {
         "" => requirements.iter().filter_map(one).collect(),
         raw => object::FieldSelector::parse(raw).unwrap_or_default().terms,
+    }
+}
+
+/// True for a selector that is understood, or none.
+fn is_read(selector: &Value, of_labels: bool) -> bool {
+    let known = |r: &Value| match (text(r, "operator"), r["values"].as_array().map_or(0, Vec::len)) {
+        ("In" | "NotIn", 1) => true,
+        ("In" | "NotIn", _) | ("Exists" | "DoesNotExist", _) => of_labels,
+        _ => false,
+    };
+    let raw = text(selector, "rawSelector");
+    match of_labels {
+        _ if raw.is_empty() => selector["requirements"].as_array().into_iter().flatten().all(known),
+        true => object::LabelSelector::parse(raw).is_ok(),
+        false => object::FieldSelector::parse(raw).is_ok(),
     }
 }
 

@@ -237,7 +237,12 @@ impl Api {
             let scale = compute(&scale_of(kind, old)?)?;
             let given = scale["metadata"]["name"].as_str().unwrap_or("");
             let name = at.name.as_deref().unwrap_or("");
-            if !given.is_empty() && given != name {
+            if given.is_empty() {
+                let text =
+                    format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+                return Err(Status::bad_request(text));
+            }
+            if given != name {
                 let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
                 return Err(Status::bad_request(text));
             }

@@ -350,7 +350,9 @@ impl Api {
             _ => admission::validate(self, &admitted, new, old, &mut warnings).await?,
         }
         patch::keep_times(old, new);
-        warnings.extend(kind.warnings(new, Some(old)));
+        if part == Part::Main {
+            warnings.extend(kind.warnings(new, Some(old)));
+        }
         if patch::same_but(new, old, &["resourceVersion"]) && !self.store.is_stale(&current.key) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }

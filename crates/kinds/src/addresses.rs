@@ -96,7 +96,8 @@ pub(crate) fn canonical_network(text: &str) -> Problems {
 
 /// An address with the length of its network's prefix, in the form that is the only one.
 pub(crate) fn interface(text: &str) -> Problems {
-    let Some((address, length)) = network_of(text) else {
+    let parts = text.split_once('/').and_then(|(address, _)| Some((sloppy(address)?, network_of(text)?.1)));
+    let Some((address, length)) = parts else {
         return vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".into()];
     };
     let canonical = format!("{address}/{length}");

@@ -11,8 +11,13 @@ use crate::tree::{child, each, list, made, set, text};
 use crate::{age, cells, names};
 
 pub(crate) const WEBHOOK_RULES: Rules = Rules { default: default_webhooks, validate: validate_webhooks, ..NO_RULES };
-pub(crate) const POLICY_RULES: Rules =
-    Rules { default: default_policy, validate: validate_policy, row: policy_row, ..NO_RULES };
+pub(crate) const POLICY_RULES: Rules = Rules {
+    default: default_policy,
+    validate: validate_policy,
+    row: policy_row,
+    validate_status: validate_policy_status,
+    ..NO_RULES
+};
 pub(crate) const BINDING_RULES: Rules =
     Rules { default: default_binding, validate: validate_binding, row: binding_row, ..NO_RULES };
 
@@ -222,6 +227,17 @@ fn binding_row(binding: &Value, now: i64) -> Vec<Value> {
         shown.into(),
         age::since(&binding["metadata"]["creationTimestamp"], now).into(),
     ]
+}
+
+/// What was found out about a policy's expressions.
+fn validate_policy_status(new: &Value, _: &Value, errors: &mut Vec<object::Invalid>) {
+    let status = crate::spot::Spot::new(&new["status"], "status");
+    let checked = status.at("typeChecking");
+    for warning in checked.list("expressionWarnings") {
+        warning.at("warning").require(errors);
+        warning.at("fieldRef").require(errors);
+    }
+    crate::checks::conditions(&status, errors);
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::kind::{NO_RULES, Rules};
 use crate::tree::{child, entries, made, set, text};
 use crate::{age, checks, convert, names};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, validate_status, row, ..NO_RULES };
 
 /// The object in v2's form, whichever version it came in.
 fn newest(hpa: &Value) -> Value {
@@ -81,6 +81,10 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         errors.push(Invalid::forbidden("spec.metrics", detail));
     }
     behavior(&spec["behavior"], errors);
+}
+
+fn validate_status(new: &Value, _: &Value, errors: &mut Vec<Invalid>) {
+    checks::non_negative(new, "", &["status.currentReplicas", "status.desiredReplicas"], errors);
 }
 
 fn reference(reference: &Value, path: &str, grouped: bool, errors: &mut Vec<Invalid>) {

@@ -10,7 +10,8 @@ use crate::tree::{child, list, set, text};
 use crate::{age, checks, names};
 
 /// `apiregistration.k8s.io/v1 APIService`: named after its group and version.
-pub(crate) const SERVICE_RULES: Rules = Rules { default, validate, name: names::path_segment, row, ..NO_RULES };
+pub(crate) const SERVICE_RULES: Rules =
+    Rules { default, validate, validate_status, name: names::path_segment, row, ..NO_RULES };
 
 fn default(service: &mut Value) {
     if let Some(reference) = child(service, "spec.service") {
@@ -72,6 +73,17 @@ fn validate(new: &Value, _: Option<&Value>, errors: &mut Vec<Invalid>) {
     if spec["insecureSkipTLSVerify"] == true && !text(&spec["caBundle"]).is_empty() {
         let detail = "may not be true if caBundle is present";
         errors.push(Invalid::invalid("spec.insecureSkipTLSVerify", &true.into(), detail));
+    }
+}
+
+fn validate_status(new: &Value, _: &Value, errors: &mut Vec<Invalid>) {
+    for (index, condition) in list(&new["status"]["conditions"]).iter().enumerate() {
+        let at = format!("status.conditions[{index}]");
+        let status = text(&condition["status"]);
+        if !["True", "False", "Unknown"].contains(&status) {
+            let known = ["True", "False", "Unknown"];
+            errors.push(Invalid::unsupported(&format!("{at}.status"), &status.into(), &known));
+        }
     }
 }
 

@@ -9,13 +9,28 @@ use crate::tree::{child, list, text};
 use crate::{age, names};
 
 const ANY: Rules = NO_RULES;
-pub(crate) const SCHEMA_RULES: Rules = Rules { default: default_schema, validate: validate_schema, row, ..ANY };
-pub(crate) const LEVEL_RULES: Rules = Rules { default: default_level, validate: validate_level, ..ANY };
+pub(crate) const SCHEMA_RULES: Rules =
+    Rules { default: default_schema, validate: validate_schema, row, validate_status: conditions, ..ANY };
+pub(crate) const LEVEL_RULES: Rules =
+    Rules { default: default_level, validate: validate_level, validate_status: conditions, ..ANY };
 
 fn default_schema(schema: &mut Value) {
     let Some(spec) = child(schema, "spec") else { return };
     if spec["matchingPrecedence"].as_i64().unwrap_or(0) == 0 {
         spec["matchingPrecedence"] = 1000.into();
+    }
+}
+
+/// Conditions have types, each its own.
+fn conditions(new: &Value, _: &Value, errors: &mut Vec<Invalid>) {
+    let mut seen = Vec::new();
+    for condition in Spot::new(&new["status"], "status").list("conditions") {
+        let kind = condition.at("type");
+        if seen.contains(&kind.text()) {
+            kind.duplicate(errors);
+        }
+        seen.push(kind.text());
+        kind.require(errors);
     }
 }
 

@@ -14,6 +14,7 @@ mod addresses;
 mod admissionregistration;
 pub mod age;
 mod apps;
+mod authorization;
 mod autoscaling;
 mod batch;
 mod cells;
@@ -44,6 +45,7 @@ mod testing;
 mod tree;
 
 pub use crate::core::pod::parts as pod_parts;
+pub use authorization::validate_attributes;
 pub use certificates::{prepare_approval, validate_status as validate_approval};
 pub use convert::convert;
 pub use core::service::validate_addresses as validate_service_addresses;

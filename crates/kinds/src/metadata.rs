@@ -25,6 +25,10 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
     for _ in 0..usize::from(fully) + usize::from(kind.kind == "PersistentVolume") {
         whole(kind, metadata, kind.rules.name, true, errors);
     }
+    if matches!(kind.kind.as_str(), "Pod" | "PersistentVolumeClaim" | "VolumeAttributesClass") && kind.custom.is_none()
+    {
+        standard_finalizers(metadata, errors);
+    }
 }
 
 /// Whether a kind's own rules look at what an update does to metadata, and at metadata as if it were new.
@@ -119,8 +123,15 @@ fn whole(kind: &Kind, metadata: &Value, rule: names::Rule, standard: bool, error
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(Invalid::invalid("metadata.finalizers", &metadata["finalizers"], detail));
     }
-    for (i, finalizer) in finalizers.iter().enumerate().filter(|_| standard) {
-        validate_standard_finalizer(finalizer, &format!("metadata.finalizers[{i}]"), errors);
+    if standard {
+        standard_finalizers(metadata, errors);
+    }
+}
+
+/// Finalizers without a domain are upstream's own.
+fn standard_finalizers(metadata: &Value, errors: &mut Vec<Invalid>) {
+    for (index, finalizer) in metadata["finalizers"].as_array().into_iter().flatten().enumerate() {
+        validate_standard_finalizer(finalizer, &format!("metadata.finalizers[{index}]"), errors);
     }
 }
 

@@ -27,6 +27,7 @@ fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
     for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
         status.at(field).not_negative(errors);
     }
+    checks::conditions(&status, errors);
 }
 
 fn row(budget: &Value, now: i64) -> Vec<Value> {

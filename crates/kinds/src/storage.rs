@@ -22,6 +22,7 @@ pub(crate) const ATTACHMENT_RULES: Rules = Rules {
         keep_metadata(new, old);
     },
     validate: validate_attachment,
+    validate_status: validate_attachment_status,
     ..NO_RULES
 };
 /// `storage.k8s.io/v1 CSINode`: drivers on a node.
@@ -66,6 +67,13 @@ fn validate_attachment(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         volume.obey(names::subdomain, errors);
     }
     checks::immutable(new, old, &["spec"], errors);
+}
+
+fn validate_attachment_status(new: &Value, _: &Value, errors: &mut Errors) {
+    let status = Spot::new(&new["status"], "status");
+    for field in ["attachError", "detachError"] {
+        status.at(field).at("errorCode").within(0, i32::MAX.into(), errors);
+    }
 }
 
 fn validate_node(new: &Value, old: Option<&Value>, errors: &mut Errors) {

@@ -29,6 +29,8 @@ pub struct Requirement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Operator {
+    Equals,
+    NotEquals,
     In,
     NotIn,
     Exists,
@@ -56,8 +58,8 @@ impl Requirement {
                 .is_some_and(|(a, b)| wanted(&a, &b))
         };
         match self.operator {
-            Operator::In => actual.is_some_and(|a| self.values.iter().any(|v| v == a)),
-            Operator::NotIn => !actual.is_some_and(|a| self.values.iter().any(|v| v == a)),
+            Operator::Equals | Operator::In => actual.is_some_and(|a| self.values.iter().any(|v| v == a)),
+            Operator::NotEquals | Operator::NotIn => !actual.is_some_and(|a| self.values.iter().any(|v| v == a)),
             Operator::Exists => actual.is_some(),
             Operator::DoesNotExist => actual.is_none(),
             Operator::Gt => compare(i64::gt),
@@ -96,7 +98,7 @@ impl LabelSelector {
     pub fn from_map(labels: &BTreeMap<String, String>) -> Self {
         let equals = |(k, v): (&String, &String)| Requirement {
             key: k.clone(),
-            operator: Operator::In,
+            operator: Operator::Equals,
             values: vec![v.clone()],
         };
         Self { requirements: labels.iter().map(equals).collect() }
@@ -165,7 +167,8 @@ fn parse_requirement(term: &str) -> Result<Requirement, String> {
         let key = key.trim();
         // Where Go's lexer meets an operator instead of a word.
         let operator_first = |text: &str| text.chars().next().filter(|c| matches!(c, '!' | '=' | '<' | '>' | '('));
-        let values_first = values.first().filter(|_| operator == Operator::In || operator == Operator::NotIn);
+        let listed = !matches!(operator, Operator::Exists | Operator::DoesNotExist | Operator::Gt | Operator::Lt);
+        let values_first = values.first().filter(|_| listed);
         if let Some(c) = operator_first(key).or(values_first.and_then(|v| operator_first(v))) {
             return Err(format!("found '{c}', expected: identifier"));
         }
@@ -189,9 +192,13 @@ fn parse_requirement(term: &str) -> Result<Requirement, String> {
         };
         return made(key, operator, values);
     }
-    for (sign, operator) in
-        [("!=", Operator::NotIn), ("==", Operator::In), ("=", Operator::In), (">", Operator::Gt), ("<", Operator::Lt)]
-    {
+    for (sign, operator) in [
+        ("!=", Operator::NotEquals),
+        ("==", Operator::Equals),
+        ("=", Operator::Equals),
+        (">", Operator::Gt),
+        ("<", Operator::Lt),
+    ] {
         if let Some((key, value)) = term.split_once(sign) {
             return made(key, operator, vec![value.trim().to_owned()]);
         }
@@ -236,9 +243,9 @@ impl fmt::Display for LabelSelector {
             }
             let (key, values) = (&r.key, r.values.join(","));
             match r.operator {
-                Operator::In if r.values.len() == 1 => write!(f, "{key}={values}")?,
+                Operator::Equals => write!(f, "{key}={values}")?,
                 Operator::In => write!(f, "{key} in ({values})")?,
-                Operator::NotIn if r.values.len() == 1 => write!(f, "{key}!={values}")?,
+                Operator::NotEquals => write!(f, "{key}!={values}")?,
                 Operator::NotIn => write!(f, "{key} notin ({values})")?,
                 Operator::Exists => f.write_str(key)?,
                 Operator::DoesNotExist => write!(f, "!{key}")?,

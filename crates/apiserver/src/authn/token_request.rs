@@ -32,6 +32,17 @@ fn reference(object: &Object) -> Value {
     json!({"name": object.head.name, "uid": object.head.uid})
 }
 
+/// Why no object has that name.
+fn segment_error(name: &str) -> Option<String> {
+    match name {
+        "" => Some("Name parameter required.".into()),
+        name => {
+            let why = kinds::names::path_segment(name);
+            (!why.is_empty()).then(|| format!("Name parameter invalid: {name:?}: {}", why.join(";")))
+        }
+    }
+}
+
 impl Api {
     /// Signs a token for the account.
     pub(crate) fn issue_token(&self, namespace: &str, name: &str, request: &Value) -> Result<Value, Status> {
@@ -103,8 +114,14 @@ impl Api {
 
     fn bound(&self, namespace: &str, account: &str, wanted: &Value) -> Result<Bound, Status> {
         let (kind, name) = (text(wanted, "kind"), text(wanted, "name"));
-        let bound = match (text(wanted, "apiVersion"), kind) {
-            ("v1" | "", "Pod") => {
+        if let Some(why) = segment_error(name).filter(|_| matches!(kind, "Pod" | "Node" | "Secret")) {
+            return Err(Status::bad_request(why));
+        }
+        // As upstream: versions do not matter, and what cannot be read is of no group.
+        let (group, _) = object::names::split_api_version(text(wanted, "apiVersion"));
+        let readable = text(wanted, "apiVersion").matches('/').count() < 2;
+        let bound = match (if readable { group } else { "" }, kind) {
+            ("", "Pod") => {
                 let pod = self.stored("pods", Some(namespace), name)?;
                 let value = pod.value().map_err(Status::internal)?;
                 if text(&value["spec"], "serviceAccountName") != account {
@@ -120,16 +137,16 @@ impl Api {
                 }
                 Bound { claims, uid: pod.head.uid.clone(), is_pod: true }
             }
-            ("v1" | "", "Node") => {
+            ("", "Node") => {
                 let node = self.stored("nodes", None, name)?;
                 Bound { claims: vec![("node", reference(&node))], uid: node.head.uid.clone(), is_pod: false }
             }
-            ("v1" | "", "Secret") => {
+            ("", "Secret") => {
                 let secret = self.stored("secrets", Some(namespace), name)?;
                 Bound { claims: vec![("secret", reference(&secret))], uid: secret.head.uid.clone(), is_pod: false }
             }
-            (version, kind) => {
-                let (group, version) = object::names::split_api_version(version);
+            (_, kind) => {
+                let (group, version) = object::names::split_api_version(text(wanted, "apiVersion"));
                 let text = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
                 return Err(Status::bad_request(text));
             }

@@ -4,6 +4,7 @@ use object::{Invalid, LabelSelector};
 use serde_json::{Value, json};
 
 mod policy;
+mod status;
 
 use crate::core::podspec;
 use crate::core::podtemplate::{default_template, validate_template};
@@ -12,7 +13,8 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{child, each, entries, list, made, set, set_text, text};
 use crate::{age, cells, checks, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, validate, row, warnings, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default, prepare_create, validate, validate_status: status::validate, row, warnings, ..NO_RULES };
 
 fn default(job: &mut Value) {
     let Some(spec) = child(job, "spec") else { return };

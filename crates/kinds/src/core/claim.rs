@@ -10,7 +10,8 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{child, made, set, text};
 use crate::{age, names};
 
-pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, row, warnings, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default, prepare_create, prepare_update, validate, validate_status, row, warnings, ..NO_RULES };
 
 fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
@@ -192,6 +193,50 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
         let detail = format!("update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil");
         errors.push(Invalid::forbidden("spec.volumeAttributesClassName", detail));
     }
+}
+
+fn validate_status(new: &Value, _: &Value, errors: &mut Vec<Invalid>) {
+    let status = Spot::new(&new["status"], "status");
+    let basic = |amount: &Spot, errors: &mut Errors| {
+        let negative = amount.quantity().is_some_and(Quantity::is_negative);
+        if negative {
+            amount.fail("must be a valid resource quantity", errors);
+        }
+        !negative
+    };
+    for (_, amount) in status.map("capacity") {
+        basic(&amount, errors);
+    }
+    let states = status.at("allocatedResourceStatuses");
+    for (name, state) in status.map("allocatedResourceStatuses") {
+        resource_key(name, &states, errors);
+        let known = [
+            "ControllerResizeInProgress",
+            "ControllerResizeInfeasible",
+            "NodeResizeInProgress",
+            "NodeResizeInfeasible",
+            "NodeResizePending",
+        ];
+        if !known.contains(&state.text()) {
+            // As upstream, which shows the resource.
+            errors.push(Invalid::unsupported(&states.path(), &name.as_str().into(), &known));
+        }
+    }
+    for (name, amount) in status.map("allocatedResources") {
+        if resource_key(name, &status.at("allocatedResources"), errors) {
+            basic(&amount, errors);
+        }
+    }
+}
+
+/// The name of a resource of which a claim is given more. True when it is good.
+fn resource_key(name: &str, at: &Spot, errors: &mut Errors) -> bool {
+    let before = errors.len();
+    names::qualified(name).into_iter().for_each(|why| at.fail_as(name, why, errors));
+    if errors.len() == before && !name.contains('/') && name != "storage" {
+        errors.push(Invalid::unsupported(&at.path(), &name.into(), &["storage"]));
+    }
+    errors.len() == before
 }
 
 fn row(claim: &Value, now: i64) -> Vec<Value> {

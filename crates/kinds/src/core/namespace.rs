@@ -7,12 +7,28 @@ use crate::kind::{NO_RULES, Rules, keep};
 use crate::{cells, names};
 
 pub(crate) const RULES: Rules =
-    Rules { default, prepare_create, prepare_update, validate, name: names::label, row, ..NO_RULES };
+    Rules { default, prepare_create, prepare_update, validate, validate_status, name: names::label, row, ..NO_RULES };
+
+/// Whether it goes away is not for its status to say.
+fn validate_status(new: &Value, _: &Value, errors: &mut Vec<Invalid>) {
+    let phase = new["status"]["phase"].as_str().unwrap_or("");
+    let (wanted, when) = match new["metadata"]["deletionTimestamp"].is_string() {
+        false => ("Active", "empty"),
+        true => ("Terminating", "not empty"),
+    };
+    if phase != wanted {
+        let detail = format!("may only be '{wanted}' if `deletionTimestamp` is {when}");
+        errors.push(Invalid::invalid("status.Phase", &phase.into(), detail));
+    }
+}
 
 /// Every namespace has its name as a label (KEP-2161).
 fn default(namespace: &mut Value) {
     if let Some(name) = namespace["metadata"]["name"].as_str().filter(|n| !n.is_empty()).map(str::to_owned) {
         namespace["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
+    }
+    if let Some(status) = crate::tree::made(namespace, "status") {
+        crate::tree::set(status, "phase", "Active");
     }
 }
 

@@ -141,12 +141,40 @@ fn taints(spec: &Spot, errors: &mut Errors) {
 
 fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
     amounts(new, errors);
+    features(&Spot::new(&new["status"], "status"), errors);
     let mut seen = Vec::new();
     for (index, address) in list(&new["status"]["addresses"]).iter().enumerate() {
         if seen.contains(&address) {
             errors.push(Invalid::duplicate(&format!("status.addresses[{index}]"), address));
         }
         seen.push(address);
+    }
+}
+
+/// What a node says that it can: names in order, each once.
+fn features(status: &Spot, errors: &mut Errors) {
+    let mut before: Option<&str> = None;
+    for name in status.list("declaredFeatures") {
+        let text = name.text();
+        let word = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.chars().all(|c| c.is_ascii_alphanumeric())
+        };
+        let fits = text.starts_with(|c: char| c.is_ascii_uppercase()) && text.split('/').all(word);
+        let shown = object::quoted(text);
+        if text.len() > 253 {
+            name.fail(format!("invalid feature name {shown}: must be no more than 253 characters"), errors);
+        } else if !fits {
+            let detail = format!(
+                "invalid feature name {shown}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters"
+            );
+            name.fail(detail, errors);
+        }
+        match before {
+            Some(before) if before == text => name.duplicate(errors),
+            Some(before) if before > text => name.fail("list must be sorted alphabetically", errors),
+            _ => {}
+        }
+        before = Some(text);
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod parts;
 mod row;
+mod status;
 
 use object::Invalid;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ pub(crate) const RULES: Rules = Rules {
     prepare_update,
     prepare_status,
     validate,
+    validate_status: status::validate,
     row: row::row,
     warnings,
     grace: |pod| Some(pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30)),
@@ -79,6 +81,9 @@ fn prepare_update(new: &mut Value, old: &Value) {
     keep(new, old, "status");
     if let Some(spec) = child(new, "spec") {
         podspec::drop_disabled(spec);
+        if entries(&spec["overhead"]).next().is_none() {
+            crate::tree::remove(spec, "overhead");
+        }
     }
 }
 
@@ -95,6 +100,12 @@ fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
 fn prepare_status(new: &mut Value, old: &Value) {
     // What the scheduler may set along the way is metadata and status; the spec stays.
     keep(new, old, "spec");
+    if text(&new["status"]["qosClass"]).is_empty() {
+        if !new["status"].is_object() {
+            new["status"] = json!({});
+        }
+        keep(&mut new["status"], &old["status"], "qosClass");
+    }
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences"] {
         keep(&mut new["metadata"], &old["metadata"], field);
     }
@@ -162,6 +173,11 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
             errors.push(Invalid::forbidden(&format!("spec.{containers}"), detail));
             return;
         }
+        // As upstream, which looks at what may change once more.
+        for container in Spot::new(new, "spec").list(containers) {
+            container.at("image").require(errors);
+            podspec::trimmed(&container, errors);
+        }
         for index in 0..count {
             keep(&mut evened[containers][index], &old[containers][index], "image");
         }
@@ -169,6 +185,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
     if !deadline(new, old, errors) {
         return;
     }
+    let spec = Spot::new(new, "spec");
     // For how long a taint is tolerated may change.
     let same = |one: &Value, other: &Value| {
         ["key", "operator", "value", "effect"].iter().all(|f| text(&one[*f]) == text(&other[*f]))
@@ -177,6 +194,9 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
     if !kept {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(Invalid::forbidden("spec.tolerations", detail));
+    }
+    if new["tolerations"] != old["tolerations"] {
+        podspec::tolerations(&spec, errors);
     }
     for gate in list(&new["schedulingGates"]).iter().filter(|g| !list(&old["schedulingGates"]).contains(g)) {
         let place = list(&new["schedulingGates"]).iter().position(|g| g == gate).unwrap_or(0);

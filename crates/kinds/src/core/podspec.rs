@@ -16,7 +16,7 @@ use crate::tree::each;
 pub(crate) use crate::tree::set;
 
 use containers::requirements;
-pub(crate) use containers::{amount, container_resource, overcommits, resource_name};
+pub(crate) use containers::{amount, container_resource, overcommits, resource_name, trimmed};
 pub(crate) use placement::{node_selector, tolerations};
 pub(crate) use volumes::{default_source, persistent, validate_csi_driver};
 

@@ -7,7 +7,7 @@ use crate::kind::{NO_RULES, Rules};
 use crate::tree::{list, text};
 use crate::{age, checks, names};
 
-pub(crate) const RULES: Rules = Rules { validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { validate, validate_status, row, ..NO_RULES };
 
 /// The class before there was a field for it.
 const CLASS: &str = "kubernetes.io/ingress.class";
@@ -41,6 +41,22 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
     {
         let detail = "must match `ingressClassName` when both are specified";
         errors.push(Invalid::invalid(&format!("annotations.{CLASS}"), noted, detail));
+    }
+}
+
+fn validate_status(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
+    let status = crate::spot::Spot::new(&new["status"], "status");
+    let balancer = status.at("loadBalancer");
+    for place in balancer.list("ingress") {
+        let (ip, host) = (place.at("ip"), place.at("hostname"));
+        let known = list(&old["status"]["loadBalancer"]["ingress"]).iter().any(|o| o["ip"] == ip.text());
+        if !ip.text().is_empty() && !known {
+            ip.ip(errors);
+        }
+        host.named(names::subdomain, errors);
+        if host.text().parse::<std::net::IpAddr>().is_ok() {
+            host.fail("must be a DNS name, not an IP address", errors);
+        }
     }
 }
 

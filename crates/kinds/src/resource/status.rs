@@ -7,7 +7,7 @@ use super::claims::{at_most, configuration, driver, references, request_name, un
 use super::slices::pool_name;
 use crate::core::podspec;
 use crate::spot::{Errors, Spot};
-use crate::tree::{each, list, remove, text};
+use crate::tree::{list, text};
 use crate::{addresses, checks, names};
 
 /// A device that is no longer the claim's is not spoken of any more.
@@ -21,11 +21,6 @@ pub(super) fn prepare(new: &mut Value, old: &Value) {
     if let Some(devices) = new["status"].get_mut("devices").and_then(Value::as_array_mut) {
         devices.retain(|device| !was.contains(&identity(device)) || now.contains(&identity(device)));
     }
-    each(new, "status.allocation.devices.results", |result| {
-        if result["adminAccess"] == false {
-            remove(result, "adminAccess");
-        }
-    });
 }
 
 /// What makes a device this one.

@@ -128,8 +128,18 @@ pub(super) fn success(spec: &Spot, errors: &mut Errors) {
     }
 }
 
+/// The indices that `1,3-5` names, as far as it can be read.
+pub(super) fn indices(text: &str, completions: i64) -> Vec<i64> {
+    let number = |text: &str| text.parse::<i64>().ok().filter(|n| *n < completions);
+    let parts = text.split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(number(first)?..=number(last)?)
+    });
+    parts.flatten().collect()
+}
+
 /// How many indices `1,3-5` names.
-fn count_indices(text: &str, completions: i64) -> Result<i64, String> {
+pub(super) fn count_indices(text: &str, completions: i64) -> Result<i64, String> {
     if text.is_empty() {
         return Ok(0);
     }

@@ -254,7 +254,7 @@ pub(super) fn validate_ephemeral(spec: &Spot, pod: &Pod, errors: &mut Errors) {
 }
 
 /// Pods' images, not templates', are without spaces around.
-pub(super) fn trimmed(container: &Spot, errors: &mut Errors) {
+pub(crate) fn trimmed(container: &Spot, errors: &mut Errors) {
     let image = container.at("image");
     if image.text().trim() != image.text() {
         image.fail("must not have leading or trailing whitespace", errors);
