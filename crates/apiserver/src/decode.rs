@@ -128,7 +128,8 @@ pub(crate) fn object(
             .map_err(|words| unrecognized(&format!("couldn't get version/kind; json parse error: {words}")))?;
         check_meta(&meta.0, &meta.1, &kind.gvk())?;
         let decoded = schema::decode_json(schema::table(), name, &body).map_err(|error| unfit(kind, &error))?;
-        return judged(decoded.value, decoded.problems, kind, validation, warnings);
+        let value = kind.settle(decoded.value).map_err(|error| unfit(kind, &error))?;
+        return judged(value, decoded.problems, kind, validation, warnings);
     }
     if kind.custom.is_some() {
         let parsed = match media {

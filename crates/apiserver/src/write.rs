@@ -4,6 +4,7 @@
 //! update: read -> change -> metadata -> default -> admit -> validate -> commit (unchanged since the read), again on conflict
 
 mod create;
+mod dates;
 mod tree;
 
 use std::sync::{Arc, LazyLock};
@@ -320,6 +321,9 @@ impl Api {
         }
         if is_request(kind) && matches!(part, Part::Approval | Part::Status) {
             certificates::date(new, old);
+        }
+        if matches!(part, Part::Main | Part::Status) {
+            dates::set(kind, new, Some(old));
         }
         admission::escalation::check(self, user, kind, new, Some(old))?;
         let reserved = match part {

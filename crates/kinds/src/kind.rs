@@ -195,14 +195,15 @@ impl Kind {
     pub fn decode(&self, value: Value, problems: &mut Vec<Problem>) -> Result<Value, DecodeError> {
         match (&self.custom, &self.schema) {
             (Some(custom), _) => custom.decode(value, problems),
-            (None, Some(name)) => {
-                let value = schema::decode(schema::table(), name, value, problems)?;
-                match self.kind == "DaemonSet" {
-                    true => crate::apps::daemonset::decode(value),
-                    false => Ok(value),
-                }
-            }
+            (None, Some(name)) => self.settle(schema::decode(schema::table(), name, value, problems)?),
             (None, None) => Ok(value),
+        }
+    }
+    /// What upstream reads of an object beyond its fields.
+    pub fn settle(&self, value: Value) -> Result<Value, DecodeError> {
+        match self.kind == "DaemonSet" && self.custom.is_none() {
+            true => crate::apps::daemonset::decode(value),
+            false => Ok(value),
         }
     }
     /// How objects of the kind merge.

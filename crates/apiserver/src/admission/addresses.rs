@@ -332,6 +332,10 @@ fn health_port(
         return Ok(());
     }
     let had = old.and_then(|old| old["spec"]["healthCheckNodePort"].as_u64()).filter(|n| *n != 0);
+    if spec["healthCheckNodePort"].as_i64().is_some_and(|given| given < 0) {
+        // Validation's to report.
+        return Ok(());
+    }
     match spec.get("healthCheckNodePort").and_then(Value::as_u64).filter(|n| *n != 0) {
         Some(given) if Some(given) == had => {}
         Some(given) => {
@@ -444,7 +448,9 @@ fn carry_over(new: &mut Value, old: &Value) {
         return;
     }
     for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        let missing = new.get(field).is_none_or(|v| v.is_null() || v == "" || v.as_array().is_some_and(Vec::is_empty));
+        let empty =
+            |v: &Value| v.is_null() || (v == "" && field == "clusterIP") || v.as_array().is_some_and(Vec::is_empty);
+        let missing = new.get(field).is_none_or(empty);
         if missing && let Some(value) = old.get(field) {
             new[field] = value.clone();
         }
@@ -452,15 +458,19 @@ fn carry_over(new: &mut Value, old: &Value) {
     if new["type"] == "ClusterIP" {
         return;
     }
+    // By the port's name, unless another port has the number by now.
+    let numbers = |spec: &Value| -> Vec<(String, u64)> {
+        let ports = spec["ports"].as_array().into_iter().flatten();
+        let number = |port: &Value| port["nodePort"].as_u64().filter(|n| *n != 0);
+        ports.filter_map(|p| Some((p["name"].as_str().unwrap_or("").to_owned(), number(p)?))).collect()
+    };
+    let (was, is) = (numbers(old), numbers(new));
     let Some(ports) = new.get_mut("ports").and_then(Value::as_array_mut) else { return };
     for port in ports.iter_mut().filter(|p| p.get("nodePort").is_none_or(|n| *n == 0)) {
-        let twin = old["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
-        if let Some(number) = twin.and_then(|t| t.get("nodePort")) {
-            port["nodePort"] = number.clone();
+        let name = port["name"].as_str().unwrap_or("");
+        let twin = was.iter().rev().find(|(known, _)| known == name).map(|(_, number)| *number);
+        if let Some(number) = twin.filter(|number| !is.iter().any(|(_, used)| used == number)) {
+            port["nodePort"] = number.into();
         }
     }
 }

@@ -128,6 +128,7 @@ impl Api {
         let reserved = self.reserve(kind, &mut value, None, query.dry_run).await?;
         kind.prepare_create(&mut value);
         kind.default(&mut value);
+        super::dates::set(kind, &mut value, None);
         tidy(&mut value);
         let hollow = complete_with_nulls(kind, &mut value);
         self.check(kind, &value, None, Part::Main)?;
