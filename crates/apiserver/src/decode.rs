@@ -84,6 +84,34 @@ pub(crate) fn parse(body: &[u8], content_type: &str) -> Result<Parsed, Status> {
     }
 }
 
+/// The same for what should be of a kind: what cannot be read is shown.
+pub(crate) fn parse_as(kind: &str, body: &[u8], content_type: &str) -> Result<Parsed, Status> {
+    if media(content_type)? == Media::Json {
+        json_meta(&text(body)).map_err(|words| {
+            unrecognized(kind, body, &format!("couldn't get version/kind; json parse error: {words}"))
+        })?;
+    }
+    parse(body, content_type).map_err(|status| unrecognized(kind, body, &status.message))
+}
+
+fn unrecognized(kind: &str, body: &[u8], words: &str) -> Status {
+    let shown = summary(body);
+    Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {words} ({shown})"))
+}
+
+/// `apiVersion` and `kind` of what a delete sends; `None` where it sends nothing but `null`.
+pub(crate) fn meta_of_options(body: &[u8], content_type: &str) -> Result<Option<(String, String)>, Status> {
+    if media(content_type)? != Media::Json {
+        let value = parse(body, content_type)?.value;
+        let text = |field: &str| value[field].as_str().unwrap_or("").to_owned();
+        return Ok((!value.is_null()).then(|| (text("apiVersion"), text("kind"))));
+    }
+    let body = text(body);
+    let meta = json_meta(&body)
+        .map_err(|words| Status::bad_request(format!("couldn't get version/kind; json parse error: {words}")))?;
+    Ok((body.trim_ascii() != b"null").then_some(meta))
+}
+
 fn yaml(body: &[u8]) -> Result<Parsed, String> {
     let parsed = schema::yaml::parse(body).map_err(|words| go_yaml(&words))?;
     Ok(Parsed { value: parsed.value, problems: parsed.duplicates.into_iter().map(Problem::Yaml).collect() })
@@ -110,13 +138,7 @@ pub(crate) fn object(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let unrecognized = |words: &str| {
-        let shown = summary(body);
-        Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): {words} ({shown})",
-            kind.kind
-        ))
-    };
+    let unrecognized = |words: &str| unrecognized(&kind.kind, body, words);
     let media = media(content_type)?;
     if media == Media::Protobuf && kind.custom.is_some() {
         let text = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml";
@@ -126,6 +148,9 @@ pub(crate) fn object(
         let body = text(body);
         let meta = json_meta(&body)
             .map_err(|words| unrecognized(&format!("couldn't get version/kind; json parse error: {words}")))?;
+        if meta.0.matches('/').count() > 1 {
+            return Err(unrecognized(&format!("unexpected GroupVersion string: {}", meta.0)));
+        }
         check_meta(&meta.0, &meta.1, &kind.gvk())?;
         let decoded = schema::decode_json(schema::table(), name, &body).map_err(|error| unfit(kind, &error))?;
         let value = kind.settle(decoded.value).map_err(|error| unfit(kind, &error))?;
@@ -151,7 +176,7 @@ pub(crate) fn object(
     }
     let parsed = match media {
         Media::Yaml => yaml(body).map_err(|words| unrecognized(&words))?,
-        _ => parse(body, content_type)?,
+        _ => parse(body, content_type).map_err(|status| unrecognized(&status.message))?,
     };
     check_kind(&parsed.value, kind)?;
     typed(parsed, kind, validation, warnings)
@@ -211,6 +236,10 @@ pub(crate) fn body_schema(gvk: &object::Gvk) -> Option<String> {
     let name = match (gvk.kind.as_str(), gvk.group.as_str()) {
         ("DeleteOptions", _) => "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
         ("Status", "") => "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+        ("APIVersions", "") => "io.k8s.apimachinery.pkg.apis.meta.v1.APIVersions",
+        ("APIGroup", "") => "io.k8s.apimachinery.pkg.apis.meta.v1.APIGroup",
+        ("APIGroupList", "") => "io.k8s.apimachinery.pkg.apis.meta.v1.APIGroupList",
+        ("APIResourceList", "") => "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList",
         ("Eviction", "policy") => "io.k8s.api.policy.v1.Eviction",
         ("Scale", "autoscaling") => "io.k8s.api.autoscaling.v1.Scale",
         ("TokenRequest", "authentication.k8s.io") => "io.k8s.api.authentication.v1.TokenRequest",
@@ -271,7 +300,9 @@ fn check_meta(api_version: &str, name: &str, kind: &Gvk) -> Result<(), Status> {
             format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
         return Err(Status::bad_request(text));
     }
-    let why = if kinds::table().by_gvk(&given).is_some() {
+    let known = |gvk: &object::Gvk| kinds::table().by_gvk(gvk).is_some();
+    let of_list = given.kind.strip_suffix("List").map(|item| object::Gvk { kind: item.into(), ..given.clone() });
+    let why = if known(&given) || of_list.is_some_and(|of| known(&of)) {
         let internal = match kind.group.split('.').next().unwrap_or("") {
             "" => "core",
             group => group,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kinds::Kind;
 use parking_lot::Mutex;
-use schema::openapi::{self, CustomSchema, Served};
+use schema::openapi::{self, CustomSchema, Part, Served};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -37,7 +37,7 @@ impl Document {
 }
 
 const JSON: &str = "application/json";
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+pub(crate) const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Documents that were made, each with the stamp of the kinds that it was made from.
 #[derive(Default)]
@@ -97,7 +97,7 @@ impl Api {
             "/api" | "/apis" if wants_aggregated => get(&format!("{path}#aggregated"), all, &|| {
                 Some(Document::new(&aggregated(registry, path == "/api"), AGGREGATED))
             }),
-            "/api" => get(path, all, &|| json(core_versions())),
+            "/api" => get(path, all, &|| json(core_versions(&format!("{}:{}", self.advertise, self.port)))),
             "/apis" => get(path, all, &|| json(group_list(registry))),
             "/" => get(path, all, &|| json(roots(registry))),
             _ => {
@@ -105,6 +105,14 @@ impl Api {
                     Some(rest) => (true, rest),
                     None => (false, path),
                 };
+                if docs && is_about_discovery(registry, base.trim_start_matches('/')) {
+                    let about = base.trim_start_matches('/');
+                    return get(path, all, &|| {
+                        let document = openapi::discovery_document(schema::table(), about)?;
+                        let etag = openapi::fingerprint_of_discovery(about);
+                        Some(Document { etag, ..Document::new(&document, JSON) })
+                    });
+                }
                 let (group, version) = match base.strip_prefix("/apis/") {
                     Some(rest) => rest.split_once('/').map_or((rest, None), |(group, version)| (group, Some(version))),
                     None => ("", base.strip_prefix("/api/")),
@@ -130,9 +138,9 @@ impl Api {
     }
 }
 
-fn core_versions() -> Value {
+fn core_versions(address: &str) -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]})
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
 }
 
 fn described(group: &str, versions: &[String]) -> Value {
@@ -189,8 +197,8 @@ fn served_of(registry: &Registry, group: &str, version: &str) -> Vec<Served> {
 
 fn openapi_v3(registry: &Registry, group: &str, version: &str) -> Option<Document> {
     let of = served_of(registry, group, version);
-    let mut document = Document::new(&openapi::document(schema::table(), &of, GIT_VERSION), JSON);
-    document.etag = openapi::fingerprint(&of, GIT_VERSION);
+    let mut document = Document::new(&openapi::document(schema::table(), &of), JSON);
+    document.etag = openapi::fingerprint(&of);
     (!of.is_empty()).then_some(document)
 }
 
@@ -198,17 +206,35 @@ fn openapi_index(registry: &Registry) -> Value {
     let groups = registry.groups();
     let all = groups.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
     let entry = |(group, version): (&String, &String)| {
-        let print = openapi::fingerprint(&served_of(registry, group, version), GIT_VERSION);
+        let print = openapi::fingerprint(&served_of(registry, group, version));
         (base(group, version).trim_start_matches('/').to_owned(), print)
     };
-    openapi::index(&all.map(entry).collect::<Vec<_>>())
+    let built_in = groups.iter().filter(|(group, _)| is_built_in(registry, group));
+    let about = built_in.map(|(group, _)| format!("apis/{group}")).chain(ABOUT.map(Into::into));
+    let about = about.map(|path| {
+        let print = openapi::fingerprint_of_discovery(&path);
+        (path, print)
+    });
+    openapi::index(&all.map(entry).chain(about).collect::<Vec<_>>())
+}
+
+/// What the documents tell of besides resources; besides each built-in group.
+const ABOUT: [&str; 5] = ["api", "apis", "version", ".well-known/openid-configuration", "openid/v1/jwks"];
+
+fn is_about_discovery(registry: &Registry, path: &str) -> bool {
+    ABOUT.contains(&path) || path.strip_prefix("apis/").is_some_and(|group| is_built_in(registry, group))
+}
+
+/// True for a served group that is not made of definitions.
+fn is_built_in(registry: &Registry, group: &str) -> bool {
+    !group.is_empty() && registry.has_group(group) && kinds::table().kinds().iter().any(|kind| kind.group == group)
 }
 
 fn openapi_v2(registry: &Registry) -> Value {
     let groups = registry.groups();
     let all = groups.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
     let all: Vec<Served> = all.flat_map(|(group, version)| served_of(registry, group, version)).collect();
-    openapi::document_v2(schema::table(), &all, GIT_VERSION)
+    openapi::document_v2(schema::table(), &all)
 }
 
 pub(crate) fn version() -> Value {
@@ -232,11 +258,31 @@ fn served(kind: &Kind) -> Option<Served> {
         custom: kind.custom.as_ref().map(|custom| CustomSchema {
             document: custom.document.clone(),
             list_kind: custom.list_kind.clone(),
+            selectable: kind.selectable.clone(),
             fingerprint: custom.fingerprint,
         }),
-        subresources: (kind.has_status(), kind.subresource("scale").is_some()),
+        parts: kind.subresources.iter().map(|sub| part(kind, sub)).collect(),
         returned_by_delete: kind.returned_by_delete,
     })
+}
+
+fn part(kind: &Kind, sub: &kinds::Subresource) -> Part {
+    let own = kind.schema.as_ref().filter(|_| sub.body.kind == kind.kind).cloned();
+    let schema = own
+        .or_else(|| crate::decode::body_schema(&sub.body))
+        .or_else(|| kinds::table().by_gvk(&sub.body).and_then(|kind| kind.schema.clone()))
+        .unwrap_or_default();
+    Part { name: sub.name.clone(), body: sub.body.clone(), verbs: sub.verbs.clone(), schema }
+}
+
+/// What a kind's `storageVersionHash` is made of. Upstream wrote these three in an older version when it had stored the first of them.
+fn hashed(kind: &Kind) -> object::Gvk {
+    let mut stored = kind.storage_version.clone().unwrap_or_else(|| kind.gvk());
+    let old = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "CustomResourceDefinition"];
+    if kind.custom.is_none() && old.contains(&kind.kind.as_str()) {
+        stored.version = "v1beta1".into();
+    }
+    stored
 }
 
 fn resource_list(group_version: &str, kinds: &[Arc<Kind>]) -> Value {
@@ -252,7 +298,7 @@ fn resource_list(group_version: &str, kinds: &[Arc<Kind>]) -> Value {
             entry["categories"] = json!(kind.categories);
         }
         if kind.storage_prefix.is_some() {
-            let stored = kind.storage_version.clone().unwrap_or_else(|| kind.gvk());
+            let stored = hashed(kind);
             let stored = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
             let hash = Sha256::digest(stored.as_bytes());
             entry["storageVersionHash"] =
@@ -271,7 +317,18 @@ fn resource_list(group_version: &str, kinds: &[Arc<Kind>]) -> Value {
             resources.push(entry);
         }
     }
-    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    // Of custom resources the parts stand as they are declared.
+    let custom = kinds.iter().any(|kind| kind.custom.is_some());
+    resources.sort_by(|a, b| {
+        let key = |entry: &Value| {
+            let name = entry["name"].as_str().unwrap_or("").to_owned();
+            if custom { name.split('/').next().unwrap_or("").to_owned() } else { name }
+        };
+        key(a).cmp(&key(b))
+    });
+    if group_version == "v1" {
+        return json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": resources});
+    }
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
 }
 
@@ -297,7 +354,7 @@ fn aggregated(registry: &Registry, core: bool) -> Value {
 fn aggregated_resource(kind: &Kind) -> Value {
     let mut entry = json!({
         "resource": kind.plural, "singularResource": kind.singular, "verbs": kind.verbs,
-        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "responseKind": response_kind(kind, &kind.gvk()),
         "scope": if kind.namespaced() { "Namespaced" } else { "Cluster" },
     });
     if !kind.short_names.is_empty() {
@@ -308,10 +365,57 @@ fn aggregated_resource(kind: &Kind) -> Value {
     }
     let sub = |s: &kinds::Subresource| {
         json!({"subresource": s.name, "verbs": s.verbs,
-            "responseKind": {"group": s.body.group, "version": s.body.version, "kind": s.body.kind}})
+            "responseKind": response_kind(kind, &s.body)})
     };
     if !kind.subresources.is_empty() {
         entry["subresources"] = kind.subresources.iter().map(sub).collect();
     }
     entry
+}
+
+/// Of built-in resources, only what is not the resource's own group and version is said.
+fn response_kind(kind: &Kind, body: &object::Gvk) -> Value {
+    let own = kind.custom.is_none() && body.group == kind.group && body.version == kind.version;
+    let (group, version) = if own { ("", "") } else { (body.group.as_str(), body.version.as_str()) };
+    json!({"group": group, "version": version, "kind": body.kind})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(value: &[u8]) -> String {
+        Sha256::digest(value).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The hashes are those of what upstream v1.36.2 answers, written without spaces and with sorted keys.
+    #[test]
+    fn documents_are_upstreams_to_the_letter() {
+        let registry = Registry::default();
+        let v2 = openapi_v2(&registry);
+        assert_eq!(
+            hash(v2.to_string().as_bytes()),
+            "0003af12e33305b9b4df379c4a5ffcd4dfb7a5f0bc6833828bce2d40590082b4",
+            "/openapi/v2"
+        );
+        let mut all = Sha256::new();
+        for path in openapi_index(&registry)["paths"].as_object().unwrap().keys() {
+            let (group, version) = match path.strip_prefix("apis/") {
+                Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
+                None => ("", path.strip_prefix("api/").unwrap_or("")),
+            };
+            match openapi_v3(&registry, group, version) {
+                Some(document) => all.update(&document.body),
+                None => all.update(openapi::discovery_document(schema::table(), path).unwrap().to_string().as_bytes()),
+            }
+        }
+        let all: String = all.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(all, "70904c7e44a0d0f6d4720004f835464f170af317090a38be7da8ad7d2745db04", "all of /openapi/v3");
+        for (core, of) in [
+            (true, "82e24495865cc27eb1a67fe654ad77b27fd2804bd80f4bb53c39e8397e1044fe"),
+            (false, "779b4570aa81f1b0a482b938437106b54a7b437fd2e513cdeec8e25f11d3563c"),
+        ] {
+            assert_eq!(hash(aggregated(&registry, core).to_string().as_bytes()), of, "aggregated, core {core}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod accept;
 mod audited;
 mod counted;
 mod deadline;
+mod documents;
 mod node;
 mod options;
 mod proxy;
@@ -146,7 +147,10 @@ impl Service {
             return Ok(reply::text(code, text));
         }
         if verb != "get" && verb != "head" {
-            return Err(not_allowed());
+            let known = matches!(path, "/metrics" | "/metrics/slis" | "/openid/v1/jwks")
+                || path == "/.well-known/openid-configuration"
+                || self.api.document(path, "").is_some();
+            return if known { Err(not_allowed()) } else { Ok(reply::page_not_found()) };
         }
         match path {
             "/metrics" => return Ok(reply::bytes(StatusCode::OK, self.metrics().await?, base::metrics::CONTENT_TYPE)),
@@ -171,10 +175,10 @@ impl Service {
         }
         let document = self.api.document(path, &header_text(headers, header::ACCEPT));
         if let Some(merged) = self.api.aggregation.merge(path, document.as_deref()) {
-            return Ok(reply::document(&merged, headers));
+            return documents::answer(path, &merged, query, headers);
         }
         if let Some(document) = document {
-            return Ok(reply::document(&document, headers));
+            return documents::answer(path, &document, query, headers);
         }
         // Paths of groups that are served have the API's words.
         let group =
@@ -219,6 +223,11 @@ impl Service {
         crate::audit::annotate("k8s.io/deprecated".into(), "true".into());
         let accept = header_text(request.headers(), header::ACCEPT);
         let answered = self.on_kind(user, at, kind, verb, query, request).await;
+        if let Err(refused) = &answered
+            && refused.reason == Some(Reason::MethodNotAllowed)
+        {
+            return answered;
+        }
         let mut response = answered.unwrap_or_else(|status| reply::failure_as(&status, query.flag("pretty"), &accept));
         reply::warn_first(&mut response, words);
         Ok(response)
@@ -241,7 +250,18 @@ impl Service {
         {
             return Ok(reply::page_not_found());
         }
+        if kind.custom.is_none() && kind.namespaced() && at.namespace.is_none() {
+            if at.name.is_some() {
+                return Err(Status::new(Reason::NotFound, "the server could not find the requested resource"));
+            }
+            if !matches!(verb, "list" | "watch") {
+                return Err(not_allowed());
+            }
+        }
         served_verb(kind, &at, verb, &method)?;
+        if kind.storage_prefix.is_some() {
+            stored_name(at.name.as_deref())?;
+        }
         // Reads say how new an answer they want; writes build on the newest.
         let known = query.get("resourceVersion").filter(|_| verb == "get").and_then(|rv| rv.parse().ok());
         if !matches!(verb, "list" | "watch") {
@@ -271,7 +291,9 @@ impl Service {
         }
         match verb {
             "get" => {
-                let wanted = options::revision(query, "invalid resource version: ")?.unwrap_or(0);
+                // As of watches: without a code of its own.
+                let unread = |status| Status { code: 500, reason: None, ..status };
+                let wanted = options::revision(query, "").map_err(unread)?.unwrap_or(0);
                 if wanted > self.api.store.revision() {
                     return Err(too_new(wanted, self.api.store.revision()));
                 }
@@ -330,7 +352,7 @@ impl Service {
                 reads.reply(&review, StatusCode::CREATED)
             }
             "create" if reads.kind.kind == "Binding" => {
-                let binding = crate::decode::parse(&body, content_type)?.value;
+                let binding = crate::decode::parse_as("Binding", &body, content_type)?.value;
                 let (reply, code, warnings) = self.api.bind(user, at, binding, &write).await?;
                 reads.reply_warned(&reply, code, &warnings)
             }
@@ -340,7 +362,7 @@ impl Service {
             }
             "create" => reads.written(self.api.create(user, at, content, &write).await?),
             "update" if at.subresource.as_deref() == Some("scale") => {
-                let scale = crate::decode::parse(&body, content_type)?.value;
+                let scale = crate::decode::parse_as("Scale", &body, content_type)?.value;
                 let written = self.api.scale(user, at, |_| Ok(scale.clone()), &write).await?;
                 reads.scale(&written.object, StatusCode::OK, &written.warnings)
             }
@@ -487,6 +509,16 @@ fn removed(gvr: &object::Gvr) -> Status {
         }
         None => Status::new(Reason::NotFound, text),
     }
+}
+
+/// Names that could be no part of a key.
+fn stored_name(name: Option<&str>) -> Result<(), Status> {
+    let why = match name.unwrap_or("") {
+        name @ ("." | "..") => format!("may not be '{name}'"),
+        name if name.contains('%') => "may not contain '%'".into(),
+        _ => return Ok(()),
+    };
+    Err(Status::bad_request(format!("Name parameter invalid: {}: {why}", object::quoted(name.unwrap_or("")))))
 }
 
 /// What clients are told about kinds on their way out.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
 use client::Resource;
 use kinds::Kind;
 use object::{FieldSelector, Head, Invalid, LabelSelector, Object, Reason, Status};
@@ -124,6 +124,9 @@ fn expired(start: &str) -> Status {
     Status { continue_token: URL_SAFE_NO_PAD.encode(token.to_string()), ..Status::new(Reason::Expired, text) }
 }
 
+/// As Go: bits at the end that belong to no byte are nobody's business.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// Where text stops being base64, as Go counts it.
@@ -136,7 +139,7 @@ fn not_base64(text: &str) -> usize {
 fn decode_token(token: &str) -> Result<(u64, String), Status> {
     let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let illegal = |_| bad(&format!("illegal base64 data at input byte {}", not_base64(token)));
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(illegal)?;
+    let bytes = LENIENT.decode(token).map_err(illegal)?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&schema::json::go_words(&bytes, &e)))?;
     let version = value["v"].as_str().unwrap_or("");
     if version != TOKEN_VERSION {

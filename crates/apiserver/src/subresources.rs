@@ -275,10 +275,12 @@ impl Api {
         body: Body<'_>,
         query: &WriteQuery,
     ) -> Result<(Value, u16, Vec<String>), Status> {
-        let mut value = decode::parse(body.bytes, body.content_type)?.value;
-        let mut warnings = Vec::new();
         let kind = &*self.kind_of(&at.gvr)?;
-        if let Some(sub) = at.subresource.as_deref().and_then(|sub| kind.subresource(sub)) {
+        let part = at.subresource.as_deref().and_then(|sub| kind.subresource(sub));
+        let what = part.map_or("", |part| part.body.kind.as_str());
+        let mut value = decode::parse_as(what, body.bytes, body.content_type)?.value;
+        let mut warnings = Vec::new();
+        if let Some(sub) = part {
             decode::check_body(&value, &sub.body)?;
         }
         match (at.gvr.resource.as_str(), at.subresource.as_deref()) {

@@ -28,12 +28,18 @@ pub fn parse_seconds(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_second)
 }
 
+/// A time as HTTP headers have it: `Tue, 14 Nov 2023 22:13:20 GMT`.
+pub fn http_date(seconds: i64) -> String {
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn forms() {
         assert_eq!(super::format_seconds(1_700_000_000), "2023-11-14T22:13:20Z");
         assert_eq!(super::parse_seconds("2023-11-14T22:13:20Z"), Some(1_700_000_000));
+        assert_eq!(super::http_date(1_700_000_000), "Tue, 14 Nov 2023 22:13:20 GMT");
         assert!(super::now_micros().len() == "2023-11-14T22:13:20.000000Z".len());
     }
 }

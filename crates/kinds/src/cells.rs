@@ -1,4 +1,4 @@
-//! Cells of tables that are plain paths: `.spec.nodeName`, with `|text` for what is absent, `@age` for an age, `#` for a count.
+//! Cells of tables that are plain paths: `.spec.nodeName`, with `|text` for what is absent, `@age` for an age, `#` for a count, `?` for a boolean.
 
 use serde_json::Value;
 
@@ -29,6 +29,9 @@ fn one(object: &Value, now: i64, cell: &str) -> Value {
         };
         return counted.into();
     }
+    if let Some(path) = cell.strip_prefix('?') {
+        return (*at(object, path) == true).into();
+    }
     let (path, absent) = cell.split_once('|').unwrap_or((cell, ""));
     match at(object, path) {
         Value::Null => absent.into(),
@@ -51,14 +54,33 @@ pub(crate) fn workload(object: &Value) -> Vec<Value> {
 
 /// A selector as text; `<none>` for an empty one.
 pub(crate) fn selector(selector: &Value) -> String {
-    let parsed = if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
-        object::LabelSelector::from_object(selector)
-    } else {
-        let map = serde_json::from_value(selector.clone()).unwrap_or_default();
-        Some(object::LabelSelector::from_map(&map))
-    };
-    let text = parsed.map(|s| s.to_string()).unwrap_or_default();
-    if text.is_empty() { "<none>".into() } else { text }
+    let structured = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+    let labels = if structured { &selector["matchLabels"] } else { selector };
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let mut terms: Vec<(String, String)> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), format!("{key}={}", text(value))))
+        .collect();
+    for expression in selector["matchExpressions"].as_array().into_iter().flatten().filter(|_| structured) {
+        let key = text(&expression["key"]);
+        let mut values: Vec<String> = expression["values"].as_array().into_iter().flatten().map(text).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let shown = match expression["operator"].as_str().unwrap_or("") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.clone(),
+        };
+        terms.push((key, shown));
+    }
+    if terms.is_empty() {
+        return "<none>".into();
+    }
+    terms.sort_by(|a, b| a.0.cmp(&b.0));
+    terms.into_iter().map(|(_, shown)| shown).collect::<Vec<_>>().join(",")
 }
 
 /// Paths for kinds whose rows need no code, by `group/plural`.
@@ -76,7 +98,7 @@ pub(crate) fn plain(kind: &str) -> Option<&'static [&'static str]> {
         ],
         "storage.k8s.io/volumeattributesclasses" => &[".metadata.name", ".driverName", "@age"],
         "scheduling.k8s.io/priorityclasses" => {
-            &[".metadata.name", ".value", ".globalDefault|false", "@age", ".preemptionPolicy"]
+            &[".metadata.name", ".value", "?.globalDefault", "@age", ".preemptionPolicy"]
         }
         "coordination.k8s.io/leases" => &[".metadata.name", ".spec.holderIdentity", "@age"],
         "node.k8s.io/runtimeclasses" => &[".metadata.name", ".handler", "@age"],

@@ -142,7 +142,7 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
         webhook: (spec["conversion"]["strategy"] == "Webhook").then(|| Arc::new(spec["conversion"].clone())),
         terminating,
         deprecation: (version["deprecated"] == true).then(|| match text(&version["deprecationWarning"]) {
-            "" => format!("{group}/{name} {kind} is deprecated"),
+            "" => deprecated(spec, group, name, kind),
             given => given.to_owned(),
         }),
         since,
@@ -179,6 +179,18 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
 fn definition_name(gvk: &Gvk) -> String {
     let reversed: Vec<&str> = gvk.group.rsplit('.').collect();
     format!("{}.{}.{}", reversed.join("."), gvk.version, gvk.kind)
+}
+
+/// What clients of a deprecated version are told, where the definition says nothing.
+fn deprecated(spec: &Value, group: &str, name: &str, kind: &str) -> String {
+    let newer = list(&spec["versions"])
+        .iter()
+        .filter(|version| version["served"] == true && version["deprecated"] != true)
+        .map(|version| text(&version["name"]))
+        .filter(|other| versions::by_priority(other, name).is_lt())
+        .min_by(|one, other| versions::by_priority(one, other));
+    let instead = newer.map(|version| format!("; use {group}/{version} {kind}")).unwrap_or_default();
+    format!("{group}/{name} {kind} is deprecated{instead}")
 }
 
 fn subresources(declared: &Value, gvk: &Gvk) -> Vec<Subresource> {

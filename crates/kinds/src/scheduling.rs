@@ -117,7 +117,7 @@ mod tests {
         );
         case.invalid(json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}), &[]);
         case.update(json!({"value": 1}), json!({"value": 2}), &["value: Forbidden: may not be changed in an update."]);
-        case.row(json!({"value": 7}), json!(["x", 7, "false", "10s", ""]));
+        case.row(json!({"value": 7}), json!(["x", 7, false, "10s", ""]));
     }
 
     #[test]

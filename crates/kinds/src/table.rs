@@ -216,8 +216,16 @@ impl From<Row> for Kind {
         } else {
             row.columns.clone()
         };
+        let place = format!("{}/{}/{}", row.group, row.version, row.resource);
+        let words = DESCRIPTIONS.get(place.trim_start_matches('/'));
+        let described =
+            |at: usize| match words.map_or(["$name", "$created"].get(at).copied(), |w| w.get(at).map(String::as_str)) {
+                Some("$name") => crate::custom::NAME.to_owned(),
+                Some("$created") => crate::custom::CREATED.to_owned(),
+                other => other.unwrap_or_default().to_owned(),
+            };
         let column =
-            |(name, kind, format, priority)| Column { name, kind, format, priority, description: String::new() };
+            |(at, (name, kind, format, priority))| Column { name, kind, format, priority, description: described(at) };
         let subresource =
             |s: SubRow| Subresource { body: Gvk::new(&s.group, &s.version, &s.kind), name: s.name, verbs: s.verbs };
         let storage_version = match (row.group.as_str(), row.version.as_str(), row.resource.as_str()) {
@@ -238,7 +246,7 @@ impl From<Row> for Kind {
             returned_by_delete: RETURNED_BY_DELETE.contains(&row.resource.as_str()),
             unconditional_update: !CONDITIONAL.contains(&row.resource.as_str()),
             rules: rooms::rules(&row.group, &row.kind),
-            columns: columns.into_iter().map(column).collect(),
+            columns: columns.into_iter().enumerate().map(column).collect(),
             scope: if row.namespaced { Scope::Namespaced } else { Scope::Cluster },
             subresources: row.subresources.into_iter().map(subresource).collect(),
             group: row.group,
@@ -254,6 +262,12 @@ impl From<Row> for Kind {
         }
     }
 }
+
+/// What each column means, by `group/version/resource` (of the core group `version/resource`), where it is not name and age alone.
+static DESCRIPTIONS: LazyLock<HashMap<String, Vec<String>>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../data/columns.json"))
+        .expect("data/columns.json is part of the source and covered by a test")
+});
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let rows: Vec<Row> =

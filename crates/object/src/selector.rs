@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use crate::{Head, Labels, Status};
 
+mod parse;
+
 /// A parsed label selector: the conjunction of its requirements; empty selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
@@ -128,110 +130,65 @@ impl LabelSelector {
 
     /// Parses the query-string form: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`.
     pub fn parse(text: &str) -> Result<Self, Status> {
-        let bad = |why: String| Status::bad_request(format!("unable to parse requirement: {why}"));
-        let mut requirements = Vec::new();
-        for term in split_terms(text).map_err(bad)? {
-            let term = term.trim();
-            if term.is_empty() {
-                continue;
-            }
-            requirements.push(parse_requirement(term).map_err(bad)?);
-        }
-        Ok(Self { requirements })
+        parse::parse(text).map(|requirements| Self { requirements }).map_err(Status::bad_request)
     }
 }
 
-/// Splits at commas outside parentheses.
-fn split_terms(text: &str) -> Result<Vec<&str>, String> {
-    let (mut terms, mut depth, mut start) = (Vec::new(), 0usize, 0);
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.checked_sub(1).ok_or_else(|| "found ')', expected: identifier".to_owned())?,
-            ',' if depth == 0 => {
-                terms.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    if depth != 0 {
-        return Err("found '', expected: ',' or ')'".into());
-    }
-    terms.push(&text[start..]);
-    Ok(terms)
-}
-
-fn parse_requirement(term: &str) -> Result<Requirement, String> {
-    let made = |key: &str, operator, values: Vec<String>| {
-        let key = key.trim();
-        // Where Go's lexer meets an operator instead of a word.
-        let operator_first = |text: &str| text.chars().next().filter(|c| matches!(c, '!' | '=' | '<' | '>' | '('));
-        let listed = !matches!(operator, Operator::Exists | Operator::DoesNotExist | Operator::Gt | Operator::Lt);
-        let values_first = values.first().filter(|_| listed);
-        if let Some(c) = operator_first(key).or(values_first.and_then(|v| operator_first(v))) {
-            return Err(format!("found '{c}', expected: identifier"));
-        }
-        if !is_label_key(key) {
-            return Err(format!("<nil>: Invalid value: {}: {}", crate::quoted(key), key_words(key)));
-        }
-        Ok(Requirement { key: key.to_owned(), operator, values })
-    };
-    if let Some(key) = term.strip_prefix('!') {
-        return made(key, Operator::DoesNotExist, vec![]);
-    }
-    if let Some(body) = term.strip_suffix(')') {
-        let (left, list) = body.split_once('(').ok_or("found ')', expected: '('")?;
-        let values: Vec<String> = list.split(',').map(|v| v.trim().to_owned()).collect();
-        let mut words = left.split_whitespace();
-        let (key, verb) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        let operator = match verb {
-            "in" => Operator::In,
-            "notin" => Operator::NotIn,
-            other => return Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
-        };
-        return made(key, operator, values);
-    }
-    for (sign, operator) in [
-        ("!=", Operator::NotEquals),
-        ("==", Operator::Equals),
-        ("=", Operator::Equals),
-        (">", Operator::Gt),
-        ("<", Operator::Lt),
-    ] {
-        if let Some((key, value)) = term.split_once(sign) {
-            return made(key, operator, vec![value.trim().to_owned()]);
-        }
-    }
-    made(term, Operator::Exists, vec![])
-}
-
-/// What is wrong with a label's key.
-fn key_words(key: &str) -> String {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+/// What is wrong with a label's key; `None` for one that is good.
+fn key_words(key: &str) -> Option<String> {
+    const NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+    const PREFIX: &str = "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
     let mut words = Vec::new();
-    if prefix == Some("") {
-        words.push("prefix part must be non-empty");
-    }
+    let name = match key.split_once('/') {
+        Some((_, name)) if name.contains('/') => {
+            return Some(format!(
+                "a qualified name {NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            ));
+        }
+        Some((prefix, name)) => {
+            if prefix.is_empty() {
+                words.push("prefix part must be non-empty".to_owned());
+            } else if prefix.len() > 253 {
+                words.push("prefix part must be no more than 253 bytes".to_owned());
+            }
+            if !prefix.is_empty() && !is_subdomain(prefix) {
+                words.push(PREFIX.to_owned());
+            }
+            name
+        }
+        None => key,
+    };
     if name.is_empty() {
-        words.push("name part must be non-empty");
+        words.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        words.push("name part must be no more than 63 bytes".to_owned());
     }
-    words.push("name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')");
-    words.join("; ")
+    if !is_label_word(name) {
+        words.push(format!("name part {NAME}"));
+    }
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+fn is_subdomain(text: &str) -> bool {
+    text.split('.').all(|part| {
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        edge(part.chars().next())
+            && edge(part.chars().next_back())
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    })
+}
+
+/// True for `[A-Za-z0-9-_.]` that start and end alphanumeric.
+fn is_label_word(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// Qualified name: optional DNS-subdomain prefix and `/`, then 1 to 63 of `[A-Za-z0-9-_.]` that start and end alphanumeric.
 pub fn is_label_key(key: &str) -> bool {
-    let name = match key.split_once('/') {
-        Some((prefix, name)) if !prefix.is_empty() && prefix.len() <= 253 => name,
-        Some(_) => return false,
-        None => key,
-    };
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    name.len() <= 63
-        && edge(name.chars().next())
-        && edge(name.chars().next_back())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    key_words(key).is_none()
 }
 
 impl fmt::Display for LabelSelector {
@@ -272,6 +229,10 @@ impl FieldSelector {
             } else {
                 return Err(Status::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
             };
+            // A term without a field and without a value says nothing.
+            if field.is_empty() && value.is_empty() {
+                continue;
+            }
             let value = value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
             terms.push((field.to_owned(), equal, value));
         }

@@ -285,7 +285,9 @@ impl<'a> From<&'a Status> for Wire<'a> {
         };
         let nothing = Details { name: "", group: "", kind: "", causes: &[], retry_after_seconds: 0 };
         // Replies that are about a path, not an object, have details without content.
-        let bare = matches!(status.reason, Some(Reason::NotFound | Reason::MethodNotAllowed | Reason::Forbidden));
+        let bare = matches!(status.reason, Some(Reason::NotFound | Reason::MethodNotAllowed | Reason::Forbidden))
+            || status.message.starts_with("406: ")
+            || status.message.starts_with("415: ");
         Self {
             kind: "Status",
             api_version: "v1",

@@ -74,11 +74,36 @@ pub(crate) fn negotiate(accept: &str, kind: &Kind, verb: &str) -> Result<Accepte
         };
         return Ok(Accepted { shape, encoding, meta_version });
     }
-    if known_media {
+    if known_media || kind.custom.is_some() {
         return Err(not_acceptable());
     }
     let streams = if lists { STREAMS } else { "" };
     let text = format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}{streams}");
+    Err(Status::new(Reason::NotAcceptable, text))
+}
+
+/// The encoding of discovery in its old form, which has no shape but its own.
+pub(crate) fn of_discovery(accept: &str) -> Result<Encoding, Status> {
+    if accept.trim().is_empty() {
+        return Ok(Encoding::Json);
+    }
+    let mut known_media = false;
+    for range in accept.split(',') {
+        let encoding = match range.split(';').next().unwrap_or("").trim() {
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
+            _ => continue,
+        };
+        known_media = true;
+        if !range.split(';').any(|p| p.trim().starts_with("as=")) {
+            return Ok(encoding);
+        }
+    }
+    if known_media {
+        return Err(not_acceptable());
+    }
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}");
     Err(Status::new(Reason::NotAcceptable, text))
 }
 

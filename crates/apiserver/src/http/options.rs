@@ -76,7 +76,11 @@ pub(crate) fn list(query: &Query) -> Result<ListQuery, Status> {
         }
     }
     refused(&errors)?;
-    let resource_version = revision(query, "invalid resource version: ")?;
+    let resource_version = match &token {
+        None => revision(query, "invalid resource version: ")?,
+        // The token is looked at first, and it takes no revision beside it.
+        Some(_) => version.map(|version| version.parse().unwrap_or(u64::MAX)),
+    };
     let selection = selection(query)?;
     // Upstream answers this from its cache, whole.
     let limit = if resource_version == Some(0) { 0 } else { selection.limit };
@@ -110,14 +114,16 @@ pub(crate) fn watch(query: &Query) -> Result<(WatchQuery, Option<u64>), Status> 
     // Upstream words this one without a code of its own.
     let version = revision(query, "").map_err(|status| Status { code: 500, reason: None, ..status })?;
     let list = ListQuery { resource_version: version, ..selection(query)? };
-    let watch = WatchQuery { list, bookmarks: query.flag("allowWatchBookmarks"), initial };
+    let bookmarks = query.flag("allowWatchBookmarks");
+    // Who begins with the present state and takes bookmarks is told where it ends.
+    let initial = initial.or((bookmarks && version.unwrap_or(0) == 0).then_some(true));
+    let watch = WatchQuery { list, bookmarks, initial };
     Ok((watch, seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0)))
 }
 
 /// The query of a write. `of` is the options' kind: `CreateOptions`.
 pub(crate) fn write(query: &Query, of: &str, applies: bool) -> Result<WriteQuery, Status> {
     let mut errors = Vec::new();
-    let dry_run = dry_run(query.all("dryRun"), &mut errors);
     if of == "PatchOptions" && !applies && query.get("force").is_some() {
         errors.push(Invalid::forbidden("force", "may not be specified for non-apply patch"));
     }
@@ -131,6 +137,10 @@ pub(crate) fn write(query: &Query, of: &str, applies: bool) -> Result<WriteQuery
             errors.push(Invalid::invalid("fieldManager", &manager.as_str().into(), why));
         }
     }
+    if applies && manager.is_none() {
+        errors.push(Invalid::required("fieldManager", "is required for apply patch"));
+    }
+    let dry_run = dry_run(query.all("dryRun"), &mut errors);
     let wanted = query.get("fieldValidation").unwrap_or_default();
     let validation = FieldValidation::parse(&wanted);
     if validation.is_none() {
@@ -150,7 +160,6 @@ pub(crate) fn write(query: &Query, of: &str, applies: bool) -> Result<WriteQuery
 }
 
 fn dry_run(given: Vec<String>, errors: &mut Vec<Invalid>) -> bool {
-    let given: Vec<String> = given.into_iter().filter(|d| !d.is_empty()).collect();
     if given.iter().any(|d| d != "All") {
         errors.push(Invalid::not_supported("dryRun", &given.clone().into(), &["All"]));
     }
@@ -160,16 +169,19 @@ fn dry_run(given: Vec<String>, errors: &mut Vec<Invalid>) -> bool {
 /// The options of a DELETE: its body, and the query where there is no body.
 pub(crate) fn delete(query: &Query, body: &Bytes, content_type: &str) -> Result<DeleteRequest, Status> {
     let mut request = DeleteRequest::default();
-    if !body.is_empty() {
-        let value = decode::parse(body, content_type)?.value;
-        let text = |field: &str| value[field].as_str().unwrap_or("");
-        if !matches!(text("kind"), "" | "DeleteOptions") {
+    if !body.is_empty()
+        && let Some((version, kind)) = decode::meta_of_options(body, content_type)?
+    {
+        if version.matches('/').count() > 1 {
+            return Err(Status::bad_request(format!("unexpected GroupVersion string: {version}")));
+        }
+        if !matches!(kind.as_str(), "" | "DeleteOptions") {
+            let version = if version.is_empty() { "meta.k8s.io/v1" } else { &version };
             return Err(Status::bad_request(format!(
-                "no kind {:?} is registered for version {:?} in scheme \"pkg/apis/meta/internalversion/scheme/register.go:27\"",
-                text("kind"),
-                text("apiVersion")
+                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/apis/meta/internalversion/scheme/register.go:27\"",
             )));
         }
+        let value = decode::parse(body, content_type)?.value;
         request = serde_json::from_value(value).map_err(|e| Status::bad_request(format!("DeleteOptions: {e}")))?;
     }
     if let Some(grace) = given(query, "gracePeriodSeconds") {

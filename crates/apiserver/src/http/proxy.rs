@@ -101,8 +101,9 @@ impl Service {
         let path = path.unwrap_or_else(|| "/".into());
         let base = full.strip_suffix(&path).unwrap_or(&full).to_owned();
         let given = at.name.as_deref().unwrap_or("");
-        let (scheme, name, port) = split(given)
-            .ok_or_else(|| Status::bad_request(format!("invalid {} request {given:?}", at.gvr.resource)))?;
+        let (scheme, name, port) = split(given).ok_or_else(|| {
+            Status::bad_request(format!("invalid {} request {given:?}", at.gvr.resource.trim_end_matches('s')))
+        })?;
         let target = Resource { name: Some(name.to_owned()), subresource: None, ..at.clone() };
         let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
         let wanted: PathAndQuery = format!("{path}{query}").parse().map_err(malformed)?;

@@ -118,7 +118,9 @@ pub(crate) fn failure(status: &Status, pretty: bool) -> Response<Body> {
 /// A failure as the API words it, in the first of the client's encodings that there is.
 pub(super) fn failure_as(status: &Status, pretty: bool, accept: &str) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let first = accept.split([',', ';']).next().unwrap_or("").trim();
+    let first = accept.split(',').next().unwrap_or("");
+    // Who asks for a shape gets failures in JSON.
+    let first = if first.contains("as=") { "" } else { first.split(';').next().unwrap_or("").trim() };
     let (encoding, media) = match first {
         "application/vnd.kubernetes.protobuf" => (Encoding::Protobuf, first),
         "application/yaml" => (Encoding::Yaml, first),
@@ -130,6 +132,9 @@ pub(super) fn failure_as(status: &Status, pretty: bool, accept: &str) -> Respons
     };
     let body = body.unwrap_or_else(|_| status.to_text().into());
     let mut response = bytes(code, body, media);
+    if status.code == 403 && status.message.contains("forbidden: User ") {
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
     if status.retry_after_seconds > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, status.retry_after_seconds.into());
     }

@@ -13,13 +13,9 @@ pub(super) struct Target {
 
 /// The resource that a path is about; `None` for discovery and everything else.
 pub(super) fn parse(path: &str) -> Option<Target> {
-    let mut parts: Vec<String> = path.strip_prefix('/')?.split('/').map(decode).collect::<Option<_>>()?;
-    if parts.last().is_some_and(String::is_empty) {
-        parts.pop();
-    }
-    if parts.iter().any(|p| p.is_empty() || p == "." || p == ".." || p.contains('/')) {
-        return None;
-    }
+    // As upstream: an escaped slash is a slash, and slashes at the end mean nothing.
+    let path = decode(path)?;
+    let parts: Vec<String> = path.strip_prefix('/')?.trim_end_matches('/').split('/').map(Into::into).collect();
     let mut parts = parts.into_iter();
     let (group, version) = match parts.next()?.as_str() {
         "api" => (String::new(), parts.next()?),
@@ -39,6 +35,14 @@ pub(super) fn parse(path: &str) -> Option<Target> {
     {
         namespace = Some(rest.remove(1));
         rest.remove(0);
+    }
+    // No namespace is all of them.
+    let no_segment = |part: &str| part.is_empty() || part == "." || part == "..";
+    namespace = namespace.filter(|namespace| !namespace.is_empty());
+    let named = Some(&group).filter(|_| path.starts_with("/apis/"));
+    let segments = [named, Some(&version), namespace.as_ref(), rest.first(), rest.get(2)];
+    if segments.into_iter().flatten().any(|part| no_segment(part)) || rest.get(1).is_some_and(String::is_empty) {
+        return None;
     }
     let mut rest = rest.into_iter();
     let gvr = Gvr { group, version, resource: rest.next()? };
@@ -157,7 +161,11 @@ mod tests {
         check("/apis/apps/v1", None);
         check("/api/v1/namespaces/../pods", None);
         check("/api/v1/namespaces/%2e%2e/pods", None);
-        check("/api/v1/pods/a%2fb", None);
+        check("/api/v1/pods/a%2fb", Some("pods - a b"));
+        check("/api/v1/namespaces/dev/pods/..", Some("pods dev .. -"));
+        check("/api/v1/namespaces/dev/pods//", Some("pods dev - -"));
+        check("/api/v1/namespaces//pods", Some("pods - - -"));
+        check("/api/v1/namespaces/dev//a", None);
         check("/api/v1//pods", None);
         check("/healthz", None);
     }

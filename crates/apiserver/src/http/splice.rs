@@ -58,6 +58,8 @@ pub(super) struct Splice {
     /// An object that is a piece of its own, and comes next.
     large: Option<Bytes>,
     ended: bool,
+    /// How objects begin that need not say in a list what they are: those of built-in kinds, as upstream's.
+    said: Vec<u8>,
     /// Bytes that are still to come, where that is known beforehand.
     left: Option<usize>,
     pieces: usize,
@@ -81,7 +83,13 @@ impl Splice {
                 "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{metadata},\"items\":["
             ),
         };
-        let items: usize = listing.items.iter().map(|o| o.body.len()).sum();
+        let said = match item {
+            Item::Whole if kind.custom.is_none() => {
+                format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",", kind.api_version(), kind.kind).into_bytes()
+            }
+            _ => Vec::new(),
+        };
+        let items: usize = listing.items.iter().map(|o| o.body.len() - skipped(&said, o).saturating_sub(1)).sum();
         let whole = head.len() + items + listing.items.len().saturating_sub(1) + END.len();
         Self {
             kind: kind.clone(),
@@ -91,6 +99,7 @@ impl Splice {
             follows: false,
             large: None,
             ended: false,
+            said,
             left: (item == Item::Whole).then_some(whole),
             pieces: 0,
         }
@@ -117,11 +126,22 @@ impl Splice {
 
     fn put(&self, object: &Object, piece: &mut BytesMut) {
         match self.item {
-            Item::Whole => piece.put_slice(&object.body),
+            Item::Whole => match skipped(&self.said, object) {
+                0 => piece.put_slice(&object.body),
+                skipped => {
+                    piece.put_u8(b'{');
+                    piece.put_slice(&object.body[skipped..]);
+                }
+            },
             Item::Metadata { version } => table::put_metadata(object, version, piece),
             Item::Row { include, version, now } => table::put_row(&self.kind, object, include, version, now, piece),
         }
     }
+}
+
+/// How many bytes of an object are left out but for a brace.
+fn skipped(said: &[u8], object: &Object) -> usize {
+    if !said.is_empty() && object.body.starts_with(said) { said.len() } else { 0 }
 }
 
 impl Iterator for Splice {
@@ -149,7 +169,11 @@ impl Iterator for Splice {
                 piece.put_u8(b',');
             }
             if self.item == Item::Whole && object.body.len() > PIECE_BYTES {
-                self.large = Some(object.body.clone());
+                let skipped = skipped(&self.said, &object);
+                if skipped > 0 {
+                    piece.put_u8(b'{');
+                }
+                self.large = Some(object.body.slice(skipped..));
                 break;
             }
             self.put(&object, &mut piece);
@@ -241,7 +265,7 @@ mod tests {
     fn listing(sizes: &[usize]) -> Listing {
         let object = |(index, size): (usize, &usize)| {
             let metadata = json!({"name": format!("o{index}"), "managedFields": [{"manager": "m"}]});
-            let mut value = json!({"metadata": metadata, "data": {"x": "x".repeat(*size)}});
+            let mut value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"x": "x".repeat(*size)}});
             Arc::new(object::Draft::new(&mut value).unwrap().seal(7))
         };
         Listing {
@@ -268,6 +292,8 @@ mod tests {
             let metadata = json!({"resourceVersion": "7", "continue": "next", "remainingItemCount": 3});
             assert_eq!(value["metadata"], metadata);
             assert_eq!(value["items"].as_array().unwrap().len(), sizes.len());
+            let says = value["items"].as_array().unwrap().iter().any(|item| item.get("kind").is_some());
+            assert!(!says, "what a list is of, its kind says");
 
             let mut gzipped = Gzipped::new(make());
             let mut packed = Vec::new();

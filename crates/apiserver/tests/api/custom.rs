@@ -115,7 +115,7 @@ async fn a_custom_resource_from_its_definition_to_its_removal() {
         serde_json::from_slice(&world.client.raw_get("/apis/stable.example.com/v1").await.unwrap()).unwrap();
     let names: Vec<&str> =
         discovered["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
-    assert_eq!(names, ["crontabs", "crontabs/scale", "crontabs/status"]);
+    assert_eq!(names, ["crontabs", "crontabs/status", "crontabs/scale"], "as upstream has them");
     let document = world.client.raw_get("/openapi/v3/apis/stable.example.com/v1").await.unwrap();
     assert!(String::from_utf8_lossy(&document).contains("com.example.stable.v1.CronTab\""));
 

@@ -20,6 +20,8 @@ pub struct CustomSchema {
     pub document: Arc<Value>,
     /// `CronTabList`.
     pub list_kind: String,
+    /// The paths of `selectableFields`.
+    pub selectable: Vec<String>,
     /// Changes with the document.
     pub fingerprint: u64,
 }
@@ -75,6 +77,7 @@ fn object(resource: &Served, custom: &CustomSchema, dialect: Dialect) -> Value {
     }
     embed(&mut schema, true, dialect);
     schema["x-kubernetes-group-version-kind"] = marked(resource, &resource.kind);
+    select(&mut schema, custom);
     schema
 }
 
@@ -115,7 +118,7 @@ fn embed(schema: &mut Value, root: bool, dialect: Dialect) {
 }
 
 fn list_of(resource: &Served, custom: &CustomSchema, dialect: Dialect) -> Value {
-    json!({
+    let mut schema = json!({
         "type": "object", "required": ["items"],
         "description": format!("{} is a list of {}", custom.list_kind, resource.kind),
         "properties": {
@@ -126,7 +129,17 @@ fn list_of(resource: &Served, custom: &CustomSchema, dialect: Dialect) -> Value 
                 "description": format!("List of {}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md", resource.plural)},
         },
         "x-kubernetes-group-version-kind": marked(resource, &custom.list_kind),
-    })
+    });
+    select(&mut schema, custom);
+    schema
+}
+
+/// Says which fields can be selected by.
+fn select(schema: &mut Value, custom: &CustomSchema) {
+    if !custom.selectable.is_empty() {
+        let entries = custom.selectable.iter().map(|path| json!({"fieldPath": path}));
+        schema["x-kubernetes-selectable-fields"] = entries.collect();
+    }
 }
 
 /// What v2 can say: no logic, no nulls, no either-or of types; what it cannot say is left open, as clients check against it.

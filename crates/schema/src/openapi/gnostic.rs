@@ -83,6 +83,15 @@ pub fn encode(document: &Value) -> Vec<u8> {
     });
     m.message(8, |paths| paths.named(2, &document["paths"], path_item));
     m.message(9, |definitions| definitions.named(1, &document["definitions"], schema));
+    // Parameters that paths refer to.
+    m.message(10, |m| {
+        for (name, parameter) in document["parameters"].as_object().into_iter().flatten() {
+            m.message(1, |entry| {
+                entry.bytes(1, name.as_bytes());
+                entry.message(2, |one| one_parameter(one, parameter));
+            });
+        }
+    });
     for requirement in document["security"].as_array().into_iter().flatten() {
         m.message(12, |m| m.named(1, requirement, |m, scopes| m.texts(1, scopes)));
     }
@@ -101,7 +110,9 @@ pub fn encode(document: &Value) -> Vec<u8> {
 }
 
 fn path_item(m: &mut Message, item: &Value) {
-    for (field, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
+    for (field, method) in
+        [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (6, "options"), (7, "head"), (8, "patch")]
+    {
         if let Some(found) = item.get(method) {
             m.message(field, |m| operation(m, found));
         }
@@ -133,30 +144,36 @@ fn operation(m: &mut Message, operation: &Value) {
 
 fn parameters(m: &mut Message, field: u64, parameters: &Value) {
     for parameter in parameters.as_array().into_iter().flatten() {
-        // ParametersItem { parameter: Parameter { body_parameter | non_body_parameter } }
-        m.message(field, |item| {
-            item.message(1, |one| match parameter["in"].as_str().unwrap_or("") {
-                "body" => one.message(1, |m| {
-                    m.text(2, &parameter["name"]);
-                    m.text(3, &parameter["in"]);
-                    m.truth(4, &parameter["required"]);
-                    m.message(5, |m| schema(m, &parameter["schema"]));
-                }),
-                place => {
-                    let (variant, kind, unique) = if place == "path" { (4, 5, 18) } else { (3, 6, 20) };
-                    one.message(2, |m| {
-                        m.message(variant, |m| {
-                            m.truth(1, &parameter["required"]);
-                            m.text(2, &parameter["in"]);
-                            m.text(3, &parameter["description"]);
-                            m.text(4, &parameter["name"]);
-                            m.text(kind, &parameter["type"]);
-                            m.truth(unique, &parameter["uniqueItems"]);
-                        });
-                    });
-                }
-            });
+        // ParametersItem { parameter | json_reference }
+        m.message(field, |item| match parameter.get("$ref") {
+            Some(target) => item.message(2, |reference| reference.text(1, target)),
+            None => item.message(1, |one| one_parameter(one, parameter)),
         });
+    }
+}
+
+/// Parameter { body_parameter | non_body_parameter }
+fn one_parameter(one: &mut Message, parameter: &Value) {
+    match parameter["in"].as_str().unwrap_or("") {
+        "body" => one.message(1, |m| {
+            m.text(2, &parameter["name"]);
+            m.text(3, &parameter["in"]);
+            m.truth(4, &parameter["required"]);
+            m.message(5, |m| schema(m, &parameter["schema"]));
+        }),
+        place => {
+            let (variant, kind, unique) = if place == "path" { (4, 5, 18) } else { (3, 6, 20) };
+            one.message(2, |m| {
+                m.message(variant, |m| {
+                    m.truth(1, &parameter["required"]);
+                    m.text(2, &parameter["in"]);
+                    m.text(3, &parameter["description"]);
+                    m.text(4, &parameter["name"]);
+                    m.text(kind, &parameter["type"]);
+                    m.truth(unique, &parameter["uniqueItems"]);
+                });
+            });
+        }
     }
 }
 

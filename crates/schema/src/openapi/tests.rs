@@ -13,7 +13,7 @@ fn served(group: &str, kind: &str, plural: &str, schema: &str) -> Served {
             .into(),
         schema: schema.into(),
         custom: None,
-        subresources: (false, false),
+        parts: Vec::new(),
         returned_by_delete: false,
     }
 }
@@ -44,17 +44,17 @@ fn check_closed(text: &str, prefix: &str, schemas: &Map<String, Value>) {
 #[test]
 fn a_document_is_closed_under_reference() {
     for resource in [deployments(), crds()] {
-        let document = document(table(), &[resource], "v1");
+        let document = document(table(), &[resource]);
         let schemas = document["components"]["schemas"].as_object().unwrap();
         check_closed(&document.to_string(), "\"#/components/schemas/", schemas);
     }
-    let document = document_v2(table(), &[deployments(), crds()], "v1");
+    let document = document_v2(table(), &[deployments(), crds()]);
     check_closed(&document.to_string(), "\"#/definitions/", document["definitions"].as_object().unwrap());
 }
 
 #[test]
 fn what_kubectl_looks_for() {
-    let document = document(table(), &[deployments()], "v1");
+    let document = document(table(), &[deployments()]);
     let path = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"];
     let names: Vec<&str> =
         path["patch"]["parameters"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
@@ -89,11 +89,10 @@ fn what_kubectl_looks_for() {
 
 #[test]
 fn fingerprints_tell_documents_apart() {
-    let one = fingerprint(&[deployments()], "v1");
-    assert_eq!(one, fingerprint(&[deployments()], "v1"));
+    let one = fingerprint(&[deployments()]);
+    assert_eq!(one, fingerprint(&[deployments()]));
     assert_eq!(one.len(), 32);
-    assert_ne!(one, fingerprint(&[deployments()], "v2"));
-    assert_ne!(one, fingerprint(&[crds()], "v1"));
+    assert_ne!(one, fingerprint(&[crds()]));
 }
 
 /// The fields of a protobuf message: (number, bytes), varints as their low byte.
@@ -122,7 +121,7 @@ fn fields(mut rest: &[u8]) -> Vec<(u64, &[u8])> {
 
 #[test]
 fn the_protobuf_form_has_every_definition_and_path() {
-    let document = document_v2(table(), &[deployments()], "v1");
+    let document = document_v2(table(), &[deployments()]);
     let bytes = encode_v2(&document);
     let top = fields(&bytes);
     let of = |number: u64| top.iter().find(|(n, _)| *n == number).unwrap().1;
@@ -141,10 +140,15 @@ fn the_protobuf_form_has_every_definition_and_path() {
 #[test]
 fn a_root_that_takes_anything() {
     let document = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}});
-    let custom = CustomSchema { document: std::sync::Arc::new(document), list_kind: "TabList".into(), fingerprint: 0 };
+    let custom = CustomSchema {
+        document: std::sync::Arc::new(document),
+        list_kind: "TabList".into(),
+        selectable: Vec::new(),
+        fingerprint: 0,
+    };
     let tabs = Served { custom: Some(custom), ..served("example.com", "Tab", "tabs", "com.example.v1.Tab") };
     let marks = json!([{"group": "example.com", "version": "v1", "kind": "Tab"}]);
-    let old = &document_v2(table(), &[tabs], "v1.36.0")["definitions"]["com.example.v1.Tab"];
+    let old = &document_v2(table(), &[tabs])["definitions"]["com.example.v1.Tab"];
     assert_eq!(
         *old,
         json!({"type": "object", "x-kubernetes-group-version-kind": marks}),

@@ -1,0 +1,73 @@
+//! Discovery and OpenAPI documents on the wire: in the encoding that the client takes, for as long as it may keep them.
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::Value;
+
+use super::accept::{self, Encoding};
+use super::reply::{self, Body};
+use super::route::Query;
+use super::{Handled, header_text};
+use crate::discovery::{self, Document};
+
+/// In seconds.
+const YEAR: i64 = 365 * 24 * 3600;
+
+/// Answers with a document.
+pub(super) fn answer(path: &str, document: &Document, query: &Query, headers: &HeaderMap) -> Handled {
+    let accept = header_text(headers, header::ACCEPT);
+    if path.starts_with("/openapi/") {
+        return Ok(openapi(path, document, query, headers, &accept));
+    }
+    let mut response = if document.content_type == discovery::AGGREGATED {
+        reply::document(document, headers)
+    } else if path.starts_with("/api") {
+        // The aggregator has fewer words.
+        let in_short = |refused| if path.trim_end_matches('/') == "/apis" { accept::not_acceptable() } else { refused };
+        match accept::of_discovery(&accept).map_err(in_short)? {
+            Encoding::Json => reply::document(document, headers),
+            encoding => {
+                let value: Value = serde_json::from_slice(&document.body).map_err(object::Status::internal)?;
+                let media = accept::Accepted { encoding, ..accept::Accepted::JSON }.content_type(false);
+                reply::bytes(StatusCode::OK, accept::encoded(&value, encoding, false)?, media)
+            }
+        }
+    } else {
+        reply::document(document, headers)
+    };
+    if document.content_type == discovery::AGGREGATED {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    }
+    Ok(response)
+}
+
+/// A document that is named by its hash is good for ever; a client that has an old hash is sent to the new one.
+fn openapi(path: &str, document: &Document, query: &Query, headers: &HeaderMap, accept: &str) -> Response<Body> {
+    let own = if path.starts_with("/openapi/v2") { "proto-openapi.spec.v2" } else { "proto-openapi.spec.v3" };
+    let takes = |media: &str| {
+        let media = media.split(';').next().unwrap_or("").trim();
+        matches!(media, "" | "*/*" | "application/*" | "application/json") || media.contains(own)
+    };
+    if path.trim_end_matches('/') != "/openapi/v3" && !accept.split(',').any(takes) {
+        let mut refused = Response::new(reply::full(bytes::Bytes::new()));
+        *refused.status_mut() = StatusCode::NOT_ACCEPTABLE;
+        return refused;
+    }
+    let mut response = reply::document(document, headers);
+    let Some(hash) = query.get("hash").filter(|_| path.starts_with("/openapi/v3/")) else { return response };
+    if hash == document.etag {
+        let cached = response.headers_mut();
+        cached.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let expires = base::time::http_date(base::time::now_seconds() + YEAR);
+        if let Ok(expires) = expires.parse() {
+            cached.insert(header::EXPIRES, expires);
+        }
+        return response;
+    }
+    let mut moved = Response::new(reply::full(bytes::Bytes::new()));
+    *moved.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(place) = format!("{path}?hash={}", document.etag).parse() {
+        moved.headers_mut().insert(header::LOCATION, place);
+    }
+    moved
+}
