@@ -39,8 +39,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Remote {
     group: String,
     version: String,
-    group_priority: i64,
-    version_priority: i64,
     service: Service,
     tls: Result<Arc<rustls::ClientConfig>, String>,
     is_available: bool,
@@ -65,6 +63,8 @@ type Remotes = BTreeMap<(String, String), Arc<Remote>>;
 #[derive(Default)]
 pub(crate) struct Aggregation {
     remotes: ArcSwap<Remotes>,
+    /// The groups of all APIServices, local and remote, each with its versions, by their priorities.
+    order: ArcSwap<Vec<(String, Vec<String>)>>,
 }
 
 fn apiservices() -> Gvr {
@@ -138,10 +138,11 @@ impl Api {
         let mut settled = true;
         let objects: Vec<Arc<Object>> = page.items.into_iter().map(|v| v.object).collect();
         let before = &*before;
-        let looks = objects.iter().map(|object| async move {
-            let value = object.value().unwrap_or_default();
-            let (remote, condition) = self.look(&value, before).await;
-            self.tell_condition(object, &value, &condition).await;
+        let values: Vec<Value> = objects.iter().map(|object| object.value().unwrap_or_default()).collect();
+        self.aggregation.order.store(Arc::new(discovery::order(&values)));
+        let looks = objects.iter().zip(&values).map(|(object, value)| async move {
+            let (remote, condition) = self.look(value, before).await;
+            self.tell_condition(object, value, &condition).await;
             (remote, condition)
         });
         for (remote, condition) in futures::future::join_all(looks).await {
@@ -169,8 +170,6 @@ impl Api {
         let (group, version) = (text(&spec["group"]), text(&spec["version"]));
         let known = before.get(&(group.clone(), version.clone())).filter(|known| known.service == service);
         let mut remote = Remote {
-            group_priority: spec["groupPriorityMinimum"].as_i64().unwrap_or(0),
-            version_priority: spec["versionPriority"].as_i64().unwrap_or(0),
             tls: proxy::tls(&self.pki, spec),
             is_available: false,
             resources: known.and_then(|known| known.resources.clone()),

@@ -47,8 +47,8 @@ use accept::{Encoding, negotiate};
 pub(crate) use audited::Peer;
 use reads::Reads;
 pub use reply::Body;
-pub(crate) use reply::failure;
 use reply::ok_json;
+pub(crate) use reply::{bare, failure, plain};
 use route::{Query, Target};
 pub(crate) use upgrade::{is_upgrade, join};
 

@@ -288,10 +288,10 @@ impl Api {
     fn start(&self, query: &ListQuery, prefix: &str) -> Result<(u64, Option<String>), Status> {
         let newest = self.store.revision();
         if let Some(token) = &query.continue_token {
+            let (revision, start) = decode_token(token)?;
             if query.resource_version.is_some_and(|rv| rv > 0) {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
-            let (revision, start) = decode_token(token)?;
             return Ok((revision, Some(format!("{prefix}{start}"))));
         }
         match (query.resource_version, query.version_match) {

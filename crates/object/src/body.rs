@@ -190,6 +190,19 @@ impl Object {
         }
     }
 
+    /// The pieces of the body around `apiVersion` and `kind`, which lists of built-in kinds leave out; the whole body where those do
+    /// not stand as [`Draft`] writes them.
+    pub fn without_kind(&self) -> [Bytes; 3] {
+        match said(&self.body) {
+            Some([version, kind]) => [
+                self.body.slice(..version.start),
+                self.body.slice(version.end..kind.start),
+                self.body.slice(kind.end..),
+            ],
+            None => [self.body.clone(), Bytes::new(), Bytes::new()],
+        }
+    }
+
     /// The same object under another revision (a watch's DELETED event carries the revision of the deletion).
     pub fn with_revision(&self, revision: u64) -> Result<Self, MalformedObject> {
         if let Some(hole) = hole(&self.body) {
@@ -207,12 +220,29 @@ impl Object {
 /// Where the value of the object's own `metadata` begins in its body.
 fn metadata_start(body: &[u8]) -> Option<usize> {
     const KEY: &[u8] = b"\"metadata\":";
-    let (mut depth, mut at) = (0_usize, 0);
+    Some(own_field(body, 0, KEY)? + KEY.len())
+}
+
+/// Where the object says what it is: `"apiVersion":"v1",` and `"kind":"Pod",`.
+fn said(body: &[u8]) -> Option<[Range<usize>; 2]> {
+    let entry = |from: usize, key: &[u8]| {
+        let start = own_field(body, from, key)?;
+        let end = string_end(body, start + key.len() - 1)? + 1;
+        (body.get(end) == Some(&b',')).then_some(start..end + 1)
+    };
+    let version = entry(0, b"\"apiVersion\":\"")?;
+    let kind = entry(version.end, b"\"kind\":\"")?;
+    Some([version, kind])
+}
+
+/// Where a field of the object itself begins; `from` is 0, or behind one of them. `key` begins with its quote.
+fn own_field(body: &[u8], from: usize, key: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (usize::from(from > 0), from);
     while at < body.len() {
         match body[at] {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth = depth.checked_sub(1)?,
-            b'"' if depth == 1 && body[at..].starts_with(KEY) => return Some(at + KEY.len()),
+            b'"' if depth == 1 && body[at..].starts_with(key) => return Some(at),
             b'"' => at = string_end(body, at)?,
             _ => {}
         }
@@ -224,10 +254,13 @@ fn metadata_start(body: &[u8]) -> Option<usize> {
 /// Where the string that begins at `at` has its closing quote.
 fn string_end(body: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
-    while *body.get(at)? != b'"' {
-        at += if body[at] == b'\\' { 2 } else { 1 };
+    loop {
+        at += memchr::memchr2(b'"', b'\\', body.get(at..)?)?;
+        match body[at] {
+            b'"' => return Some(at),
+            _ => at += 2,
+        }
     }
-    Some(at)
 }
 
 /// Where the revision stands in a body that [`Draft::seal`] made: the first field of the metadata of the object itself, not of one
@@ -386,6 +419,24 @@ impl Draft {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn lists_leave_out_what_their_objects_are() {
+        let check = |value: Value, wanted: &str| {
+            let object = Draft::new(&mut value.clone()).unwrap().seal(1);
+            assert_eq!(object.without_kind().concat(), wanted.as_bytes(), "{value}");
+        };
+        check(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}}), r#"{"metadata":{"resourceVersion":"1"}}"#);
+        check(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"x": "\"kind\":\"ConfigMap\",", "kind": "y"}, "metadata": {}}),
+            r#"{"data":{"kind":"y","x":"\"kind\":\"ConfigMap\","},"metadata":{"resourceVersion":"1"}}"#,
+        );
+        check(
+            json!({"addressType": "IPv4", "apiVersion": "a/v1", "endpoints": [{"kind": "z"}], "kind": "E", "metadata": {}}),
+            r#"{"addressType":"IPv4","endpoints":[{"kind":"z"}],"metadata":{"resourceVersion":"1"}}"#,
+        );
+        check(json!({"kind": "Odd", "metadata": {}}), r#"{"kind":"Odd","metadata":{"resourceVersion":"1"}}"#);
+    }
 
     #[test]
     fn sealing_fills_the_hole_and_nothing_else() {

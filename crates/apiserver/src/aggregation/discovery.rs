@@ -1,9 +1,13 @@
 //! What remote servers serve, added to what this server says of itself.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
+use kinds::custom::by_priority;
 use serde_json::{Value, json};
 
-use super::Aggregation;
+use super::{Aggregation, Remote};
 use crate::discovery::Document;
 
 /// An APIResourceList's resources, as aggregated discovery lists them: subresources under their resource.
@@ -78,22 +82,30 @@ impl Aggregation {
         Some(Document::of(Bytes::from(value.to_string()), content_type))
     }
 
-    /// Remote versions of each group, the preferred one first; groups by their priority.
-    fn groups(&self) -> Vec<(String, Vec<std::sync::Arc<super::Remote>>)> {
-        let mut groups: Vec<(String, Vec<std::sync::Arc<super::Remote>>)> = Vec::new();
+    /// Remote versions of each group.
+    fn groups(&self) -> BTreeMap<String, Vec<Arc<Remote>>> {
+        let mut groups: BTreeMap<String, Vec<Arc<Remote>>> = BTreeMap::new();
         for remote in self.remotes.load().values() {
-            match groups.iter_mut().find(|(group, _)| *group == remote.group) {
-                Some((_, versions)) => versions.push(remote.clone()),
-                None => groups.push((remote.group.clone(), vec![remote.clone()])),
+            groups.entry(remote.group.clone()).or_default().push(remote.clone());
+        }
+        groups
+    }
+
+    /// Puts groups, and the versions of each, into their order. `name` finds a group's.
+    fn sort(&self, groups: &mut [Value], name: impl Fn(&Value) -> &str) {
+        let order = self.order.load();
+        let versions_of = |group: &str| order.iter().position(|(known, _)| known == group);
+        for group in groups.iter_mut() {
+            let Some((_, order)) = versions_of(name(group)).and_then(|at| order.get(at)) else { continue };
+            if let Some(versions) = group["versions"].as_array_mut() {
+                versions.sort_by_key(|v| order.iter().position(|known| v["version"] == known.as_str()));
             }
         }
-        for (_, versions) in &mut groups {
-            versions.sort_by_key(|r| (-r.version_priority, r.version.clone()));
-        }
-        groups.sort_by_key(|(group, versions)| {
-            (-versions.iter().map(|r| r.group_priority).max().unwrap_or(0), group.clone())
+        // The group of APIServices has none, and comes first; what has none yet comes last.
+        groups.sort_by_key(|group| match name(group) {
+            "apiregistration.k8s.io" => (0, 0),
+            group => versions_of(group).map_or((2, 0), |at| (1, at)),
         });
-        groups
     }
 
     fn add_groups(&self, list: &mut Value) {
@@ -102,25 +114,31 @@ impl Aggregation {
             let entries = versions.iter().map(|remote| {
                 json!({"groupVersion": object::names::api_version(&group, &remote.version), "version": remote.version})
             });
-            let entries: Vec<Value> = entries.collect();
             match present.iter_mut().find(|g| g["name"] == group.as_str()) {
                 Some(own) => {
                     if let Some(own) = own["versions"].as_array_mut() {
                         own.extend(entries);
                     }
                 }
-                None => present.push(json!({"name": group, "versions": entries, "preferredVersion": entries.first()})),
+                None => present.push(json!({"name": group, "versions": entries.collect::<Vec<_>>()})),
             }
+        }
+        self.sort(present, |group| group["name"].as_str().unwrap_or(""));
+        for group in present {
+            group["preferredVersion"] = group["versions"][0].clone();
         }
     }
 
     fn add_aggregated(&self, list: &mut Value) {
         let Some(present) = list["items"].as_array_mut() else { return };
         for (group, versions) in self.groups() {
-            let known = versions.iter().filter_map(|remote| {
+            let known = versions.iter().map(|remote| {
                 let freshness = if remote.is_available { "Current" } else { "Stale" };
-                let resources = remote.resources.as_ref()?;
-                Some(json!({"version": remote.version, "freshness": freshness, "resources": resources}))
+                let mut version = json!({"version": remote.version, "freshness": freshness});
+                if let Some(resources) = &remote.resources {
+                    version["resources"] = resources.clone();
+                }
+                version
             });
             let known: Vec<Value> = known.collect();
             match present.iter_mut().find(|g| g["metadata"]["name"] == group.as_str()) {
@@ -129,11 +147,32 @@ impl Aggregation {
                         own.extend(known);
                     }
                 }
-                None if known.is_empty() => {}
                 None => present.push(json!({"metadata": {"name": group}, "versions": known})),
             }
         }
+        self.sort(present, |group| group["metadata"]["name"].as_str().unwrap_or(""));
     }
+}
+
+/// The groups of APIServices, each with its versions, by their priorities.
+pub(super) fn order(apiservices: &[Value]) -> Vec<(String, Vec<String>)> {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let mut all: Vec<&Value> = apiservices.iter().collect();
+    all.sort_by_key(|a| (-a["spec"]["groupPriorityMinimum"].as_i64().unwrap_or(0), text(&a["metadata"]["name"])));
+    let mut groups: Vec<(String, Vec<(i64, String)>)> = Vec::new();
+    for service in all {
+        let (group, version) = (text(&service["spec"]["group"]), text(&service["spec"]["version"]));
+        let entry = (-service["spec"]["versionPriority"].as_i64().unwrap_or(0), version);
+        match groups.iter_mut().find(|(known, _)| *known == group) {
+            Some((_, versions)) => versions.push(entry),
+            None => groups.push((group, vec![entry])),
+        }
+    }
+    let sorted = |(group, mut versions): (String, Vec<(i64, String)>)| {
+        versions.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| by_priority(&a.1, &b.1)));
+        (group, versions.into_iter().map(|(_, version)| version).collect())
+    };
+    groups.into_iter().map(sorted).collect()
 }
 
 #[cfg(test)]
@@ -151,5 +190,25 @@ mod tests {
             json!([{"resource": "flunders", "singularResource": "flunder", "verbs": ["get"], "responseKind": kind, "scope": "Namespaced",
                 "shortNames": ["fl"], "subresources": [{"subresource": "status", "verbs": ["patch"], "responseKind": kind}]}])
         );
+    }
+
+    #[test]
+    fn groups_and_versions_by_their_priorities() {
+        let of = |group: &str, version: &str, group_priority: i64, priority: i64| {
+            json!({"metadata": {"name": format!("{version}.{group}")}, "spec": {"group": group, "version": version,
+                "groupPriorityMinimum": group_priority, "versionPriority": priority}})
+        };
+        let all = [
+            of("b", "v1beta1", 100, 10),
+            of("b", "v1", 100, 10),
+            of("apps", "v1", 17_800, 15),
+            of("a", "v1", 100, 1),
+            of("c", "v1", 1, 20),
+            of("c", "v2", 18_000, 10),
+        ];
+        let found = order(&all);
+        let found: Vec<String> =
+            found.iter().map(|(group, versions)| format!("{group}:{}", versions.join("+"))).collect();
+        assert_eq!(found, ["c:v1+v2", "apps:v1", "a:v1", "b:v1+v1beta1"]);
     }
 }

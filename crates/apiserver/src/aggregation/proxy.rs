@@ -96,7 +96,11 @@ impl Api {
     ) -> Result<Response<Body>, Status> {
         let unavailable = |why: String| Status::new(Reason::ServiceUnavailable, why);
         if !remote.is_available {
-            return Err(unavailable("service unavailable".into()));
+            // The document of a server that does not answer is not there.
+            if request.uri().path().starts_with("/openapi/") {
+                return Ok(crate::http::bare(StatusCode::NOT_FOUND));
+            }
+            return Ok(crate::http::plain(503, "service unavailable\n"));
         }
         let target = self.target(remote).map_err(|condition| unavailable(condition.message))?;
         let upgrade = is_upgrade(request.headers());

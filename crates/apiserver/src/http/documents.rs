@@ -49,9 +49,7 @@ fn openapi(path: &str, document: &Document, query: &Query, headers: &HeaderMap, 
         matches!(media, "" | "*/*" | "application/*" | "application/json") || media.contains(own)
     };
     if path.trim_end_matches('/') != "/openapi/v3" && !accept.split(',').any(takes) {
-        let mut refused = Response::new(reply::full(bytes::Bytes::new()));
-        *refused.status_mut() = StatusCode::NOT_ACCEPTABLE;
-        return refused;
+        return reply::bare(StatusCode::NOT_ACCEPTABLE);
     }
     let mut response = reply::document(document, headers);
     let Some(hash) = query.get("hash").filter(|_| path.starts_with("/openapi/v3/")) else { return response };
@@ -64,8 +62,7 @@ fn openapi(path: &str, document: &Document, query: &Query, headers: &HeaderMap, 
         }
         return response;
     }
-    let mut moved = Response::new(reply::full(bytes::Bytes::new()));
-    *moved.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let mut moved = reply::bare(StatusCode::MOVED_PERMANENTLY);
     if let Ok(place) = format!("{path}?hash={}", document.etag).parse() {
         moved.headers_mut().insert(header::LOCATION, place);
     }

@@ -56,6 +56,18 @@ pub(super) fn text(code: u16, text: String) -> Response<Body> {
     response
 }
 
+/// Words that are no Status.
+pub(crate) fn plain(code: u16, words: &str) -> Response<Body> {
+    text(code, words.into())
+}
+
+/// Nothing but a code.
+pub(crate) fn bare(code: StatusCode) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = code;
+    response
+}
+
 /// The same for everybody, and for an hour.
 pub(super) fn public(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));

@@ -55,11 +55,9 @@ pub(super) struct Splice {
     items: std::vec::IntoIter<Arc<Object>>,
     /// The next item is not the first.
     follows: bool,
-    /// An object that is a piece of its own, and comes next.
-    large: Option<Bytes>,
+    /// An object in pieces of its own, which come next, the last of them first.
+    large: Vec<Bytes>,
     ended: bool,
-    /// How objects begin that need not say in a list what they are: those of built-in kinds, as upstream's.
-    said: Vec<u8>,
     /// Bytes that are still to come, where that is known beforehand.
     left: Option<usize>,
     pieces: usize,
@@ -83,13 +81,11 @@ impl Splice {
                 "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{metadata},\"items\":["
             ),
         };
-        let said = match item {
-            Item::Whole if kind.custom.is_none() => {
-                format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",", kind.api_version(), kind.kind).into_bytes()
-            }
-            _ => Vec::new(),
+        let length = |object: &Arc<Object>| match item {
+            Item::Whole if kind.custom.is_none() => object.without_kind().iter().map(Bytes::len).sum(),
+            _ => object.body.len(),
         };
-        let items: usize = listing.items.iter().map(|o| o.body.len() - skipped(&said, o).saturating_sub(1)).sum();
+        let items: usize = listing.items.iter().map(length).sum();
         let whole = head.len() + items + listing.items.len().saturating_sub(1) + END.len();
         Self {
             kind: kind.clone(),
@@ -97,9 +93,8 @@ impl Splice {
             head: Some(head.into()),
             items: listing.items.into_iter(),
             follows: false,
-            large: None,
+            large: Vec::new(),
             ended: false,
-            said,
             left: (item == Item::Whole).then_some(whole),
             pieces: 0,
         }
@@ -120,28 +115,26 @@ impl Splice {
         if self.ended {
             return Some(first);
         }
-        self.large = Some(first);
+        self.large.push(first);
         None
+    }
+
+    /// What of an object stands in a list: those of built-in kinds need not say what they are, as upstream's.
+    fn pieces(&self, object: &Object) -> [Bytes; 3] {
+        if self.kind.custom.is_some() {
+            [object.body.clone(), Bytes::new(), Bytes::new()]
+        } else {
+            object.without_kind()
+        }
     }
 
     fn put(&self, object: &Object, piece: &mut BytesMut) {
         match self.item {
-            Item::Whole => match skipped(&self.said, object) {
-                0 => piece.put_slice(&object.body),
-                skipped => {
-                    piece.put_u8(b'{');
-                    piece.put_slice(&object.body[skipped..]);
-                }
-            },
+            Item::Whole => self.pieces(object).iter().for_each(|part| piece.put_slice(part)),
             Item::Metadata { version } => table::put_metadata(object, version, piece),
             Item::Row { include, version, now } => table::put_row(&self.kind, object, include, version, now, piece),
         }
     }
-}
-
-/// How many bytes of an object are left out but for a brace.
-fn skipped(said: &[u8], object: &Object) -> usize {
-    if !said.is_empty() && object.body.starts_with(said) { said.len() } else { 0 }
 }
 
 impl Iterator for Splice {
@@ -149,7 +142,7 @@ impl Iterator for Splice {
 
     /// The next piece.
     fn next(&mut self) -> Option<Bytes> {
-        if let Some(large) = self.large.take() {
+        if let Some(large) = self.large.pop() {
             self.left = self.left.map(|left| left.saturating_sub(large.len()));
             return Some(large);
         }
@@ -169,11 +162,7 @@ impl Iterator for Splice {
                 piece.put_u8(b',');
             }
             if self.item == Item::Whole && object.body.len() > PIECE_BYTES {
-                let skipped = skipped(&self.said, &object);
-                if skipped > 0 {
-                    piece.put_u8(b'{');
-                }
-                self.large = Some(object.body.slice(skipped..));
+                self.large = self.pieces(&object).into_iter().rev().filter(|part| !part.is_empty()).collect();
                 break;
             }
             self.put(&object, &mut piece);
@@ -199,7 +188,7 @@ impl http_body::Body for Splice {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.large.is_none()
+        self.ended && self.large.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
