@@ -34,7 +34,7 @@ use crate::metrics::{Clock, Step};
 use node_restriction::Write;
 
 pub(crate) use addresses::Reserved;
-pub(crate) use attributes::{Attributes, Operation};
+pub(crate) use attributes::{Attributes, Operation, Sent};
 pub(crate) use hooks::Hooks;
 pub use plugins::AdmissionOptions;
 pub(crate) use plugins::{Plugin, Settled};

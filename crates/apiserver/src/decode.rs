@@ -20,6 +20,15 @@ pub(crate) enum FieldValidation {
 }
 
 impl FieldValidation {
+    /// As the query parameter has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ignore => "Ignore",
+            Self::Warn => "Warn",
+            Self::Strict => "Strict",
+        }
+    }
+
     /// Parses the query parameter.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {

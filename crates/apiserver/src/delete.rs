@@ -116,6 +116,25 @@ impl DeleteRequest {
     }
 
     /// True when nothing is to be deleted after all.
+    /// Adds what was asked for to options that webhooks see.
+    pub(crate) fn show(&self, options: &mut Value) {
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(policy) = &self.propagation_policy {
+            options["propagationPolicy"] = policy.as_str().into();
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            options["orphanDependents"] = orphan.into();
+        }
+        let Some(preconditions) = &self.preconditions else { return };
+        for (field, value) in [("uid", &preconditions.uid), ("resourceVersion", &preconditions.resource_version)] {
+            if let Some(value) = value {
+                options["preconditions"][field] = value.as_str().into();
+            }
+        }
+    }
+
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run.as_ref().is_some_and(|d| d.iter().any(|d| d == "All"))
     }
@@ -158,6 +177,7 @@ impl Api {
                 name,
                 title: name,
                 dry_run: request.is_dry_run(),
+                sent: admission::Sent::Delete(request),
             };
             admission::mutate(self, &admitted, &mut Value::Null, &old, warnings).await?;
             if with_others {

@@ -205,7 +205,7 @@ impl Service {
         let fields = query.get("fieldSelector").and_then(|s| FieldSelector::parse(&s).ok()).unwrap_or_default();
         self.api.authorize(user, &selective(verb, &at, &fields))?;
         if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
-            self.connect(user, &*self.api.kind_of(&at.gvr)?, &at, query).await?;
+            self.connect(user, &*self.api.kind_of(&at.gvr)?, &at, query, request.uri().path()).await?;
             return self.proxy(&at, request).await;
         }
         // As upstream: of resources there is no head alone.
@@ -273,7 +273,7 @@ impl Service {
                 let reply = self.to_node(user, &at, query, request).await?;
                 return Ok(self.over_socket(asked, reply, false));
             }
-            self.connect(user, kind, &at, query).await?;
+            self.connect(user, kind, &at, query, "").await?;
             return self.to_node(user, &at, query, request).await;
         }
         let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb)?;
@@ -424,7 +424,7 @@ impl Service {
     }
 
     /// Asks admission whether a stream may be opened.
-    async fn connect(&self, user: &User, kind: &Kind, at: &Resource, query: &Query) -> Result<(), Status> {
+    async fn connect(&self, user: &User, kind: &Kind, at: &Resource, query: &Query, path: &str) -> Result<(), Status> {
         let sub = at.subresource.as_deref().unwrap_or("");
         let admitted = admission::Attributes {
             user,
@@ -435,17 +435,24 @@ impl Service {
             name: at.name.as_deref().unwrap_or(""),
             title: at.name.as_deref().unwrap_or(""),
             dry_run: false,
+            sent: admission::Sent::Nothing,
         };
         let mut options = json!({"kind": admitted.gvk().kind, "apiVersion": "v1"});
         if sub == "proxy" {
-            let (_, path) = at.name.as_deref().unwrap_or("").split_once('/').unwrap_or_default();
-            options["path"] = path.into();
+            options["path"] = path.split_once("/proxy").map_or("", |(_, rest)| rest).into();
         } else {
             for flag in ["stdin", "stdout", "stderr", "tty"] {
-                options[flag] = query.flag(flag).into();
+                if query.flag(flag) {
+                    options[flag] = true.into();
+                }
             }
-            options["container"] = query.get("container").unwrap_or_default().into();
-            options["command"] = query.all("command").into();
+            if let Some(container) = query.get("container").filter(|c| !c.is_empty()) {
+                options["container"] = container.into();
+            }
+            let command = query.all("command");
+            if !command.is_empty() {
+                options["command"] = command.into();
+            }
         }
         let mut warnings = Vec::new();
         admission::mutate(&self.api, &admitted, &mut options, &Value::Null, &mut warnings).await?;

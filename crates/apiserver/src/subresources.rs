@@ -290,6 +290,9 @@ impl Api {
                 if value["metadata"]["name"] != name {
                     return Err(Status::bad_request("name in URL does not match name in Eviction object"));
                 }
+                if let Some(namespace) = &at.namespace {
+                    value["metadata"]["namespace"] = namespace.as_str().into();
+                }
                 self.admit_sub(user, at, &mut value, query, &mut warnings).await?;
                 self.evict(user, at, &value, query.dry_run).await?;
                 Ok((success(), 201, warnings))
@@ -323,6 +326,7 @@ impl Api {
             name: &name,
             title: &name,
             dry_run: query.dry_run,
+            sent: crate::admission::Sent::Write(query),
         };
         admission::mutate(self, &admitted, value, &Value::Null, warnings).await?;
         admission::validate(self, &admitted, value, &Value::Null, warnings).await

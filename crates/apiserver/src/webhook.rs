@@ -81,7 +81,9 @@ impl Webhook {
         let seconds = timeout.as_secs();
         let failed = |why: String| format!("failed to call webhook: Post \"{}?timeout={seconds}s\": {why}", self.url);
         match tokio::time::timeout(timeout, self.exchange(store, review, seconds)).await {
-            Ok(answer) => answer.map_err(failed),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::Post(why))) => Err(failed(why)),
+            Ok(Err(Failure::Answer(why))) => Err(format!("failed to call webhook: {why}")),
             Err(_) => Err(failed("context deadline exceeded".into())),
         }
     }
@@ -97,8 +99,8 @@ impl Webhook {
         found.next().ok_or_else(|| format!("lookup {}: no such host", self.host))
     }
 
-    async fn exchange(&self, store: &Arc<dyn Backend>, review: &Value, seconds: u64) -> Result<Value, String> {
-        let address = self.address(store).await?;
+    async fn exchange(&self, store: &Arc<dyn Backend>, review: &Value, seconds: u64) -> Result<Value, Failure> {
+        let address = self.address(store).await.map_err(Failure::Post)?;
         let body = Bytes::from(review.to_string());
         // A connection that is kept may have ended meanwhile: then the request goes over a new one.
         let kept = self.connections.kept(address);
@@ -107,8 +109,8 @@ impl Webhook {
         {
             return answer;
         }
-        let sender = self.connect(address).await?;
-        self.over(sender, address, body, seconds).await.map_err(|e| e.to_string())?
+        let sender = self.connect(address).await.map_err(Failure::Post)?;
+        self.over(sender, address, body, seconds).await.map_err(|e| Failure::Post(e.to_string()))?
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<Sender, String> {
@@ -119,10 +121,18 @@ impl Webhook {
             Ok(Arc::new(config))
         });
         let tls = TlsConnector::from(tls.clone()?);
-        let stream = TcpStream::connect(address).await.map_err(|e| format!("dial tcp {address}: connect: {e}"))?;
+        let stream = TcpStream::connect(address).await.map_err(|e| {
+            let why = e.to_string().split(" (os error").next().unwrap_or_default().to_lowercase();
+            format!("dial tcp {address}: connect: {why}")
+        })?;
         let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
-        let stream = tls.connect(name, stream).await.map_err(|e| format!("tls: {e}"))?;
+        let stream = tls.connect(name, stream).await.map_err(|e| match e.to_string() {
+            why if why.contains("UnknownIssuer") => {
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
+            }
+            why => format!("tls: {why}"),
+        })?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         self.connections.run(connection);
         Ok(sender)
@@ -135,7 +145,7 @@ impl Webhook {
         address: SocketAddr,
         body: Bytes,
         seconds: u64,
-    ) -> Result<Result<Value, String>, hyper::Error> {
+    ) -> Result<Result<Value, Failure>, hyper::Error> {
         sender.ready().await?;
         let path = if self.path.contains('?') { &self.path } else { &format!("{}?timeout={seconds}s", self.path) };
         let request = Request::post(path)
@@ -146,22 +156,49 @@ impl Webhook {
             .body(Full::new(body));
         let request = match request {
             Ok(request) => request,
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return Ok(Err(Failure::Post(error.to_string()))),
         };
         let response = sender.send_request(request).await?;
         let code = response.status();
+        let is_text = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|media| media.to_str().ok())
+            .is_some_and(|media| media.starts_with("text/"));
         let body = match Limited::new(response.into_body(), MOST_REPLY_BYTES).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return Ok(Err(Failure::Post(error.to_string()))),
         };
         self.connections.keep(address, sender);
         if !code.is_success() {
-            let shown = String::from_utf8_lossy(&body[..body.len().min(512)]).trim().to_owned();
-            return Ok(Err(format!(
-                "an error on the server ({shown:?}) has prevented the request from succeeding ({code})"
-            )));
+            let shown = if is_text { String::from_utf8_lossy(&body[..body.len().min(2048)]) } else { "unknown".into() };
+            return Ok(Err(Failure::Answer(refusal(code.as_u16(), shown.trim()))));
         }
-        Ok(serde_json::from_slice::<Value>(&body).map_err(|e| e.to_string()))
+        if let Err(status) = crate::decode::meta_of_options(&body, "application/json") {
+            return Ok(Err(Failure::Answer(status.message)));
+        }
+        Ok(serde_json::from_slice::<Value>(&body).map_err(|e| Failure::Answer(e.to_string())))
+    }
+}
+
+/// Why there is no answer to use.
+enum Failure {
+    /// The request could not be made.
+    Post(String),
+    /// What came back is no answer.
+    Answer(String),
+}
+
+/// How Go's client words a server's refusal.
+fn refusal(code: u16, shown: &str) -> String {
+    match code {
+        401 => "the server has asked for the client to provide credentials".into(),
+        404 => "the server could not find the requested resource".into(),
+        405 => "the server does not allow this method on the requested resource".into(),
+        429 => "the server has received too many requests and has asked us to try again later".into(),
+        503 => "the server is currently unable to handle the request".into(),
+        500.. => format!("an error on the server ({shown:?}) has prevented the request from succeeding"),
+        _ => format!("the server responded with the status code {code} but did not return more information"),
     }
 }
 

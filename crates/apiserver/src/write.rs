@@ -18,7 +18,7 @@ use serde_json::Value;
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
 use crate::admission::addresses::{self, GUARD};
-use crate::admission::{self, Attributes, Operation, Reserved, certificates};
+use crate::admission::{self, Attributes, Operation, Reserved, Sent, certificates};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::conversion;
 use crate::decode::{self, FieldValidation, Parsed};
@@ -34,6 +34,8 @@ use tree::{check_place, complete, complete_with_nulls, dedupe_owners, make_hollo
 pub(crate) struct WriteQuery {
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
+    /// The client has said which validation it wants.
+    pub(crate) says_validation: bool,
     pub(crate) manager: Option<String>,
     /// The client's name for itself: who writes when `manager` is not given.
     pub(crate) agent: String,
@@ -302,6 +304,7 @@ impl Api {
             name: &name,
             title: &name,
             dry_run: query.dry_run,
+            sent: Sent::Write(query),
         };
         warnings.extend(dedupe_owners(new));
         if part == Part::Scale {

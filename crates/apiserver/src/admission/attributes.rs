@@ -4,7 +4,9 @@ use kinds::Kind;
 use object::{Gvk, Gvr, Status};
 use serde_json::{Value, json};
 
+use crate::delete::DeleteRequest;
 use crate::user::User;
+use crate::write::WriteQuery;
 
 /// `CREATE`, `UPDATE`, `DELETE`, `CONNECT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,15 @@ pub(crate) struct Attributes<'a> {
     /// What a refusal calls the object: its name, or before it has one what its name begins with.
     pub(crate) title: &'a str,
     pub(crate) dry_run: bool,
+    pub(crate) sent: Sent<'a>,
+}
+
+/// The options that came with the request, for webhooks and policies to see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sent<'a> {
+    Nothing,
+    Write(&'a WriteQuery),
+    Delete(&'a DeleteRequest),
 }
 
 impl Attributes<'_> {
@@ -93,6 +104,18 @@ impl Attributes<'_> {
         let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
         if self.dry_run {
             options["dryRun"] = json!(["All"]);
+        }
+        match self.sent {
+            Sent::Nothing => {}
+            Sent::Write(query) => {
+                if let Some(manager) = query.manager.as_deref().filter(|m| !m.is_empty()) {
+                    options["fieldManager"] = manager.into();
+                }
+                if query.says_validation {
+                    options["fieldValidation"] = query.validation.name().into();
+                }
+            }
+            Sent::Delete(request) => request.show(&mut options),
         }
         options
     }

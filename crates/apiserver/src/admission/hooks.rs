@@ -203,8 +203,14 @@ async fn ask(
             audit::annotate(turn.key(&format!("failed-open.{}.", turn.sort)), name.clone());
             Ok(Answer::Skipped)
         }
-        Err(why) => Err(Status::internal(format!("failed calling webhook {name:?}: {why}"))),
+        Err(why) => Err(internal(format!("failed calling webhook {name:?}: {why}"))),
     }
+}
+
+/// A failure that is the server's, with its cause.
+fn internal(why: String) -> Status {
+    let cause = object::Cause { reason: String::new(), message: why.clone(), field: String::new() };
+    Status { causes: vec![cause], ..Status::internal(why) }
 }
 
 /// The objects as the resource's other version has them.
@@ -305,7 +311,7 @@ async fn patched(
         (None, false) => kinds::convert(changed, &asked, &own),
     };
     let mut problems = Vec::new();
-    let mut decoded = at.kind.decode(changed, &mut problems).map_err(|e| failed(e.to_string()))?;
+    let mut decoded = at.kind.decode(changed, &mut problems).map_err(|e| internal(e.to_string()))?;
     decoded["apiVersion"] = at.kind.api_version().into();
     decoded["kind"] = at.kind.kind.as_str().into();
     at.kind.default(&mut decoded);

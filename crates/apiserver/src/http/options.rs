@@ -153,6 +153,7 @@ pub(crate) fn write(query: &Query, of: &str, applies: bool) -> Result<WriteQuery
     Ok(WriteQuery {
         dry_run,
         validation: validation.unwrap_or_default(),
+        says_validation: !wanted.is_empty(),
         manager,
         force: query.flag("force"),
         ..WriteQuery::default()

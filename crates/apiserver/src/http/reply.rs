@@ -81,8 +81,11 @@ pub(super) fn page_not_found() -> Response<Body> {
 
 /// A warning as its header has it.
 fn warning(words: &str) -> Option<header::HeaderValue> {
-    let plain: String = words.chars().filter(|c| !c.is_control()).collect();
-    let text = format!("299 - \"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""));
+    // As upstream: what cannot stand in a header is not said.
+    if words.chars().any(char::is_control) {
+        return None;
+    }
+    let text = format!("299 - \"{}\"", words.replace('\\', "\\\\").replace('"', "\\\""));
     header::HeaderValue::from_bytes(text.as_bytes()).ok()
 }
 

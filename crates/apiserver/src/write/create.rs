@@ -118,6 +118,7 @@ impl Api {
             name: &name,
             title: if generated { &stem } else { &name },
             dry_run: query.dry_run,
+            sent: admission::Sent::Write(query),
         };
         admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
         admitted.title = &name;

@@ -60,17 +60,23 @@ pub(super) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Res
         versions.is_empty() || versions.iter().any(|v| format!("admission.k8s.io/{}", text(v)) == version)
     });
     if text(&answer["kind"]) != "AdmissionReview" || !known {
-        return Err(format!(
-            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {version}, Kind={}",
-            text(&answer["kind"])
-        ));
+        let kind = text(&answer["kind"]);
+        return Err(match version.strip_prefix("admission.k8s.io/").filter(|_| kind == "AdmissionReview") {
+            Some(version) => format!(
+                "failed to call webhook: converting ({version}.AdmissionReview) to (v1.AdmissionReview): unknown conversion"
+            ),
+            None => format!(
+                "failed to call webhook: no kind {kind:?} is registered for version {version:?} in scheme \"pkg/util/webhook/client.go:71\""
+            ),
+        });
     }
     let response = &answer["response"];
     if !response.is_object() {
-        return Err("webhook response was absent".into());
+        return Err("received invalid webhook response: webhook response was absent".into());
     }
     if text(&response["uid"]) != uid {
-        return Err(format!("expected response.uid={uid:?}, got {:?}", text(&response["uid"])));
+        let given = text(&response["uid"]);
+        return Err(format!("received invalid webhook response: expected response.uid={uid:?}, got {given:?}"));
     }
     let warnings = response["warnings"].as_array().into_iter().flatten().map(|w| text(w).to_owned()).collect();
     let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
@@ -82,14 +88,34 @@ pub(super) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Res
     let patch = match text(&response["patch"]) {
         "" => None,
         packed => {
-            if text(&response["patchType"]) != "JSONPatch" {
-                return Err(format!("unsupported patch type {:?}", text(&response["patchType"])));
+            let kind = text(&response["patchType"]);
+            let at =
+                packed.bytes().position(|b| !b.is_ascii_alphanumeric() && !b"+/=".contains(&b)).unwrap_or(packed.len());
+            let bytes = STANDARD
+                .decode(packed)
+                .map_err(|_| format!("failed to call webhook: illegal base64 data at input byte {at}"))?;
+            if kind.is_empty() {
+                let why = "webhook returned response.patch but not response.patchType";
+                return Err(format!("received invalid webhook response: {why}"));
             }
-            let bytes = STANDARD.decode(packed).map_err(|e| e.to_string())?;
-            Some(serde_json::from_slice(&bytes).map_err(|e| e.to_string())?)
+            let patch: json_patch::Patch =
+                serde_json::from_slice(&bytes).map_err(|error| undecodable(&bytes, &error))?;
+            if !patch.0.is_empty() && kind != "JSONPatch" {
+                return Err(format!("unsupported patch type {kind:?}"));
+            }
+            Some(patch)
         }
     };
     Ok(Response { denied: None, patch, warnings, annotations })
+}
+
+fn undecodable(bytes: &[u8], error: &serde_json::Error) -> String {
+    let why = match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(_)) => "json: cannot unmarshal object into Go value of type jsonpatch.Patch".to_owned(),
+        Ok(_) => error.to_string(),
+        Err(error) => schema::json::go_words(bytes, &error),
+    };
+    format!("received undecodable patch in webhook response: {why}")
 }
 
 /// The refusal of a webhook.
