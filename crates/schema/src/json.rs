@@ -147,6 +147,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_are_read_exactly() {
+        for text in
+            ["8.888888888888889e55", "88888888888888888888888888888888888888888888888888888888", "5e-324", "0.3"]
+        {
+            let (value, _) = parse(text.as_bytes()).unwrap();
+            assert_eq!(value.as_f64(), text.parse().ok(), "{text}");
+            assert_eq!(parse(value.to_string().as_bytes()).unwrap().0, value, "{text}");
+        }
+    }
+
+    #[test]
     fn duplicates_have_paths_and_depth_has_an_end() {
         let (value, duplicates) = parse(br#"{"a":1,"b":[{"c":1,"c":2}],"a":3}"#).unwrap();
         assert_eq!(value, serde_json::json!({"a": 3, "b": [{"c": 2}]}));
