@@ -207,10 +207,12 @@ impl Client {
         self.transport.get(at).await
     }
 
-    /// All pages of a LIST, at one revision.
+    /// All pages of a LIST, at one revision; with a limit, one of them.
     pub async fn list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
         let mut all = self.transport.list(at, options).await?;
-        while let Some(token) = all.continue_token.take().filter(|_| options.limit == 0) {
+        while options.limit == 0
+            && let Some(token) = all.continue_token.take()
+        {
             let next = ListOptions { continue_token: Some(token), resource_version: None, ..options.clone() };
             let page = self.transport.list(at, &next).await?;
             all.items.extend(page.items);
