@@ -138,7 +138,8 @@ pub fn apply<T: MergeInfo>(
     };
     if let (Some(_), true) = (live, entries.is_empty()) {
         let before = Write { manager: BEFORE_FIRST_APPLY, ..*write };
-        let everything = compare(place, &empty(&present), &present).without(write.ignored);
+        let everything =
+            compare(place, &empty(&present), &without_empty_lists(&present).unwrap_or_default()).without(write.ignored);
         update(&mut entries, everything, &before);
         cap(&mut entries);
     }
@@ -161,6 +162,19 @@ pub fn apply<T: MergeInfo>(
     }
     encode(&mut object, entries);
     Ok(object)
+}
+
+/// A value without lists that hold nothing, and without what holds nothing else: as upstream has it, nobody owned them before.
+fn without_empty_lists(value: &Value) -> Option<Value> {
+    match value {
+        Value::Object(fields) => {
+            let left: serde_json::Map<_, _> =
+                fields.iter().filter_map(|(name, field)| Some((name.clone(), without_empty_lists(field)?))).collect();
+            (fields.is_empty() || !left.is_empty()).then(|| left.into())
+        }
+        Value::Array(items) => (!items.is_empty()).then(|| value.clone()),
+        _ => Some(value.clone()),
+    }
 }
 
 fn last_applied(object: &Value) -> Option<&str> {

@@ -114,6 +114,13 @@ fn the_first_apply_finds_owners_for_what_is_there() {
 }
 
 #[test]
+fn nobody_owned_an_empty_list_before() {
+    let once = run(None, "a", json!({"containers": []}), false).unwrap();
+    assert_eq!(once["metadata"].get("managedFields"), None);
+    assert_eq!(run(Some(&once), "a", json!({"containers": []}), false).unwrap(), once);
+}
+
+#[test]
 fn configurations_that_do_not_fit() {
     let check = |applied: Value, wanted: &str| {
         let error = apply(object(), None, &applied, &write("a", "t", &FieldSet::default()), false).unwrap_err();
