@@ -14,6 +14,9 @@ pub fn strategic_merge(table: &Table, name: &str, target: &mut Value, patch: &Va
 }
 
 #[cfg(test)]
+mod laws;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::types::table;
