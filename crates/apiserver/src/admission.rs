@@ -8,7 +8,7 @@ pub(crate) mod attributes;
 pub(crate) mod certificates;
 pub(crate) mod escalation;
 mod expressions;
-mod hooks;
+pub(crate) mod hooks;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
@@ -93,7 +93,8 @@ async fn mutate_once(
         clock.lap(Plugin::ServiceAccount, service_account::admit(api, at, object).await)?;
     }
     if runs(Plugin::NodeRestriction) && at.operation != Operation::Connect {
-        clock.lap(Plugin::NodeRestriction, node_restriction::check(api, at.user, &about(at, object, old)))?;
+        let checked = node_restriction::check(api, at.user, &about(at, object, old)).await;
+        clock.lap(Plugin::NodeRestriction, checked)?;
     }
     if runs(Plugin::TaintNodesByCondition) {
         tolerations::of_node(at, object);
@@ -181,10 +182,10 @@ async fn judge(
         clock.lap(Plugin::RuntimeClass, runtime_class::validate(api, at, object))?;
     }
     if runs(Plugin::CertificateApproval) {
-        clock.lap(Plugin::CertificateApproval, certificates::approval(api, at, old))?;
+        clock.lap(Plugin::CertificateApproval, certificates::approval(api, at, old).await)?;
     }
     if runs(Plugin::CertificateSigning) {
-        clock.lap(Plugin::CertificateSigning, certificates::signing(api, at, object, old))?;
+        clock.lap(Plugin::CertificateSigning, certificates::signing(api, at, object, old).await)?;
     }
     if runs(Plugin::CertificateSubjectRestriction) {
         clock.lap(Plugin::CertificateSubjectRestriction, certificates::subject(at, object))?;

@@ -15,6 +15,7 @@ use crate::admission::{Hooks, Policies, Settled};
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
+use crate::authz::Authorizers;
 use crate::discovery::Documents;
 use crate::egress::Egress;
 use crate::flow::Flow;
@@ -38,6 +39,7 @@ pub struct Api {
     /// What discovery and OpenAPI say.
     pub(crate) documents: Documents,
     pub(crate) authn: Authenticators,
+    pub(crate) authorizers: Authorizers,
     pub(crate) egress: Egress,
     pub(crate) aggregation: Aggregation,
     pub(crate) audit: Option<Audit>,

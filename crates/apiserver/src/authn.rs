@@ -1,35 +1,117 @@
-//! Who a request is from: a client certificate, a proxy that has checked for itself, a token of one of five kinds, or nobody.
+//! Who a request is from: a client certificate, a proxy that has checked for itself, a token of one of six kinds, or nobody.
 //! In that order, as upstream's union of authenticators: the first that knows the credential decides.
 
 pub(crate) mod bootstrap_token;
+mod claims;
+pub(crate) mod config;
 mod front_proxy;
 pub(crate) mod oidc;
 mod service_account;
 pub(crate) mod static_tokens;
 mod token_request;
+pub(crate) mod webhook;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use object::{Reason, Status};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::metrics;
+use crate::security::Security;
 use crate::user::User;
+use config::{Anonymous, Settings};
 use oidc::Oidc;
 use static_tokens::StaticTokens;
+use webhook::Webhook;
 
 /// Extra attribute that names the credential.
 const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
 /// What tokens are checked against besides the cluster's own objects.
-#[derive(Default)]
 pub(crate) struct Authenticators {
-    pub(crate) static_tokens: StaticTokens,
-    pub(crate) oidc: Option<Oidc>,
+    static_tokens: StaticTokens,
+    issuers: ArcSwap<Vec<Oidc>>,
+    anonymous: Anonymous,
+    /// A server that knows the tokens that nobody else does.
+    webhook: Option<Webhook>,
+    /// The file that issuers are read from, and its text when it was read first.
+    config: Option<(PathBuf, String)>,
+    /// The issuer of this cluster's service accounts.
+    own: String,
+}
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+impl Authenticators {
+    /// Reads the files; the error says what is wrong with them.
+    pub(crate) fn new(security: &Security, own: &str) -> Result<Self, String> {
+        let static_tokens = security.token_auth_file.as_deref().map(StaticTokens::load).transpose()?;
+        let mut config = None;
+        let mut anonymous = Anonymous::from(!security.refuses_anonymous);
+        let mut issuers = Vec::new();
+        if let Some(path) = &security.authentication_config {
+            if security.oidc.is_some() {
+                return Err("authentication-config file and oidc-* flags are mutually exclusive".into());
+            }
+            let (text, settings) = Settings::load(path, own)?;
+            issuers = opened(settings.issuers)?;
+            config = Some((path.clone(), text));
+            if let Some(given) = settings.anonymous {
+                if security.refuses_anonymous {
+                    return Err("--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file".into());
+                }
+                anonymous = given;
+            }
+        }
+        if let Some(options) = security.oidc.clone() {
+            issuers.push(Oidc::new(options.issuer()?)?);
+        }
+        Ok(Self {
+            static_tokens: static_tokens.unwrap_or_default(),
+            issuers: ArcSwap::from_pointee(issuers),
+            anonymous,
+            webhook: security.token_webhook.as_ref().map(Webhook::new).transpose()?,
+            config,
+            own: own.into(),
+        })
+    }
+
+    /// Reads the file again whenever it changes. A file that is no good leaves what was; who is anonymous is read at the start only,
+    /// as upstream.
+    async fn follow(&self) {
+        let Some((path, first)) = &self.config else { return };
+        let mut seen = first.clone();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = tokio::fs::read_to_string(path).await.unwrap_or_default();
+            if now == seen {
+                continue;
+            }
+            match Settings::parse(&now, &self.own).and_then(|settings| opened(settings.issuers)) {
+                Ok(issuers) => {
+                    self.issuers.store(Arc::new(issuers));
+                    tracing::info!(path = %path.display(), "the authentication configuration is reloaded");
+                }
+                Err(error) => tracing::error!(error, "the authentication configuration stays as it was"),
+            }
+            seen = now;
+        }
+    }
+}
+
+fn opened(issuers: Vec<oidc::Issuer>) -> Result<Vec<Oidc>, String> {
+    issuers.into_iter().map(Oidc::new).collect()
 }
 
 /// A good token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Authenticated {
     pub(crate) user: User,
     /// Which of the wanted audiences it is for.
@@ -50,15 +132,31 @@ impl Api {
     pub(crate) async fn authenticate(
         &self,
         identity: Option<pki::Identity>,
+        path: &str,
         headers: &HeaderMap,
     ) -> Result<User, Status> {
         let began = Instant::now();
-        let found = self.identified(identity, headers).await;
+        let found = self.identified(identity, path, headers).await;
         metrics::authenticated(found.as_ref().ok().map(|user| user.name.as_str()), began.elapsed());
         found
     }
 
-    async fn identified(&self, identity: Option<pki::Identity>, headers: &HeaderMap) -> Result<User, Status> {
+    /// Nobody in particular, where that is allowed.
+    fn nobody(&self, path: &str) -> Result<User, Status> {
+        if self.authn.anonymous.may_ask(path) { Ok(User::anonymous()) } else { Err(unauthorized()) }
+    }
+
+    /// Keeps the issuers of tokens as their file has them.
+    pub(crate) async fn follow_issuers(self: Arc<Self>, token: CancellationToken) {
+        token.run_until_cancelled(self.authn.follow()).await;
+    }
+
+    async fn identified(
+        &self,
+        identity: Option<pki::Identity>,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<User, Status> {
         if let Some(identity) = identity {
             if identity.issuer == self.pki.front_proxy_ca.name() {
                 return front_proxy::user(&identity, headers).ok_or_else(unauthorized);
@@ -66,11 +164,11 @@ impl Api {
             metrics::by_certificate(identity.not_after);
             return Ok(certificate_user(identity));
         }
-        let Some(given) = headers.get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };
+        let Some(given) = headers.get(header::AUTHORIZATION) else { return self.nobody(path) };
         let token = match given.to_str().unwrap_or("").split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
             // Another scheme is another authenticator's, and there is none: nobody in particular, as upstream has it.
-            _ => return Ok(User::anonymous()),
+            _ => return self.nobody(path),
         };
         let known = self.token_user(token, &self.audiences()).await;
         match (known, self.store.sync()) {
@@ -99,7 +197,8 @@ impl Api {
         if let Some(user) = self.bootstrap_user(token) {
             return agnostic(user);
         }
-        if let Some(oidc) = self.authn.oidc.as_ref().filter(|oidc| oidc.issued(token)) {
+        let issuers = self.authn.issuers.load_full();
+        if let Some(oidc) = issuers.iter().find(|oidc| oidc.issued(token)) {
             return match oidc.user(&self.egress, token).await {
                 Ok(user) => agnostic(user),
                 Err(error) => {
@@ -107,6 +206,9 @@ impl Api {
                     Err(unauthorized())
                 }
             };
+        }
+        if let Some(webhook) = &self.authn.webhook {
+            return webhook.user(token, audiences).await.ok_or_else(unauthorized);
         }
         Err(unauthorized())
     }

@@ -1,10 +1,14 @@
-//! Who may do what: RBAC, and what a node may read of what its pods refer to.
+//! Who may do what: RBAC, and what a node may read of what its pods refer to; other authorizers where the administrator says so.
 
 mod node;
+mod settings;
+mod webhook;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::StreamExt;
 use object::{Object, Status};
 use rbac::Attributes;
@@ -16,51 +20,150 @@ use crate::metrics;
 use crate::user::User;
 
 pub(crate) use node::node_of;
+pub use settings::AuthorizationOptions;
+use settings::Authorizer;
+pub(crate) use webhook::server;
 
 /// Resources whose objects are the policy.
 const POLICY: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
 
 /// The pause before the policy is read again after its watch has ended.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the file of authorizers is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// These may do everything.
+const MASTERS: &str = "system:masters";
+
+/// What one authorizer thinks, and why; for failures, what failed.
+enum Opinion {
+    Allowed(String),
+    Denied(String, Option<String>),
+    None(String, Option<String>),
+}
+
+/// Why somebody may not.
+#[derive(Debug, Default)]
+pub(crate) struct Denial {
+    /// Empty where there is no more to say than that no rule allows it.
+    pub(crate) reason: String,
+    /// What failed meanwhile.
+    pub(crate) error: Option<String>,
+}
+
+/// The authorizers, in their order.
+pub(crate) struct Authorizers {
+    all: ArcSwap<Vec<Authorizer>>,
+    /// The file that they are read from, and its text when it was read first.
+    config: Option<(PathBuf, String)>,
+}
+
+impl Authorizers {
+    /// The error says what is wrong with the options.
+    pub(crate) fn new(options: &AuthorizationOptions) -> Result<Self, String> {
+        let (all, text) = options.read()?;
+        let config = options.config_file.clone().map(|path| (path, text));
+        Ok(Self { all: ArcSwap::from_pointee(all), config })
+    }
+
+    /// Reads the file again whenever it changes. A file that is no good leaves what was.
+    async fn follow(&self) {
+        let Some((path, first)) = &self.config else { return };
+        let mut seen = first.clone();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = tokio::fs::read_to_string(path).await.unwrap_or_default();
+            if now == seen {
+                continue;
+            }
+            match settings::parse(&now) {
+                Ok(all) => {
+                    self.all.store(Arc::new(all));
+                    tracing::info!(path = %path.display(), "the authorization configuration is reloaded");
+                }
+                Err(error) => tracing::error!(error, "the authorization configuration stays as it was"),
+            }
+            seen = now;
+        }
+    }
+}
 
 impl Api {
     /// True when the user may.
-    pub(crate) fn may(&self, user: &User, wanted: &Attributes<'_>) -> bool {
-        self.decide(user, wanted).is_ok()
+    pub(crate) async fn may(&self, user: &User, wanted: &Attributes<'_>) -> bool {
+        self.decide(user, wanted).await.is_ok()
     }
 
-    /// Whether the user may; why not, where there is more to say than that no rule allows it.
-    pub(crate) fn decide(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), String> {
-        let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
-        if self.rbac.load().allows(&wanted) {
-            return Ok(());
+    /// Whether the user may, and the reason.
+    pub(crate) async fn decide(&self, user: &User, wanted: &Attributes<'_>) -> Result<String, Denial> {
+        // Before all others, as upstream: nobody locks the administrators out.
+        if user.groups.iter().any(|group| group == MASTERS) {
+            return Ok(String::new());
         }
-        node_of(user).map_or_else(|| Err(String::new()), |node| self.node_may(node, &wanted))
+        let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
+        let authorizers = self.authorizers.all.load();
+        let mut denial = Denial::default();
+        for authorizer in authorizers.iter() {
+            let (reason, error) = match self.opinion(authorizer, user, &wanted).await {
+                Opinion::Allowed(reason) => return Ok(reason),
+                Opinion::Denied(reason, error) => return Err(Denial { reason, error }),
+                Opinion::None(reason, error) => (reason, error),
+            };
+            if !reason.is_empty() && !denial.reason.is_empty() {
+                denial.reason.push('\n');
+            }
+            denial.reason.push_str(&reason);
+            denial.error = denial.error.or(error);
+        }
+        Err(denial)
+    }
+
+    async fn opinion(&self, authorizer: &Authorizer, user: &User, wanted: &Attributes<'_>) -> Opinion {
+        match authorizer {
+            Authorizer::AlwaysAllow => Opinion::Allowed(String::new()),
+            Authorizer::AlwaysDeny => Opinion::None("Everything is forbidden.".into(), None),
+            Authorizer::Rbac if self.rbac.load().allows(wanted) => Opinion::Allowed(String::new()),
+            Authorizer::Rbac => Opinion::None(String::new(), None),
+            Authorizer::Node => match node_of(user).map(|node| self.node_may(node, wanted)) {
+                Some(Ok(())) => Opinion::Allowed(String::new()),
+                Some(Err(reason)) => Opinion::None(reason, None),
+                None => Opinion::None(String::new(), None),
+            },
+            Authorizer::Webhook(webhook) => webhook.opinion(user, wanted).await,
+        }
     }
 
     /// What the audit log says of a decision: whether, and why.
-    pub(crate) fn explain(&self, user: &User, wanted: &Attributes<'_>) -> (bool, String) {
-        match self.decide(user, wanted) {
-            Ok(()) => {
+    pub(crate) async fn explain(&self, user: &User, wanted: &Attributes<'_>) -> (bool, String) {
+        match self.decide(user, wanted).await {
+            Ok(reason) if !reason.is_empty() => (true, reason),
+            Ok(_) => {
                 let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
                 (true, self.rbac.load().reason(&wanted))
             }
-            Err(why) => (false, why),
+            Err(denial) => (false, denial.reason),
         }
     }
 
     /// 403 in upstream's words unless the user may.
-    pub(crate) fn authorize(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
+    pub(crate) async fn authorize(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), Status> {
         let began = Instant::now();
-        let decision = self.decide(user, wanted);
+        let decision = self.decide(user, wanted).await;
         metrics::authorized(decision.is_ok(), node_of(user).is_some(), began.elapsed());
-        let Err(reason) = decision else { return Ok(()) };
+        let Err(Denial { reason, error }) = decision else { return Ok(()) };
+        if let Some(error) = error {
+            return Err(Status::internal(error));
+        }
         let wanted = Attributes { user: &user.name, groups: &user.groups, ..wanted.clone() };
         let mut why = rbac::denial(&wanted);
         if !reason.is_empty() {
             why = format!("{why}: {reason}");
         }
         Err(Status::forbidden(wanted.group, wanted.resource, wanted.name, &why))
+    }
+
+    /// Keeps the authorizers as their file has them.
+    pub(crate) async fn follow_authorizers(self: Arc<Self>, token: CancellationToken) {
+        token.run_until_cancelled(self.authorizers.follow()).await;
     }
 
     /// Reads the policy anew.

@@ -45,6 +45,7 @@ use crate::write::Body as WriteBody;
 
 use accept::{Encoding, negotiate};
 pub(crate) use audited::Peer;
+pub use deadline::parse as go_duration;
 use reads::Reads;
 pub use reply::Body;
 use reply::ok_json;
@@ -93,7 +94,7 @@ impl Service {
     }
 
     async fn dispatch(&self, identity: Option<pki::Identity>, id: &str, request: Request<Body>) -> Handled {
-        let sender = self.api.authenticate(identity, request.headers()).await;
+        let sender = self.api.authenticate(identity, request.uri().path(), request.headers()).await;
         self.surrounded(sender, id, request).await
     }
 
@@ -118,12 +119,12 @@ impl Service {
                 let at = target.resource;
                 let verb = verb(request.method(), &at, query.flag("watch") || target.watch);
                 let fields = query.get("fieldSelector").and_then(|s| FieldSelector::parse(&s).ok()).unwrap_or_default();
-                self.api.authorize(user, &selective(verb, &at, &fields))?;
+                self.api.authorize(user, &selective(verb, &at, &fields)).await?;
             }
             // Only whole documents are no resources: what else does not parse could mean something else to the other server.
             None if path.trim_end_matches('/').split('/').count() == if path.starts_with("/apis/") { 4 } else { 6 } => {
                 let verb = request.method().as_str().to_ascii_lowercase();
-                self.api.authorize(user, &Attributes { verb: &verb, path, ..Attributes::default() })?;
+                self.api.authorize(user, &Attributes { verb: &verb, path, ..Attributes::default() }).await?;
             }
             None => return Ok(reply::page_not_found()),
         }
@@ -140,7 +141,7 @@ impl Service {
             Method::DELETE => "delete",
             _ => "options",
         };
-        self.api.authorize(user, &Attributes { verb, path, ..Attributes::default() })?;
+        self.api.authorize(user, &Attributes { verb, path, ..Attributes::default() }).await?;
         if let Some((code, text)) =
             health::probe(&self.api, path, query.get("verbose").is_some(), &query.all("exclude")).await
         {
@@ -203,7 +204,7 @@ impl Service {
         let verb = verb(&method, &at, watching);
         let sub = at.subresource.as_deref().unwrap_or("");
         let fields = query.get("fieldSelector").and_then(|s| FieldSelector::parse(&s).ok()).unwrap_or_default();
-        self.api.authorize(user, &selective(verb, &at, &fields))?;
+        self.api.authorize(user, &selective(verb, &at, &fields)).await?;
         if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
             self.connect(user, &*self.api.kind_of(&at.gvr)?, &at, query, request.uri().path()).await?;
             return self.proxy(&at, request).await;

@@ -64,10 +64,13 @@ fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
     if groups.is_empty() && uid.is_empty() && extra.is_empty() {
         return Ok(None);
     }
-    let listed: Vec<String> = groups.iter().map(|g| format!("{g:?}")).collect();
-    let listed = if listed.is_empty() { "(nil)".into() } else { format!("{{{}}}", listed.join(", ")) };
+    let quoted = |texts: &[String]| texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ");
+    let listed = if groups.is_empty() { "(nil)".into() } else { format!("{{{}}}", quoted(&groups)) };
+    let shown: Vec<String> =
+        extra.iter().map(|(key, values)| format!("{key:?}:[]string{{{}}}", quoted(values))).collect();
+    let shown = if shown.is_empty() { "(nil)".into() } else { format!("{{{}}}", shown.join(", ")) };
     Err(Status::bad_request(format!(
-        "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:[]string{listed}, Extra:map[string][]string(nil)}} without impersonating a user name"
+        "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:[]string{listed}, Extra:map[string][]string{shown}}} without impersonating a user name"
     )))
 }
 
@@ -121,26 +124,26 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn may(&self, group: &str, resource: &str, sub: &str, namespace: &str, name: &str) -> Result<(), Status> {
+    async fn may(&self, group: &str, resource: &str, sub: &str, namespace: &str, name: &str) -> Result<(), Status> {
         let (verb, subresource) = (self.way.verb(), sub);
         let wanted = Attributes { verb, group, resource, subresource, namespace, name, ..Attributes::default() };
-        self.api.authorize(self.sender, &wanted)
+        self.api.authorize(self.sender, &wanted).await
     }
 
     /// Whether the sender may act in this way on what the request is about.
-    fn on(&self, about: &Attributes<'_>) -> Result<(), Status> {
+    async fn on(&self, about: &Attributes<'_>) -> Result<(), Status> {
         let verb = format!("{}:{}", self.way.verb().replacen("impersonate:", "impersonate-on:", 1), about.verb);
-        self.api.authorize(self.sender, &Attributes { verb: &verb, ..about.clone() })
+        self.api.authorize(self.sender, &Attributes { verb: &verb, ..about.clone() }).await
     }
 
     /// Whether the sender may act as each part of the user. What comes is the user with all his groups.
-    fn user(&self, wanted: &User) -> Result<User, Status> {
+    async fn user(&self, wanted: &User) -> Result<User, Status> {
         let is_constrained = self.way != Way::Any;
         let named = if is_constrained { AUTHENTICATION } else { "" };
         let mut user = wanted.clone();
         match (account_of(&wanted.name), node_of(&wanted.name).filter(|_| is_constrained)) {
             (Some((namespace, account)), _) => {
-                self.may(named, "serviceaccounts", "", namespace, account)?;
+                self.may(named, "serviceaccounts", "", namespace, account).await?;
                 if wanted.groups.is_empty() {
                     user.groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
                 }
@@ -148,16 +151,16 @@ impl Check<'_> {
             (None, Some(node)) => {
                 // Where it runs is checked already: the right is for whatever node that is.
                 let node = if self.way == Way::AssociatedNode { "*" } else { node };
-                self.may(named, "nodes", "", "", node)?;
+                self.may(named, "nodes", "", "", node).await?;
                 user.groups = vec!["system:nodes".into()];
             }
-            (None, None) => self.may(named, "users", "", "", &wanted.name)?,
+            (None, None) => self.may(named, "users", "", "", &wanted.name).await?,
         }
         if !wanted.uid.is_empty() {
-            self.may(AUTHENTICATION, "uids", "", "", &wanted.uid)?;
+            self.may(AUTHENTICATION, "uids", "", "", &wanted.uid).await?;
         }
-        self.groups(named, &wanted.groups)?;
-        self.extra(&wanted.extra)?;
+        self.groups(named, &wanted.groups).await?;
+        self.extra(&wanted.extra).await?;
         let has = |user: &User, group: &str| user.groups.iter().any(|g| g == group);
         if user.name == "system:anonymous" {
             if !has(&user, UNAUTHENTICATED) {
@@ -176,7 +179,7 @@ impl Check<'_> {
         Status::forbidden(group, resource, name, &format!("{}: {why}", rbac::denial(&wanted)))
     }
 
-    fn groups(&self, named: &str, groups: &[String]) -> Result<(), Status> {
+    async fn groups(&self, named: &str, groups: &[String]) -> Result<(), Status> {
         if self.way != Way::Any {
             if groups.iter().any(String::is_empty) {
                 return Err(self.refused(named, "groups", "", "impersonating the empty string group is not allowed"));
@@ -185,14 +188,17 @@ impl Check<'_> {
                 let why = "impersonating the system:masters group is not allowed";
                 return Err(self.refused(named, "groups", MASTERS, why));
             }
-            if groups.len() >= MANY && self.may(named, "groups", "", "", "*").is_ok() {
+            if groups.len() >= MANY && self.may(named, "groups", "", "", "*").await.is_ok() {
                 return Ok(());
             }
         }
-        groups.iter().try_for_each(|group| self.may(named, "groups", "", "", group))
+        for group in groups {
+            self.may(named, "groups", "", "", group).await?;
+        }
+        Ok(())
     }
 
-    fn extra(&self, extra: &BTreeMap<String, Vec<String>>) -> Result<(), Status> {
+    async fn extra(&self, extra: &BTreeMap<String, Vec<String>>) -> Result<(), Status> {
         if self.way != Way::Any {
             for (key, values) in extra {
                 let why = if key.is_empty() {
@@ -207,12 +213,14 @@ impl Check<'_> {
                 return Err(self.refused(AUTHENTICATION, "userextras", "", &why));
             }
             let many = extra.len() >= MANY || extra.values().map(Vec::len).sum::<usize>() >= MANY;
-            if many && self.may(AUTHENTICATION, "userextras", "*", "", "*").is_ok() {
+            if many && self.may(AUTHENTICATION, "userextras", "*", "", "*").await.is_ok() {
                 return Ok(());
             }
         }
         for (key, values) in extra {
-            values.iter().try_for_each(|value| self.may(AUTHENTICATION, "userextras", key, "", value))?;
+            for value in values {
+                self.may(AUTHENTICATION, "userextras", key, "", value).await?;
+            }
         }
         Ok(())
     }
@@ -227,7 +235,7 @@ fn is_prefixed_path(key: &str) -> bool {
 
 impl Api {
     /// Whom a request about `about` acts as, if its headers say so and `sender` may.
-    pub(crate) fn impersonated(
+    pub(crate) async fn impersonated(
         &self,
         sender: &User,
         headers: &HeaderMap,
@@ -240,8 +248,12 @@ impl Api {
                 continue;
             }
             let check = Check { api: self, sender, way };
-            let on = if way == Way::Any { Ok(()) } else { check.on(about) };
-            match on.and_then(|()| check.user(&wanted)) {
+            let on = if way == Way::Any { Ok(()) } else { check.on(about).await };
+            let found = match on {
+                Ok(()) => check.user(&wanted).await,
+                Err(status) => Err(status),
+            };
+            match found {
                 Ok(user) => {
                     let constraint = if way == Way::Any { "" } else { way.verb() };
                     return Ok(Some(Acting { user, constraint }));

@@ -35,8 +35,8 @@ impl InProcess {
         Self { api, user }
     }
 
-    fn authorize(&self, verb: &str, at: &Resource) -> Result<()> {
-        self.api.authorize(&self.user, &attributes(verb, at))
+    async fn authorize(&self, verb: &str, at: &Resource) -> Result<()> {
+        self.api.authorize(&self.user, &attributes(verb, at)).await
     }
 
     /// Begins to count a request, and its record, if the audit policy wants one.
@@ -57,7 +57,7 @@ impl InProcess {
         if let Some(object) = sent.and_then(|sent| serde_json::from_slice(sent).ok()) {
             recording.request(object, verb == "patch");
         }
-        recording.decided(&self.api.explain(&self.user, &attributes(verb, at)));
+        recording.decided(&self.api.explain(&self.user, &attributes(verb, at)).await);
         Some(recording)
     }
 }
@@ -124,6 +124,7 @@ pub(crate) fn attributes<'a>(verb: &'a str, at: &'a Resource) -> Attributes<'a> 
     Attributes {
         verb,
         group: &at.gvr.group,
+        version: &at.gvr.version,
         resource: &at.gvr.resource,
         subresource: at.subresource.as_deref().unwrap_or(""),
         // The namespace of a Namespace is itself.
@@ -183,7 +184,7 @@ fn delete_request(options: &DeleteOptions) -> DeleteRequest {
 
 impl InProcess {
     async fn do_get(&self, at: &Resource) -> Result<Arc<Object>> {
-        self.authorize("get", at)?;
+        self.authorize("get", at).await?;
         self.api.fresh(None).await?;
         match at.subresource.as_deref() {
             Some("scale") => self.api.get_scale(at),
@@ -192,7 +193,7 @@ impl InProcess {
     }
 
     async fn do_list(&self, at: &Resource, options: &ListOptions) -> Result<List> {
-        self.api.authorize(&self.user, &selective("list", at, &options.fields))?;
+        self.api.authorize(&self.user, &selective("list", at, &options.fields)).await?;
         let query = list_query(options);
         self.api.fresh(query.needs()).await?;
         let page = self.api.list_as(at, &query).await?;
@@ -200,7 +201,7 @@ impl InProcess {
     }
 
     async fn do_watch(&self, at: &Resource, options: &ListOptions) -> Result<WatchStream> {
-        self.api.authorize(&self.user, &selective("watch", at, &options.fields))?;
+        self.api.authorize(&self.user, &selective("watch", at, &options.fields)).await?;
         let query = WatchQuery { list: list_query(options), bookmarks: true, initial: None };
         self.api.fresh(query.needs()).await?;
         let events = self.api.watch(at, &query).await?;
@@ -208,7 +209,7 @@ impl InProcess {
     }
 
     async fn do_create(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
-        self.authorize("create", at)?;
+        self.authorize("create", at).await?;
         self.api.fresh(None).await?;
         let body = Body { bytes: &body, content_type: "application/json" };
         let kind = &*self.api.kind_of(&at.gvr)?;
@@ -223,14 +224,14 @@ impl InProcess {
     }
 
     async fn do_update(&self, at: &Resource, body: Bytes, options: &WriteOptions) -> Result<Arc<Object>> {
-        self.authorize("update", at)?;
+        self.authorize("update", at).await?;
         self.api.fresh(None).await?;
         let body = Body { bytes: &body, content_type: "application/json" };
         Ok(self.api.update(&self.user, at, body, &write_query(options)).await?.object)
     }
 
     async fn do_patch(&self, at: &Resource, patch: &Patch, options: &WriteOptions) -> Result<Arc<Object>> {
-        self.authorize("patch", at)?;
+        self.authorize("patch", at).await?;
         self.api.fresh(None).await?;
         let mut query = write_query(options);
         let change = match patch {
@@ -247,7 +248,7 @@ impl InProcess {
     }
 
     async fn do_delete(&self, at: &Resource, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
-        self.authorize("delete", at)?;
+        self.authorize("delete", at).await?;
         self.api.fresh(None).await?;
         Ok(match self.api.delete(&self.user, at, &delete_request(options), &mut Vec::new()).await? {
             Deleted::Gone(_) => None,
@@ -261,7 +262,7 @@ impl InProcess {
         options: &DeleteOptions,
         selection: &ListOptions,
     ) -> Result<()> {
-        self.authorize("deletecollection", at)?;
+        self.authorize("deletecollection", at).await?;
         self.api.fresh(None).await?;
         let request = delete_request(options);
         self.api.delete_collection(&self.user, at, &list_query(selection), &request, &mut Vec::new()).await.map(drop)
@@ -330,7 +331,7 @@ impl Transport for InProcess {
 
     async fn raw_get(&self, path: &str) -> Result<Bytes> {
         let wanted = Attributes { verb: "get", path, ..Attributes::default() };
-        self.api.authorize(&self.user, &wanted)?;
+        self.api.authorize(&self.user, &wanted).await?;
         let found = self.api.document(path, "").map(|d| d.body.clone());
         found.ok_or_else(|| Status::new(object::Reason::NotFound, "the server could not find the requested resource"))
     }

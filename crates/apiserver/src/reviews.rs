@@ -6,6 +6,7 @@ use rbac::Attributes;
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::authz::Denial;
 use crate::decode;
 use crate::user::User;
 use crate::write::Body;
@@ -90,9 +91,9 @@ impl Api {
         let status = match kind.kind.as_str() {
             "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
             "TokenReview" => self.token_review(&spec).await,
-            "SelfSubjectAccessReview" => self.access(user, &spec, None),
-            "SubjectAccessReview" => self.access(&subject(&spec), &spec, None),
-            "LocalSubjectAccessReview" => self.access(&subject(&spec), &spec, namespace),
+            "SelfSubjectAccessReview" => self.access(user, &spec, None).await,
+            "SubjectAccessReview" => self.access(&subject(&spec), &spec, None).await,
+            "LocalSubjectAccessReview" => self.access(&subject(&spec), &spec, namespace).await,
             "SelfSubjectRulesReview" => self.rules(user, text(&spec, "namespace")),
             _ => {
                 return Err(Status::new(
@@ -101,6 +102,12 @@ impl Api {
                 ));
             }
         };
+        match (kind.kind.as_str(), namespace) {
+            ("LocalSubjectAccessReview", Some(namespace)) => review["metadata"]["namespace"] = namespace.into(),
+            // As upstream: what was asked is not said again.
+            ("SelfSubjectRulesReview", _) => review["spec"] = json!({}),
+            _ => {}
+        }
         review["status"] = status;
         Ok(review)
     }
@@ -129,7 +136,7 @@ impl Api {
         format!("[invalid bearer token, token audiences [{given}] is invalid for the target audiences [{wanted}]]")
     }
 
-    fn access(&self, user: &User, spec: &Value, namespace: Option<&str>) -> Value {
+    async fn access(&self, user: &User, spec: &Value, namespace: Option<&str>) -> Value {
         let resource = &spec["resourceAttributes"];
         let path = &spec["nonResourceAttributes"];
         let fields = selected(&resource["fieldSelector"]);
@@ -137,6 +144,7 @@ impl Api {
             Attributes {
                 verb: text(resource, "verb"),
                 group: text(resource, "group"),
+                version: text(resource, "version"),
                 resource: text(resource, "resource"),
                 subresource: text(resource, "subresource"),
                 namespace: namespace.unwrap_or_else(|| text(resource, "namespace")),
@@ -147,17 +155,21 @@ impl Api {
         } else {
             Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
         };
-        let mut answer = match self.decide(user, &wanted) {
-            Ok(()) => json!({"allowed": true}),
-            Err(reason) if reason.is_empty() => json!({"allowed": false}),
-            Err(reason) => json!({"allowed": false, "reason": reason}),
+        let decided = self.decide(user, &wanted).await;
+        let mut answer = json!({"allowed": decided.is_ok()});
+        let (reason, failed) = match decided {
+            Ok(reason) => (reason, None),
+            Err(Denial { reason, error }) => (reason, error),
         };
-        let unread: Vec<String> = ["fieldSelector", "labelSelector"]
+        if !reason.is_empty() {
+            answer["reason"] = reason.into();
+        }
+        let unread = ["fieldSelector", "labelSelector"]
             .into_iter()
             .filter(|field| !is_read(&resource[*field], *field == "labelSelector"))
-            .map(|field| format!("spec.resourceAttributes.{field} ignored due to parse error"))
-            .collect();
-        match unread.as_slice() {
+            .map(|field| format!("spec.resourceAttributes.{field} ignored due to parse error"));
+        let errors: Vec<String> = failed.into_iter().chain(unread).collect();
+        match errors.as_slice() {
             [] => {}
             [one] => answer["evaluationError"] = one.as_str().into(),
             all => answer["evaluationError"] = format!("[{}]", all.join(", ")).into(),
@@ -219,5 +231,6 @@ fn user_info(user: &User) -> Value {
 
 fn subject(spec: &Value) -> User {
     let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect();
-    User { name: text(spec, "user").into(), groups, ..User::default() }
+    let extra = serde_json::from_value(spec["extra"].clone()).unwrap_or_default();
+    User { name: text(spec, "user").into(), groups, uid: text(spec, "uid").into(), extra }
 }

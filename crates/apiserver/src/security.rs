@@ -7,11 +7,12 @@ use base::Tasks;
 use crate::admission::Settled;
 use crate::audit::{Audit, AuditOptions};
 use crate::authn::Authenticators;
-use crate::authn::oidc::Oidc;
-use crate::authn::static_tokens::StaticTokens;
+use crate::authz::Authorizers;
 
 pub use crate::admission::AdmissionOptions;
 pub use crate::authn::oidc::OidcOptions;
+pub use crate::authn::webhook::TokenWebhookOptions;
+pub use crate::authz::AuthorizationOptions;
 
 /// Settings under upstream's names.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,14 @@ pub struct Security {
     pub token_auth_file: Option<PathBuf>,
     /// `--oidc-*`.
     pub oidc: Option<OidcOptions>,
+    /// `--authentication-config`: issuers, and what anonymous requests may reach; read again when it changes.
+    pub authentication_config: Option<PathBuf>,
+    /// `--authentication-token-webhook-*`.
+    pub token_webhook: Option<TokenWebhookOptions>,
+    /// `--anonymous-auth=false`: nobody comes without a credential.
+    pub refuses_anonymous: bool,
+    /// `--authorization-*`.
+    pub authorization: AuthorizationOptions,
     /// `--audit-*`.
     pub audit: AuditOptions,
     /// `--*-admission-*`.
@@ -40,12 +49,12 @@ impl Security {
         self.admission.settle().map_err(SecurityError)
     }
 
-    pub(crate) fn authenticators(&self) -> Result<Authenticators, SecurityError> {
-        let static_tokens = self.token_auth_file.as_deref().map(StaticTokens::load).transpose();
-        let oidc = self.oidc.clone().map(Oidc::new).transpose();
-        Ok(Authenticators {
-            static_tokens: static_tokens.map_err(SecurityError)?.unwrap_or_default(),
-            oidc: oidc.map_err(SecurityError)?,
-        })
+    /// `own` is the issuer of this cluster's service accounts.
+    pub(crate) fn authenticators(&self, own: &str) -> Result<Authenticators, SecurityError> {
+        Authenticators::new(self, own).map_err(SecurityError)
+    }
+
+    pub(crate) fn authorizers(&self) -> Result<Authorizers, SecurityError> {
+        Authorizers::new(&self.authorization).map_err(SecurityError)
     }
 }

@@ -94,7 +94,7 @@ pub enum StartError {
 
 /// A running server.
 pub struct Server {
-    api: Arc<Api>,
+    pub(crate) api: Arc<Api>,
     address: SocketAddr,
 }
 
@@ -129,6 +129,7 @@ impl Server {
         let pki = &config.pki;
         let trusted = format!("{}\n{}", pki.client_ca.certificate_pem(), pki.front_proxy_ca.certificate_pem());
         let tls = pki::server_config(&serving, &trusted)?;
+        let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
         let api = Arc::new(Api {
             store: Arc::new(metrics::Measured::new(config.store)),
             pki: config.pki,
@@ -139,12 +140,13 @@ impl Server {
             admission: config.security.admission()?,
             registry: Registry::default(),
             documents: Documents::default(),
-            authn: config.security.authenticators()?,
+            authn: config.security.authenticators(&issuer)?,
+            authorizers: config.security.authorizers()?,
             egress: Egress::default(),
             aggregation: Aggregation::default(),
             audit: config.security.audit(tasks)?,
             flow: Flow::default(),
-            issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
+            issuer,
             advertise: config.advertise,
             port: address.port(),
             stop: tasks.token().clone(),
@@ -169,6 +171,8 @@ impl Server {
         if let Some(encryption) = config.encryption {
             tasks.spawn("encryption", encryption.follow(api.store.clone(), token.clone()));
         }
+        tasks.spawn("issuers of tokens", api.clone().follow_issuers(token.clone()));
+        tasks.spawn("authorizers", api.clone().follow_authorizers(token.clone()));
         tasks.spawn("rbac policy", api.clone().follow_policy(token.clone()));
         tasks.spawn("first namespaces", bootstrap::keep_namespaces(api.clone(), token.clone()));
         if servers::is_shared(&api) {

@@ -328,7 +328,7 @@ impl Api {
         if matches!(part, Part::Main | Part::Status) {
             dates::set(kind, new, Some(old));
         }
-        admission::escalation::check(self, user, kind, new, Some(old))?;
+        admission::escalation::check(self, user, kind, new, Some(old)).await?;
         let reserved = match part {
             Part::Main => self.reserve(kind, new, Some(old), query.dry_run).await?,
             _ => Reserved::default(),

@@ -88,6 +88,17 @@ impl Expr {
         found
     }
 
+    /// True when `variable.field` occurs, `has(variable.field)` among it.
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        let mut found = false;
+        self.visit(&mut |expr| {
+            if let Kind::Select { of, field: f, .. } | Kind::Has { of, field: f } = &expr.kind {
+                found |= f == field && matches!(&of.kind, Kind::Name(n) if n == variable);
+            }
+        });
+        found
+    }
+
     fn visit(&self, seen: &mut impl FnMut(&Expr)) {
         seen(self);
         match &self.kind {

@@ -152,6 +152,11 @@ impl Https {
         Err(decode::failure(code, &body, retry_after))
     }
 
+    /// Posts JSON to the server's own URL, which need not be an API server's: webhooks.
+    pub async fn post(&self, body: Bytes) -> Result<Bytes> {
+        self.fetch(Method::POST, "", Some((JSON, body))).await
+    }
+
     async fn fetch(&self, method: Method, path: &str, content: Option<(&str, Bytes)>) -> Result<Bytes> {
         let response = self.send(method, path, content).await?;
         collect(response, path).await

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use apiserver::{AdmissionOptions, AuditOptions, Encryption, OidcOptions, Security};
+use apiserver::{
+    AdmissionOptions, AuditOptions, AuthorizationOptions, Encryption, OidcOptions, Security, TokenWebhookOptions,
+};
 use clap::Args;
 
 /// See each flag.
@@ -48,6 +51,39 @@ pub(crate) struct Flags {
     /// Accepted signatures.
     #[arg(long, env = "NAVARCH_OIDC_SIGNING_ALGS", value_delimiter = ',', default_value = "RS256")]
     oidc_signing_algs: Vec<String>,
+    /// Issuers of tokens, and what anonymous requests may reach (apiserver.config.k8s.io/v1 AuthenticationConfiguration).
+    #[arg(long, env = "NAVARCH_AUTHENTICATION_CONFIG", conflicts_with = "oidc_issuer_url")]
+    authentication_config: Option<PathBuf>,
+    /// Kubeconfig of a server that knows tokens.
+    #[arg(long, env = "NAVARCH_AUTHENTICATION_TOKEN_WEBHOOK_CONFIG_FILE")]
+    authentication_token_webhook_config_file: Option<PathBuf>,
+    /// Version of the reviews that it is sent.
+    #[arg(long, env = "NAVARCH_AUTHENTICATION_TOKEN_WEBHOOK_VERSION", default_value = "v1beta1")]
+    authentication_token_webhook_version: String,
+    /// How long its answers are believed.
+    #[arg(long, env = "NAVARCH_AUTHENTICATION_TOKEN_WEBHOOK_CACHE_TTL", default_value = "2m", value_parser = span)]
+    authentication_token_webhook_cache_ttl: Duration,
+    /// Whether requests without a credential are looked at.
+    #[arg(long, env = "NAVARCH_ANONYMOUS_AUTH", default_value_t = true, action = clap::ArgAction::Set)]
+    anonymous_auth: bool,
+    /// Who decides what is allowed, in order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny; Node,RBAC when not given.
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_MODE", value_delimiter = ',')]
+    authorization_mode: Vec<String>,
+    /// Kubeconfig of the server that mode Webhook asks.
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_WEBHOOK_CONFIG_FILE")]
+    authorization_webhook_config_file: Option<PathBuf>,
+    /// Version of the reviews that it is sent.
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_WEBHOOK_VERSION", default_value = "v1beta1")]
+    authorization_webhook_version: String,
+    /// How long it is believed when it allows.
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_WEBHOOK_CACHE_AUTHORIZED_TTL", default_value = "5m", value_parser = span)]
+    authorization_webhook_cache_authorized_ttl: Duration,
+    /// How long it is believed when it does not.
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_WEBHOOK_CACHE_UNAUTHORIZED_TTL", default_value = "30s", value_parser = span)]
+    authorization_webhook_cache_unauthorized_ttl: Duration,
+    /// All of that in a file (apiserver.config.k8s.io/v1 AuthorizationConfiguration).
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_CONFIG", conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
+    authorization_config: Option<PathBuf>,
     /// Which resources the store keeps encrypted, and how (apiserver.config.k8s.io/v1 EncryptionConfiguration).
     #[arg(long, env = "NAVARCH_ENCRYPTION_PROVIDER_CONFIG")]
     encryption_provider_config: Option<PathBuf>,
@@ -78,6 +114,11 @@ pub(crate) struct Flags {
     /// Settings of admission plugins (apiserver.config.k8s.io/v1 AdmissionConfiguration): PodSecurity's defaults and exemptions.
     #[arg(long, env = "NAVARCH_ADMISSION_CONTROL_CONFIG_FILE")]
     admission_control_config_file: Option<PathBuf>,
+}
+
+/// A span of time as Go's flags take it.
+fn span(text: &str) -> Result<Duration, String> {
+    apiserver::go_duration(text).and_then(|s| Duration::try_from_secs_f64(s).map_err(|e| e.to_string()))
 }
 
 impl Flags {
@@ -117,6 +158,25 @@ impl Flags {
             disable: self.disable_admission_plugins.clone(),
             config_file: self.admission_control_config_file.clone(),
         };
-        Ok(Security { token_auth_file: self.token_auth_file.clone(), oidc, audit, admission })
+        Ok(Security {
+            token_auth_file: self.token_auth_file.clone(),
+            oidc,
+            authentication_config: self.authentication_config.clone(),
+            token_webhook: self.authentication_token_webhook_config_file.clone().map(|config_file| {
+                let version = self.authentication_token_webhook_version.clone();
+                TokenWebhookOptions { config_file, version, cache_ttl: self.authentication_token_webhook_cache_ttl }
+            }),
+            refuses_anonymous: !self.anonymous_auth,
+            authorization: AuthorizationOptions {
+                modes: self.authorization_mode.clone(),
+                webhook_config_file: self.authorization_webhook_config_file.clone(),
+                webhook_version: self.authorization_webhook_version.clone(),
+                authorized_ttl: self.authorization_webhook_cache_authorized_ttl,
+                unauthorized_ttl: self.authorization_webhook_cache_unauthorized_ttl,
+                config_file: self.authorization_config.clone(),
+            },
+            audit,
+            admission,
+        })
     }
 }

@@ -13,6 +13,8 @@ pub struct Attributes<'a> {
     pub verb: &'a str,
     /// API group of the resource.
     pub group: &'a str,
+    /// Its version; no rule looks at it.
+    pub version: &'a str,
     /// Plural resource; empty for a non-resource request.
     pub resource: &'a str,
     /// Subresource; empty for none.

@@ -54,29 +54,29 @@ pub(crate) fn created(request: &Value) -> Result<(), Status> {
 }
 
 /// CertificateApproval: only who may approve for the signer decides.
-pub(super) fn approval(api: &Api, at: &Attributes<'_>, old: &Value) -> Result<(), Status> {
+pub(super) async fn approval(api: &Api, at: &Attributes<'_>, old: &Value) -> Result<(), Status> {
     let concerned = at.is(GROUP, RESOURCE) && at.operation == Operation::Update && at.subresource == "approval";
-    if concerned { permitted(api, at, "approve", old) } else { Ok(()) }
+    if concerned { permitted(api, at, "approve", old).await } else { Ok(()) }
 }
 
 /// CertificateSigning: only who may sign for the signer issues and fails.
-pub(super) fn signing(api: &Api, at: &Attributes<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+pub(super) async fn signing(api: &Api, at: &Attributes<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let changes = |field: &str| new["status"].get(field) != old["status"].get(field);
     let concerned = at.is(GROUP, RESOURCE)
         && at.operation == Operation::Update
         && at.subresource == "status"
         && (changes("certificate") || changes("conditions"));
-    if concerned { permitted(api, at, "sign", old) } else { Ok(()) }
+    if concerned { permitted(api, at, "sign", old).await } else { Ok(()) }
 }
 
-fn permitted(api: &Api, at: &Attributes<'_>, verb: &str, old: &Value) -> Result<(), Status> {
+async fn permitted(api: &Api, at: &Attributes<'_>, verb: &str, old: &Value) -> Result<(), Status> {
     let signer = old["spec"]["signerName"].as_str().unwrap_or("");
     let any = format!("{}/*", signer.split('/').next().unwrap_or(""));
-    let may = |name: &str| {
-        api.may(at.user, &rbac::Attributes { verb, group: GROUP, resource: "signers", name, ..Default::default() })
-    };
-    if may(signer) || may(&any) {
-        return Ok(());
+    for name in [signer, &any] {
+        let wanted = rbac::Attributes { verb, group: GROUP, resource: "signers", name, ..Default::default() };
+        if api.may(at.user, &wanted).await {
+            return Ok(());
+        }
     }
     Err(at.forbidden(&format!("user not permitted to {verb} requests with signerName {signer:?}")))
 }

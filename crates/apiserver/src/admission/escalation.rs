@@ -24,7 +24,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// 403 when the write would give away what the user does not have.
-pub(crate) fn check(api: &Api, user: &User, kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+pub(crate) async fn check(api: &Api, user: &User, kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), Status> {
     let is_role = matches!(kind.kind.as_str(), "Role" | "ClusterRole");
     let is_binding = matches!(kind.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
     if kind.group != GROUP || !(is_role || is_binding) || user.groups.iter().any(|g| g == "system:masters") {
@@ -62,7 +62,7 @@ pub(crate) fn check(api: &Api, user: &User, kind: &Kind, new: &Value, old: Optio
             name,
             ..Attributes::default()
         };
-        if api.may(user, &escalate) {
+        if api.may(user, &escalate).await {
             return Ok(());
         }
         let rules: Vec<Rule> = serde_json::from_value(new["rules"].clone()).unwrap_or_default();
@@ -85,7 +85,7 @@ pub(crate) fn check(api: &Api, user: &User, kind: &Kind, new: &Value, old: Optio
         name: role,
         ..Attributes::default()
     };
-    if api.may(user, &bind) {
+    if api.may(user, &bind).await {
         return Ok(());
     }
     // Read from the state itself: the index follows it with a delay.

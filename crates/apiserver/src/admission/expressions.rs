@@ -178,6 +178,7 @@ impl Host for Authorizer {
                     verb,
                     path: &self.at.path,
                     group: &self.at.group,
+                    version: "",
                     resource: &self.at.resource,
                     subresource: &self.at.subresource,
                     namespace: &self.at.namespace,

@@ -43,13 +43,13 @@ fn text(value: &Value) -> &str {
 }
 
 /// 403 when the user is a node and the write is not its business.
-pub(crate) fn check(api: &Api, user: &User, write: &Write<'_>) -> Result<(), Status> {
+pub(crate) async fn check(api: &Api, user: &User, write: &Write<'_>) -> Result<(), Status> {
     let Some(node) = node_of(user) else { return Ok(()) };
     let verdict = match (write.group, write.resource) {
         ("", "pods") => pod(api, node, write)?,
         ("", "nodes") => own_node(node, write),
         ("", "persistentvolumeclaims") => claim(node, write),
-        ("", "serviceaccounts") => token(api, user, node, write)?,
+        ("", "serviceaccounts") => token(api, user, node, write).await?,
         ("coordination.k8s.io", "leases") => lease(node, write),
         ("storage.k8s.io", "csinodes") if write.new.is_some() && write.name != node => {
             Err("can only access CSINode with the same name as the requesting node".into())
@@ -263,7 +263,7 @@ fn claim(node: &str, write: &Write<'_>) -> Verdict {
     Err(format!("node {node:?} is not allowed to update fields other than status.quantity and status.conditions"))
 }
 
-fn token(api: &Api, user: &User, node: &str, write: &Write<'_>) -> Result<Verdict, Status> {
+async fn token(api: &Api, user: &User, node: &str, write: &Write<'_>) -> Result<Verdict, Status> {
     let (Some(request), "token") = (write.new, write.subresource) else { return Ok(Ok(())) };
     let bound = &request["spec"]["boundObjectRef"];
     let refuse = |why: &str| Ok(Err(why.to_owned()));
@@ -301,7 +301,7 @@ fn token(api: &Api, user: &User, node: &str, write: &Write<'_>) -> Result<Verdic
         name: write.name,
         ..rbac::Attributes::default()
     };
-    if !audience.is_empty() && api.may(user, &asks) {
+    if !audience.is_empty() && api.may(user, &asks).await {
         return Ok(Ok(()));
     }
     Ok(Err(format!(

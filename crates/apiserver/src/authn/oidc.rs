@@ -1,4 +1,4 @@
-//! OpenID Connect (`--oidc-*`): tokens of one configured issuer, checked against the keys that it publishes. Only the issuer's own
+//! OpenID Connect (`--oidc-*`, `--authentication-config`): tokens of an issuer, checked against the keys that it publishes. Only the issuer's own
 //! documents are fetched, and only for tokens that name it; a token says nothing about where to look.
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::CREDENTIAL;
+use super::claims::{Mapping, Rules};
 use crate::egress::{Egress, EgressError, Target};
 use crate::user::User;
 
@@ -37,6 +37,57 @@ pub struct OidcOptions {
     pub algorithms: Vec<String>,
 }
 
+impl OidcOptions {
+    /// Checks the options and reads the authorities; the error says what is wrong.
+    pub(crate) fn issuer(mut self) -> Result<Issuer, String> {
+        if !self.issuer.starts_with("https://") {
+            return Err(format!("'oidc-issuer-url' ({:?}) has invalid scheme, require 'https'", self.issuer));
+        }
+        if self.client_id.is_empty() {
+            return Err("oidc-issuer-url and oidc-client-id must be specified together".into());
+        }
+        if self.algorithms.is_empty() {
+            self.algorithms.push("RS256".into());
+        }
+        if self.username_claim.is_empty() {
+            self.username_claim = "sub".into();
+        }
+        let prefix = match self.username_prefix.as_str() {
+            "-" => String::new(),
+            "" if self.username_claim != "email" => format!("{}#", self.issuer),
+            prefix => prefix.to_owned(),
+        };
+        let read =
+            |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
+        let groups = Mapping::Claim { name: self.groups_claim.clone(), prefix: self.groups_prefix };
+        let rules = Rules {
+            issuer: self.issuer,
+            audiences: vec![self.client_id],
+            required: self.required_claims,
+            conditions: Vec::new(),
+            username: Mapping::Claim { name: self.username_claim, prefix },
+            groups: (!self.groups_claim.is_empty()).then_some(groups),
+            uid: None,
+            extra: Vec::new(),
+            user_conditions: Vec::new(),
+        };
+        let authorities = self.ca_file.as_ref().map(read).transpose()?;
+        Ok(Issuer { rules, discovery: None, authorities, algorithms: self.algorithms })
+    }
+}
+
+/// An issuer, and how its tokens are read.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    pub(super) rules: Rules,
+    /// Where its document is, if not where it is by the issuer's name.
+    pub(super) discovery: Option<String>,
+    /// PEM; the machine's own when there are none.
+    pub(super) authorities: Option<String>,
+    /// Accepted signatures.
+    pub(super) algorithms: Vec<String>,
+}
+
 /// Why a token is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OidcError {
@@ -54,11 +105,10 @@ pub(crate) enum OidcError {
 const MOST_BYTES: usize = 1 << 20;
 /// Keys are fetched again at most so often, however many tokens come with unknown ones.
 const PAUSE: Duration = Duration::from_secs(10);
-const LEEWAY_SECONDS: i64 = 10;
 
 /// One issuer's tokens.
 pub(crate) struct Oidc {
-    options: OidcOptions,
+    issuer: Issuer,
     tls: Arc<rustls::ClientConfig>,
     keys: ArcSwap<Vec<Value>>,
     /// When keys were last asked for.
@@ -66,37 +116,17 @@ pub(crate) struct Oidc {
 }
 
 impl Oidc {
-    /// Checks the options and reads the authorities; the error says what is wrong.
-    pub(crate) fn new(mut options: OidcOptions) -> Result<Self, String> {
-        if !options.issuer.starts_with("https://") {
-            return Err(format!("'oidc-issuer-url' ({:?}) has invalid scheme, require 'https'", options.issuer));
-        }
-        if options.client_id.is_empty() {
-            return Err("oidc-issuer-url and oidc-client-id must be specified together".into());
-        }
-        if options.algorithms.is_empty() {
-            options.algorithms.push("RS256".into());
-        }
-        if options.username_claim.is_empty() {
-            options.username_claim = "sub".into();
-        }
-        options.username_prefix = match options.username_prefix.as_str() {
-            "-" => String::new(),
-            "" if options.username_claim != "email" => format!("{}#", options.issuer),
-            prefix => prefix.to_owned(),
-        };
-        let ca = match &options.ca_file {
-            Some(path) => std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?,
-            None => pki::machine_authorities().unwrap_or_default(),
-        };
+    /// The error says what is wrong with its authorities.
+    pub(crate) fn new(issuer: Issuer) -> Result<Self, String> {
+        let ca = issuer.authorities.clone().or_else(pki::machine_authorities).unwrap_or_default();
         let mut tls = pki::client_config(&ca, None).map_err(|e| base::Chain(&e).to_string())?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { options, tls: Arc::new(tls), keys: ArcSwap::default(), asked: Mutex::default() })
+        Ok(Self { issuer, tls: Arc::new(tls), keys: ArcSwap::default(), asked: Mutex::default() })
     }
 
     /// True when the token says that it is of this issuer.
     pub(crate) fn issued(&self, token: &str) -> bool {
-        pki::jwt::peek(token).is_some_and(|claims| claims["iss"] == self.options.issuer.as_str())
+        pki::jwt::peek(token).is_some_and(|claims| claims["iss"] == self.issuer.rules.issuer.as_str())
     }
 
     /// The user of a token.
@@ -109,11 +139,11 @@ impl Oidc {
             }
             outcome => outcome?,
         };
-        self.read(&claims, base::time::now_seconds())
+        self.issuer.rules.user(&claims, base::time::now_seconds()).map_err(OidcError::Claims)
     }
 
     fn verify(&self, token: &str) -> Result<Value, pki::TokenError> {
-        pki::jwt::verify(token, &self.keys.load(), &self.options.algorithms)
+        pki::jwt::verify(token, &self.keys.load(), &self.issuer.algorithms)
     }
 
     async fn refresh(&self, egress: &Egress) -> Result<(), OidcError> {
@@ -122,9 +152,11 @@ impl Oidc {
             return Ok(());
         }
         *asked = Some(Instant::now());
-        let well_known = format!("{}/.well-known/openid-configuration", self.options.issuer.trim_end_matches('/'));
-        let document = self.fetch(egress, &well_known).await?;
-        if document["issuer"] != self.options.issuer.as_str() {
+        let issuer = self.issuer.rules.issuer.as_str();
+        let well_known = || format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let document = self.issuer.discovery.clone().unwrap_or_else(well_known);
+        let document = self.fetch(egress, &document).await?;
+        if document["issuer"] != issuer {
             return Err(OidcError::Documents("they name another issuer"));
         }
         let keys = self.fetch(egress, document["jwks_uri"].as_str().unwrap_or("")).await?;
@@ -144,50 +176,6 @@ impl Oidc {
         let body = egress.get(&to, path, &[], MOST_BYTES).await.map_err(OidcError::Keys)?;
         serde_json::from_slice(&body).map_err(|_| OidcError::Documents("one is no JSON"))
     }
-
-    fn read(&self, claims: &Value, now: i64) -> Result<User, OidcError> {
-        let options = &self.options;
-        let bad = |why: String| Err(OidcError::Claims(why));
-        if claims["iss"] != options.issuer.as_str() {
-            return bad("another issuer".into());
-        }
-        let is_for = |audience: &Value| audience == options.client_id.as_str();
-        if !is_for(&claims["aud"]) && !claims["aud"].as_array().is_some_and(|all| all.iter().any(is_for)) {
-            return bad(format!("expected audience {:?} got {}", options.client_id, claims["aud"]));
-        }
-        let seconds = |name: &str| claims[name].as_f64().map(|s| s as i64);
-        if seconds("exp").is_none_or(|exp| now > exp) {
-            return bad("token is expired".into());
-        }
-        if seconds("nbf").is_some_and(|nbf| nbf > now + LEEWAY_SECONDS) {
-            return bad("token is not valid yet".into());
-        }
-        for (claim, wanted) in &options.required_claims {
-            if claims[claim] != wanted.as_str() {
-                return bad(format!("required claim {claim} is not {wanted:?}"));
-            }
-        }
-        let Some(name) = claims[&options.username_claim].as_str().filter(|n| !n.is_empty()) else {
-            return bad(format!("claim {:?} is missing", options.username_claim));
-        };
-        if options.username_claim == "email" && claims.get("email_verified").is_some_and(|v| v != true) {
-            return bad("email not verified".into());
-        }
-        let mut user = User::new(&format!("{}{name}", options.username_prefix), &[]);
-        let groups = match claims.get(&options.groups_claim) {
-            Some(Value::String(one)) => vec![one.as_str()],
-            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
-            Some(Value::Null) | None => Vec::new(),
-            Some(_) => return bad(format!("claim {:?} is no list of groups", options.groups_claim)),
-        };
-        for group in groups.into_iter().rev() {
-            user.groups.insert(0, format!("{}{group}", options.groups_prefix));
-        }
-        if let Some(id) = claims["jti"].as_str() {
-            user.extra.insert(CREDENTIAL.into(), vec![format!("JTI={id}")]);
-        }
-        Ok(user)
-    }
 }
 
 #[cfg(test)]
@@ -196,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    fn oidc(change: impl FnOnce(&mut OidcOptions)) -> Oidc {
+    fn rules(change: impl FnOnce(&mut OidcOptions)) -> Rules {
         let mut options = OidcOptions {
             issuer: "https://idp".into(),
             client_id: "me".into(),
@@ -206,25 +194,25 @@ mod tests {
             ..OidcOptions::default()
         };
         change(&mut options);
-        Oidc::new(options).unwrap()
+        options.issuer().unwrap().rules
     }
 
     #[test]
     fn claims_become_a_user() {
         let claims = json!({"iss": "https://idp", "aud": ["me", "other"], "exp": 100, "sub": "jane", "email": "j@x", "groups": ["a", "b"]});
-        let user = oidc(|_| {}).read(&claims, 50).unwrap();
+        let user = rules(|_| {}).user(&claims, 50).unwrap();
         assert_eq!(user.name, "https://idp#jane");
         assert_eq!(user.groups, ["oidc:a", "oidc:b", "system:authenticated"]);
-        assert_eq!(oidc(|o| o.username_claim = "email".into()).read(&claims, 50).unwrap().name, "j@x");
-        assert_eq!(oidc(|o| o.username_prefix = "-".into()).read(&claims, 50).unwrap().name, "jane");
+        assert_eq!(rules(|o| o.username_claim = "email".into()).user(&claims, 50).unwrap().name, "j@x");
+        assert_eq!(rules(|o| o.username_prefix = "-".into()).user(&claims, 50).unwrap().name, "jane");
         let refused = |key: &str, value: Value| {
             let mut claims = claims.clone();
             claims[key] = value;
-            let oidc = oidc(|o| {
+            let rules = rules(|o| {
                 o.username_claim = "email".into();
                 o.required_claims = vec![("sub".into(), "jane".into())];
             });
-            assert!(oidc.read(&claims, 50).is_err(), "{claims}");
+            assert!(rules.user(&claims, 50).is_err(), "{claims}");
         };
         refused("iss", "https://other".into());
         refused("aud", "other".into());
@@ -234,6 +222,6 @@ mod tests {
         refused("email", Value::Null);
         refused("email_verified", false.into());
         refused("groups", json!({"a": 1}));
-        assert!(Oidc::new(OidcOptions { issuer: "http://idp".into(), ..OidcOptions::default() }).is_err());
+        assert!(OidcOptions { issuer: "http://idp".into(), ..OidcOptions::default() }.issuer().is_err());
     }
 }

@@ -55,7 +55,11 @@ impl Api {
     /// Whether a node may; upstream's reason when it may not.
     pub(super) fn node_may(&self, node: &str, wanted: &Attributes<'_>) -> Result<(), Refusal> {
         let unrelated = || format!("no relationship found between node '{node}' and this object");
-        let related = |yes: bool| if yes { Ok(()) } else { Err(unrelated()) };
+        let related = |yes: bool| match wanted.name {
+            "" => Err("No Object name found".to_owned()),
+            _ if yes => Ok(()),
+            _ => Err(unrelated()),
+        };
         let own = |name: &str| wanted.verb == "create" || wanted.name == name;
         let (namespace, name, verb, sub) = (wanted.namespace, wanted.name, wanted.verb, wanted.subresource);
         let reads = matches!(verb, "get" | "list" | "watch");

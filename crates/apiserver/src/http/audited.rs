@@ -81,8 +81,8 @@ impl Service {
             }
         };
         let about = About { wanted: flow::Request::new(&verb, at, &path), query: &query, attributes };
-        let acting = self.api.impersonated(&sender, request.headers(), &about.attributes);
-        forget_impersonation(request.headers_mut());
+        let acting = self.api.impersonated(&sender, request.headers(), &about.attributes).await;
+        forget_identity(request.headers_mut());
         match (recording, acting) {
             (None, Err(status)) => Err(status),
             (None, Ok(acting)) => self.limited(&acting.map_or(sender, |a| a.user), &about, request).await,
@@ -173,7 +173,7 @@ impl Service {
         } else {
             request
         };
-        recording.decided(&self.api.explain(user, &about.attributes));
+        recording.decided(&self.api.explain(user, &about.attributes).await);
         let (outcome, notes) = audit::noting(self.limited(user, about, request)).await;
         recording.note(notes);
         match outcome {
@@ -236,10 +236,15 @@ fn failed(recording: &mut Recording, status: &Status) {
     }
 }
 
-/// Nobody further on acts differently because of whom somebody acts as.
-fn forget_impersonation(headers: &mut HeaderMap) {
-    let names = headers.keys().filter(|name| name.as_str().starts_with("impersonate-"));
-    for name in names.cloned().collect::<Vec<_>>() {
+/// Whom a request is from is known now: nobody behind this server hears of headers that say something else.
+fn forget_identity(headers: &mut HeaderMap) {
+    let says = |name: &str| {
+        name.starts_with("impersonate-")
+            || matches!(name, "x-remote-user" | "x-remote-uid" | "x-remote-group")
+            || name.starts_with("x-remote-extra-")
+    };
+    let names: Vec<HeaderName> = headers.keys().filter(|name| says(name.as_str())).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }

@@ -31,8 +31,8 @@ pub(super) fn of(query: &Query) -> Result<Duration, Status> {
     Ok(if wanted.is_zero() && seconds <= 0.0 { MOST } else { wanted.min(MOST) })
 }
 
-/// The seconds of `1m30.5s`, as Go's `time.ParseDuration`.
-fn parse(text: &str) -> Result<f64, String> {
+/// The seconds of `1m30.5s`, as Go's `time.ParseDuration`; the error is its words for what is wrong.
+pub fn parse(text: &str) -> Result<f64, String> {
     let invalid = || "invalid duration".to_owned();
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),

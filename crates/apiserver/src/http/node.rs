@@ -27,7 +27,7 @@ impl Service {
         let sub = at.subresource.as_deref().unwrap_or("");
         if sub != "log" && request.method() == Method::GET {
             // Reading from a container's terminal is doing: a GET needs what a POST needs.
-            self.api.authorize(user, &attributes("create", at))?;
+            self.api.authorize(user, &attributes("create", at)).await?;
         }
         let pod = self.api.get(&Resource { subresource: None, ..at.clone() })?;
         let value = pod.value().map_err(Status::internal)?;
@@ -50,7 +50,12 @@ impl Service {
         }
         let query = request.uri().query().map(|q| format!("?{}", route::kubelet_query(q))).unwrap_or_default();
         let path = format!("{path}{query}").parse().map_err(|e| Status::bad_request(format!("{e}")))?;
-        self.ask_node(&node, path, request).await
+        let response = self.ask_node(&node, path, request).await?;
+        // The client's credentials are not for whom a node names.
+        if response.status().is_redirection() {
+            return Err(Status { reason: None, ..Status::internal("redirects forbidden") });
+        }
+        Ok(response)
     }
 
     /// Sends a request to a node's kubelet, under another path: within the process, or to the address that the node has.

@@ -250,19 +250,33 @@ pub(super) async fn send(
     let (mut parts, body) = request.into_parts();
     parts.uri = wanted.into();
     parts.version = http::Version::HTTP_11;
-    let protocol = is_upgrade(&parts.headers).then(|| parts.headers.get(header::UPGRADE).cloned()).flatten();
+    let upgrades = is_upgrade(&parts.headers);
+    let protocol = upgrades.then(|| parts.headers.get(header::UPGRADE).cloned()).flatten();
     strip(&mut parts.headers);
     switch(&mut parts.headers, protocol);
     let host = HeaderValue::from_str(&address.to_string()).map_err(malformed)?;
     parts.headers.insert(header::HOST, host);
     let request = Request::from_parts(parts, body);
-    if !place.tls {
-        return exchange(egress, stream, request).await.map_err(failed);
+    let answered = if place.tls {
+        let connector = tokio_rustls::TlsConnector::from(tls.clone());
+        let name = ServerName::IpAddress(place.ip.into());
+        let stream = connector.connect(name, stream).await.map_err(|e| failed(base::Chain(&e).to_string()))?;
+        exchange(egress, stream, request).await
+    } else {
+        exchange(egress, stream, request).await
+    };
+    let response = answered.map_err(failed)?;
+    if upgrades { upgraded(response) } else { Ok(response) }
+}
+
+/// The answer to a request to upgrade: another protocol, or why not. Anything else, a redirect above all, is not for the client.
+fn upgraded(response: Response<Body>) -> Handled {
+    let code = response.status();
+    if code == StatusCode::SWITCHING_PROTOCOLS || code.is_client_error() || code.is_server_error() {
+        return Ok(response);
     }
-    let connector = tokio_rustls::TlsConnector::from(tls.clone());
-    let name = ServerName::IpAddress(place.ip.into());
-    let stream = connector.connect(name, stream).await.map_err(|e| failed(base::Chain(&e).to_string()))?;
-    exchange(egress, stream, request).await.map_err(failed)
+    let message = format!("invalid upgrade response: status code {}", code.as_u16());
+    Err(Status { reason: None, ..Status::new(Reason::InternalError, message) })
 }
 
 pub(super) async fn exchange<S>(
@@ -350,6 +364,45 @@ mod tests {
             shown,
             r#"<a href="/base/x">a</a> <img SRC='/base/y.png'> <a href="//other/z"> <b title="/t"> <a href="rel">"#
         );
+    }
+
+    #[test]
+    fn whoever_does_not_upgrade_sends_nobody_elsewhere() {
+        let answer = |code: u16| {
+            let mut response = Response::new(reply::full(Bytes::new()));
+            *response.status_mut() = StatusCode::from_u16(code).unwrap();
+            upgraded(response)
+                .map(|response| response.status().as_u16())
+                .map_err(|status| (status.code, status.message))
+        };
+        assert_eq!([answer(101), answer(403), answer(500)], [Ok(101), Ok(403), Ok(500)]);
+        for code in [200, 302, 307] {
+            assert_eq!(answer(code), Err((500, format!("invalid upgrade response: status code {code}"))));
+        }
+    }
+
+    #[test]
+    fn what_only_this_server_reaches_is_refused() {
+        for ip in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "::1",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+        ] {
+            let tree = json!({"status": {"podIP": ip, "addresses": [{"type": "InternalIP", "address": ip}]}});
+            for place in [pod(&tree, "", "80"), node(&tree, "https", 10250)] {
+                let refused = place.and_then(Place::checked).unwrap_err();
+                assert_eq!((refused.code, refused.message.as_str()), (400, "address not allowed"), "{ip}");
+            }
+        }
+        for name in ["169.254.169.254.example.org", "2130706433", "0x7f.1"] {
+            assert!(pod(&json!({"status": {"podIP": name}}), "", "80").is_err(), "names are never looked up: {name}");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Api {
         };
         admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
         admitted.title = &name;
-        admission::escalation::check(self, user, kind, &value, None)?;
+        admission::escalation::check(self, user, kind, &value, None).await?;
         if is_request(kind) {
             certificates::identify(user, &mut value);
         }

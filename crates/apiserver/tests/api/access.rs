@@ -66,6 +66,29 @@ async fn reviews_answer() {
     let answer = world.client.create(&at("subjectaccessreviews"), &of).await.unwrap().value().unwrap();
     assert_eq!(answer["status"]["allowed"], true);
     assert_eq!(jane.create(&at("subjectaccessreviews"), &of).await.unwrap_err().code, 403);
+
+    let rules = review("SelfSubjectRulesReview", json!({"namespace": "default"}));
+    let answer = jane.create(&at("selfsubjectrulesreviews"), &rules).await.unwrap().value().unwrap();
+    assert_eq!(answer["spec"], json!({}), "what was asked is not said again");
+    let local = Resource { namespace: Some("default".into()), ..at("localsubjectaccessreviews") };
+    let of = review("LocalSubjectAccessReview", json!({"user": "jane", "resourceAttributes": wanted}));
+    let answer = world.client.create(&local, &of).await.unwrap().value().unwrap();
+    assert_eq!((&answer["metadata"]["namespace"], &answer["status"]["allowed"]), (&json!("default"), &json!(false)));
+    let refused = async |selector: serde_json::Value, why: &str| {
+        let asked = json!({"resourceAttributes": {"verb": "list", "resource": "pods", "fieldSelector": selector}});
+        let status = jane.create(&at("selfsubjectaccessreviews"), &review("SelfSubjectAccessReview", asked)).await;
+        let found = status.unwrap_err().message;
+        assert_eq!(
+            found,
+            format!(".authorization.k8s.io \"\" is invalid: spec.resourceAttributes.fieldSelector.{why}")
+        );
+    };
+    let both = json!({"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "In", "values": ["b"]}]});
+    refused(both, "rawSelector: Invalid value: \"a=b\": may not specified at the same time as requirements").await;
+    let why = "requirements: Required value: when spec.resourceAttributes.fieldSelector is specified, requirements or rawSelector is required";
+    refused(json!({}), why).await;
+    let why = "requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'";
+    refused(json!({"requirements": [{"key": "a", "operator": "In"}]}), why).await;
     world.stop().await;
 }
 

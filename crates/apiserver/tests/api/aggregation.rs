@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use client::Resource;
+use client::{Patch, Resource};
 use object::{Draft, Gvr};
 use serde_json::{Value, json};
 use store::{Op, Txn};
@@ -161,6 +161,16 @@ async fn another_server_is_asked_for_its_group() {
     let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut reply)).await.unwrap();
     let reply = String::from_utf8_lossy(&reply);
     assert!(reply.starts_with("HTTP/1.1 101") && reply.ends_with("ping"), "{reply}");
+
+    // Not even an administrator of a namespace sends this server elsewhere.
+    let elsewhere = json!({"spec": {"type": "ExternalName", "externalName": "127.0.0.1.example.org", "clusterIP": null, "clusterIPs": null}});
+    let service = Resource::object(&Gvr::new("", "v1", "services"), Some("default"), "ext");
+    world.client.patch(&service, &Patch::Merge(elsewhere)).await.unwrap();
+    until(&world, "ServiceAccessError").await;
+    assert_eq!(get(&world, &admin, "/apis/ext.example.org/v1/things", "").await.0, 503);
+    let back = json!({"spec": {"type": "ClusterIP", "externalName": null}});
+    world.client.patch(&service, &Patch::Merge(back)).await.unwrap();
+    until(&world, "Passed").await;
 
     put(&world, "/registry/endpointslices/default/ext-1", slice(1)).await;
     until(&world, "FailedDiscoveryCheck").await;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::{OidcOptions, Security};
 use base64::Engine;
@@ -56,7 +57,8 @@ async fn whoami(world: &World, pair: Option<&pki::Pair>, headers: &str) -> Resul
     if code == 201 { Ok(review["status"]["userInfo"].clone()) } else { Err(code) }
 }
 
-async fn bearer(world: &World, token: &str) -> Result<Value, u16> {
+/// Who the server takes a bearer of the token for; the code when it refuses.
+pub async fn bearer(world: &World, token: &str) -> Result<Value, u16> {
     whoami(world, None, &format!("Authorization: Bearer {token}\r\n")).await
 }
 
@@ -213,5 +215,87 @@ async fn an_openid_issuer_vouches_for_its_users() {
     assert_eq!(bearer(&world, &forged).await, Err(401), "this cluster's key is not the issuer's");
     let none = format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), token.split('.').nth(1).unwrap());
     assert_eq!(bearer(&world, &none).await, Err(401));
+    world.stop().await;
+}
+
+/// Waits until a bearer of the token is who is wanted, or the code that is.
+async fn until_known(world: &World, token: &str, wanted: Result<&str, u16>) {
+    let reached = async {
+        loop {
+            let found = bearer(world, token).await.map(|user| user["username"].as_str().unwrap_or("").to_owned());
+            if found.as_deref().map_err(|code| *code) == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached).await.unwrap_or_else(|_| panic!("never {wanted:?}"));
+}
+
+#[tokio::test]
+async fn issuers_of_a_file_are_read_by_expressions() {
+    let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let idp = pki::Pki::load_or_create(dir.path()).unwrap();
+    let other = pki::Pki::load_or_create(other_dir.path()).unwrap();
+    let mut tasks = JoinSet::new();
+    let url = issuer(idp.tokens.jwks(), &idp, &mut tasks).await;
+    let other_url = issuer(other.tokens.jwks(), &other, &mut tasks).await;
+    let with = |prefix: &str| {
+        json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+        "anonymous": {"enabled": true, "conditions": [{"path": "/livez"}]},
+        "jwt": [
+            {"issuer": {"url": url, "audiences": ["a", "b"], "audienceMatchPolicy": "MatchAny", "certificateAuthority": idp.server_ca.certificate_pem()},
+             "claimValidationRules": [{"claim": "hd", "requiredValue": "example.org"}, {"expression": "claims.exp - claims.iat <= 3600", "message": "too long"}],
+             "claimMappings": {
+                "username": {"expression": format!("'{prefix}' + claims.sub")},
+                "groups": {"expression": "claims.roles.split(',').map(r, 'idp:' + r)"},
+                "uid": {"claim": "oid"},
+                "extra": [{"key": "example.org/tenant", "valueExpression": "claims.tenant.name"}, {"key": "example.org/none", "valueExpression": "''"}]},
+             "userValidationRules": [{"expression": "!user.username.startsWith('system:')", "message": "reserved"},
+                {"expression": "user.groups.all(g, !g.startsWith('system:'))"}]},
+            {"issuer": {"url": other_url, "audiences": ["c"], "certificateAuthority": other.server_ca.certificate_pem()},
+             "claimMappings": {"username": {"claim": "sub", "prefix": "other:"}, "groups": {"claim": "groups", "prefix": ""}}}]})
+        .to_string()
+    };
+    let file = dir.path().join("authentication.yaml");
+    std::fs::write(&file, with("idp-")).unwrap();
+    let world = World::with(Security { authentication_config: Some(file.clone()), ..Security::default() }).await;
+    let now = base::time::now_seconds();
+    let claims = json!({"iss": url, "aud": "b", "exp": now + 600, "iat": now, "sub": "jane", "oid": "77", "jti": "j", "hd": "example.org",
+        "roles": "dev,ops", "tenant": {"name": "t1"}});
+    let user = bearer(&world, &idp.tokens.sign(&claims).unwrap()).await.unwrap();
+    let wanted = json!({"username": "idp-jane", "uid": "77", "groups": ["idp:dev", "idp:ops", "system:authenticated"],
+        "extra": {"authentication.kubernetes.io/credential-id": ["JTI=j"], "example.org/tenant": ["t1"]}});
+    assert_eq!(user, wanted);
+    let refused = [
+        ("aud", json!("c")),
+        ("hd", json!("example.com")),
+        ("exp", json!(now + 7200)),
+        ("roles", json!(["dev"])),
+        ("tenant", Value::Null),
+        ("oid", json!(7)),
+    ];
+    for (claim, value) in refused {
+        let mut claims = claims.clone();
+        claims[claim] = value;
+        assert_eq!(bearer(&world, &idp.tokens.sign(&claims).unwrap()).await, Err(401), "{claims}");
+    }
+    let theirs = json!({"iss": other_url, "aud": "c", "exp": now + 600, "sub": "bob", "groups": ["dev"]});
+    let known = bearer(&world, &other.tokens.sign(&theirs).unwrap()).await.unwrap();
+    assert_eq!(known, json!({"username": "other:bob", "groups": ["dev", "system:authenticated"]}));
+    assert_eq!(bearer(&world, &idp.tokens.sign(&theirs).unwrap()).await, Err(401), "another issuer's key");
+
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    for (path, code) in [("/livez", 200), ("/readyz", 401), ("/livez/ping", 401), ("/api/v1/pods", 401)] {
+        assert_eq!(exchange(&world, None, &get(path)).await.0, code, "{path}");
+    }
+
+    // A file that is no good leaves what was; a good one is taken.
+    let token = idp.tokens.sign(&claims).unwrap();
+    std::fs::write(&file, "kind: AuthenticationConfiguration").unwrap();
+    std::fs::write(&file, with("new-")).unwrap();
+    until_known(&world, &token, Ok("new-jane")).await;
+    std::fs::write(&file, with("system:")).unwrap();
+    until_known(&world, &token, Err(401)).await;
     world.stop().await;
 }
