@@ -206,8 +206,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
     if !kept {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(Invalid::forbidden("spec.tolerations", detail));
-    }
-    if new["tolerations"] != old["tolerations"] {
+    } else if new["tolerations"] != old["tolerations"] {
         podspec::tolerations(&spec, errors);
     }
     for gate in list(&new["schedulingGates"]).iter().filter(|g| !list(&old["schedulingGates"]).contains(g)) {
