@@ -288,6 +288,9 @@ impl Service {
             pretty: query.get("pretty").is_some_and(|p| p == "true" || p == "1"),
         };
         if at.gvr.resource == "componentstatuses" {
+            if verb == "list" {
+                options::list(query)?.check_fields(kind)?;
+            }
             return reads::component_statuses(reads, &at, request.headers()).await;
         }
         match verb {

@@ -85,13 +85,22 @@ impl ListQuery {
     /// Refuses fields that the kind does not select by.
     pub(crate) fn check_fields(&self, kind: &Kind) -> Result<(), Status> {
         for (field, _, _) in &self.fields.terms {
-            let known = field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced());
+            // Upstream's common conversion knows a namespace of everything.
+            let common = kind.selectable.is_empty() && kind.custom.is_none();
+            let known = field == "metadata.name" || (field == "metadata.namespace" && (kind.namespaced() || common));
             if !known && !kind.selectable.contains(field) {
                 // Kinds without fields of their own have upstream's common conversion, which says more.
-                return Err(Status::bad_request(if kind.selectable.is_empty() {
-                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
-                } else {
-                    format!("field label not supported: {field}")
+                return Err(Status::bad_request(match kind.kind.as_str() {
+                    _ if common => {
+                        format!(
+                            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                        )
+                    }
+                    "Job" if kind.custom.is_none() => format!("field label {field:?} not supported for Job"),
+                    "ResourceSlice" if kind.custom.is_none() => {
+                        format!("field label not supported for {}, Kind=ResourceSlice: {field}", kind.api_version())
+                    }
+                    _ => format!("field label not supported: {field}"),
                 }));
             }
         }

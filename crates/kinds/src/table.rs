@@ -197,6 +197,7 @@ const SELECTABLE: &[(&str, &[&str])] = &[
     ),
     ("/replicationcontrollers", &["status.replicas"]),
     ("batch/jobs", &["status.successful"]),
+    ("resource.k8s.io/resourceslices", &["spec.driver", "spec.nodeName"]),
     ("certificates.k8s.io/certificatesigningrequests", &["spec.signerName"]),
 ];
 
