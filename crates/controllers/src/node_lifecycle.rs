@@ -15,7 +15,7 @@ use crate::kinds::{LEASES, NODES, PODS};
 use crate::owner::key_of;
 use crate::plan::Op;
 use crate::views::{Condition, Meta, Taint, condition};
-use crate::world::World;
+use crate::world::{World, node_and_phase};
 use crate::{Controller, Event, Plan, Verb, Watch};
 
 /// Conditions and taints.
@@ -230,14 +230,16 @@ fn unready_pods(node: &Object, world: &World) -> Vec<Op> {
 
 fn evict(object: &Arc<Object>, world: &World) -> Plan {
     let mut plan = Plan::none();
-    let pod = world.pod(object);
-    if pod.spec.node_name.is_empty() || !pod.is_active() {
-        return plan;
-    }
-    let Some(node) = world.get(&NODES, &pod.spec.node_name) else { return plan };
+    // Every pod of the cluster comes by here: it is decoded only where there is something to tolerate.
+    let (node, _) = node_and_phase(object);
+    let Some(node) = world.get(&NODES, &node).filter(|_| !node.is_empty()) else { return plan };
     let taints = node.view::<View>().unwrap_or_default().spec.taints.unwrap_or_default();
     let taints: Vec<Taint> = taints.into_iter().filter(|taint| taint.effect == "NoExecute").collect();
     if taints.is_empty() {
+        return plan;
+    }
+    let pod = world.pod(object);
+    if !pod.is_active() {
         return plan;
     }
     let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::views::Pod;
 #[derive(Clone, Default)]
 pub struct Caches {
     listers: HashMap<&'static str, Lister>,
-    pods: Arc<RwLock<HashMap<String, Decoded>>>,
+    pods: Arc<RwLock<Pods>>,
     seen: Arc<RwLock<HashMap<String, Seen>>>,
 }
 
@@ -30,6 +30,39 @@ pub(crate) fn node_and_phase(pod: &Object) -> (String, String) {
 
 /// A pod's revision, and what it says.
 type Decoded = (u64, Arc<Pod>);
+
+/// Pods that were decoded lately, by uid: at most twice [`GENERATION`], however many there are. A decoded pod takes as much memory as a
+/// stored one, and few are looked at again and again.
+#[derive(Default)]
+struct Pods {
+    young: HashMap<String, Decoded>,
+    /// Those that were young before; who is looked up becomes young again.
+    old: HashMap<String, Decoded>,
+}
+
+/// See [`Pods`].
+const GENERATION: usize = 1024;
+
+impl Pods {
+    /// What is known of this very revision.
+    fn young(&self, uid: &str, revision: u64) -> Option<Arc<Pod>> {
+        self.young.get(uid).filter(|(known, _)| *known == revision).map(|(_, pod)| pod.clone())
+    }
+
+    /// The same, of those that were young before.
+    fn old(&mut self, uid: &str, revision: u64) -> Option<Arc<Pod>> {
+        let (_, pod) = self.old.remove(uid).filter(|(known, _)| *known == revision)?;
+        self.insert(uid, revision, pod.clone());
+        Some(pod)
+    }
+
+    fn insert(&mut self, uid: &str, revision: u64, pod: Arc<Pod>) {
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(uid.to_owned(), (revision, pod));
+    }
+}
 /// A version, and when it was first looked at.
 type Seen = (String, i64);
 
@@ -142,26 +175,20 @@ impl World {
         self.caches.lister(&PODS).map(|lister| lister.by_index(FINISHED, "")).unwrap_or_default()
     }
 
-    /// A pod decoded; each revision once for all controllers.
+    /// A pod decoded; mostly, each revision once for all controllers.
     pub fn pod(&self, object: &Object) -> Arc<Pod> {
         let (uid, revision) = (&object.head.uid, object.head.resource_version);
-        if let Some((known, pod)) = self.caches.pods.read().get(uid)
-            && *known == revision
-        {
-            return pod.clone();
+        if let Some(pod) = self.caches.pods.read().young(uid, revision) {
+            return pod;
+        }
+        if let Some(pod) = self.caches.pods.write().old(uid, revision) {
+            return pod;
         }
         let pod: Arc<Pod> = Arc::new(object.view().unwrap_or_else(|error| {
             tracing::warn!(%error, pod = object.head.key(), "a pod cannot be read");
             Pod::default()
         }));
-        let mut pods = self.caches.pods.write();
-        // Pods that are gone leave when they are the majority.
-        if let Some(lister) = self.caches.lister(&PODS)
-            && pods.len() > 2 * lister.len() + 1000
-        {
-            pods.clear();
-        }
-        pods.insert(uid.clone(), (revision, pod.clone()));
+        self.caches.pods.write().insert(uid, revision, pod.clone());
         pod
     }
 

@@ -12,7 +12,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A sorted map of texts in one allocation: labels, and the values of selectable fields. Few entries, read far more often than made, so
-/// a walk finds an entry soonest.
+/// a walk finds an entry soonest. Objects that come one after the other are much alike in both: what they have in common is the same
+/// memory, as with [`SharedText`].
 ///
 /// ```
 /// let labels: object::Texts = [("tier", "web"), ("app", "shop")].into_iter().collect();
@@ -22,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Texts {
     /// Key, NUL, value, NUL; and so on.
-    pairs: Box<str>,
+    pairs: SharedText,
 }
 
 /// What separates texts. No label and no field has it; an entry that does is left out.
@@ -71,7 +72,7 @@ impl Texts {
             }
             pairs.extend([key, "\0", value, "\0"]);
         }
-        Self { pairs: pairs.into() }
+        Self { pairs: SharedText::remembered(&pairs) }
     }
 }
 
@@ -143,6 +144,8 @@ pub struct SharedText(Arc<str>);
 const REMEMBERED: usize = 256;
 /// Longer ones are hardly in common.
 const MOST_SHARED: usize = 64;
+/// The same of maps, of which there are several texts in one.
+const MOST_REMEMBERED: usize = 512;
 
 thread_local! {
     static RECENT: RefCell<Vec<SharedText>> = const { RefCell::new(Vec::new()) };
@@ -155,6 +158,12 @@ impl SharedText {
     }
 
     fn remembered(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::default();
+        }
+        if text.len() > MOST_REMEMBERED {
+            return Self(text.into());
+        }
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(text);
         let place = usize::try_from(hash % REMEMBERED as u64).unwrap_or(0);
         RECENT.with_borrow_mut(|recent| {
