@@ -13,6 +13,10 @@ mod snapshot;
 
 use std::process::ExitCode;
 
+/// Why: `docs/adr/0010-jemalloc.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // The shim must be alone in its process: nothing else is set up before it.
     let args: Vec<_> = std::env::args_os().collect();
