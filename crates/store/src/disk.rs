@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use object::Object;
@@ -25,7 +25,7 @@ const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects"
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT: u64 = 1;
 /// Reads come from memory; the page cache serves only writes.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 4 << 20;
 
 /// The database file. After a failed write it is closed, and opened anew by the next one.
 pub(crate) struct Disk {
@@ -37,6 +37,19 @@ pub(crate) struct Disk {
     /// The events of a write that failed: they may have reached the disk all the same (when only its last sync failed).
     doubtful: Vec<Event>,
     sealing: Arc<Sealing>,
+    rest: Rest,
+}
+
+/// What an opening after a crash has to do: redb walks the whole file twice, unless the last commit says which of its pages are used.
+/// Such a commit syncs twice, so it is made when nothing else is to do ([`Disk::rest`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rest {
+    /// The last commit says it.
+    Done,
+    /// It does not, and will soon be followed by others.
+    Wanted,
+    /// It does not: the file has just been walked.
+    Overdue,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -97,16 +110,16 @@ impl Disk {
     pub(crate) fn open(path: PathBuf, sealing: Arc<Sealing>) -> Result<(Self, Loaded), StoreError> {
         // redb asserts some invariants of its file format; on a damaged file that is an answer, not a crash.
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Self::open_checked(&path, &sealing)));
-        let (database, loaded, totals) = caught
+        let (database, rest, loaded, totals) = caught
             .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{}: its structure is damaged", path.display()))))?;
         let revision = loaded.revision;
-        Ok((Self { path, database: Some(database), revision, totals, doubtful: Vec::new(), sealing }, loaded))
+        Ok((Self { path, database: Some(database), revision, totals, doubtful: Vec::new(), sealing, rest }, loaded))
     }
 
-    fn open_checked(path: &Path, sealing: &Sealing) -> Result<(Database, Loaded, Totals), StoreError> {
+    fn open_checked(path: &Path, sealing: &Sealing) -> Result<(Database, Rest, Loaded, Totals), StoreError> {
         let failed = |e: redb::Error| open_error(path, e);
         let marker = path.with_extension("initialized");
-        let database = database(path)?;
+        let (database, rest) = database(path)?;
         if !marker.exists() {
             initialize(&database).map_err(failed)?;
             let made = File::create(&marker).and_then(|f| f.sync_all());
@@ -114,7 +127,28 @@ impl Disk {
                 .map_err(|source| StoreError::Io { operation: format!("create {}", marker.display()), source })?;
         }
         let (loaded, totals) = load(path, &database, sealing)?;
-        Ok((database, loaded, totals))
+        Ok((database, rest, loaded, totals))
+    }
+
+    /// See [`Rest`].
+    pub(crate) fn wants_rest(&self) -> Rest {
+        self.rest
+    }
+
+    /// Makes the commit that spares the next opening a walk over the whole file, even after a crash.
+    pub(crate) fn rest(&mut self) {
+        // It is tried once: without it, an opening takes longer.
+        self.rest = Rest::Done;
+        let Some(database) = self.database.take() else { return };
+        let marked = database.begin_write().map_err(redb::Error::from).and_then(|mut write| {
+            write.set_quick_repair(true);
+            Ok(write.commit()?)
+        });
+        match marked {
+            Ok(()) => self.database = Some(database),
+            // It stays closed, and the next write opens it again.
+            Err(error) => tracing::warn!(error = %base::Chain(&error), "the store cannot write while it rests"),
+        }
     }
 
     /// Writes the events of one or more transactions, up to `revision`, durably or not at all.
@@ -138,7 +172,7 @@ impl Disk {
         match applied {
             Ok(totals) => {
                 self.database = Some(database);
-                (self.revision, self.totals) = (revision, totals);
+                (self.revision, self.totals, self.rest) = (revision, totals, Rest::Wanted);
                 Ok(())
             }
             // redb refuses a database that failed once: it stays closed, and the next write opens it again.
@@ -162,7 +196,7 @@ impl Disk {
     /// Opens the file after a failed write. If that write is there nevertheless, it is undone: its callers were told that
     /// nothing was kept, and later revisions and sums build on that.
     fn reopen(&mut self) -> Result<Database, StoreError> {
-        let database = database(&self.path)?;
+        let (database, _) = database(&self.path)?;
         let (revision, totals) = read_meta(&self.path, &database)?;
         if revision != self.revision {
             let undo = self.doubtful.iter().rev().map(|e| self.sealed(&e.key, e.previous.as_ref().map(|p| &*p.body)));
@@ -220,13 +254,19 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-fn database(path: &Path) -> Result<Database, StoreError> {
+/// Opens or creates the file; what it wants then.
+fn database(path: &Path) -> Result<(Database, Rest), StoreError> {
     // Secrets are in there: nobody else reads it, from the first byte on.
     let made = File::options().write(true).create(true).truncate(false).mode(0o600).open(path);
     made.map_err(|source| StoreError::Io { operation: format!("open {}", path.display()), source })?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder.create(path).map_err(|e| open_error(path, e))
+    let walked = Arc::new(AtomicBool::new(false));
+    let told = walked.clone();
+    builder.set_repair_callback(move |_| told.store(true, Ordering::Relaxed));
+    let database = builder.create(path).map_err(|e| open_error(path, e))?;
+    let rest = if walked.load(Ordering::Relaxed) { Rest::Overdue } else { Rest::Done };
+    Ok((database, rest))
 }
 
 /// Writes the first meta data, unless an interrupted first start did. From then on the marker file says that an empty
@@ -380,7 +420,7 @@ pub(crate) fn snapshot(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let database = database(&partial)?;
+    let (database, _) = database(&partial)?;
     initialize(&database).map_err(|e| io_error("begin the snapshot", e))?;
     let rows = objects.iter().map(|v| {
         let sealed = sealing.copy(&v.key, &v.object.body).map_err(|why| seal_error(&v.key, why))?;
@@ -422,5 +462,29 @@ mod tests {
         let found: Vec<(&str, u64)> =
             loaded.objects.iter().map(|v| (v.object.head.name.as_str(), v.mod_revision)).collect();
         assert_eq!((loaded.revision, found), (3, vec![("a", 2), ("c", 3)]));
+    }
+
+    /// A copy of the file while it is open is what a crash leaves.
+    #[test]
+    fn a_crash_at_rest_costs_no_walk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let (mut disk, _) = Disk::open(path.clone(), Arc::default()).unwrap();
+        let crashed = |name: &str| {
+            let copy = dir.path().join(name);
+            std::fs::copy(&path, &copy).unwrap();
+            File::create(copy.with_extension("initialized")).unwrap();
+            let (disk, loaded) = Disk::open(copy, Arc::default()).unwrap();
+            (disk.wants_rest(), loaded.objects.len())
+        };
+        disk.write(&[event("a", "1", 2, None)], 2).unwrap();
+        assert_eq!((disk.wants_rest(), crashed("one.redb")), (Rest::Wanted, (Rest::Overdue, 1)));
+        disk.rest();
+        assert_eq!((disk.wants_rest(), crashed("two.redb")), (Rest::Done, (Rest::Done, 1)));
+        disk.write(&[event("b", "1", 3, None)], 3).unwrap();
+        assert_eq!(crashed("three.redb"), (Rest::Overdue, 2));
+        disk.rest();
+        drop(disk);
+        assert_eq!(crashed("four.redb"), (Rest::Done, 2));
     }
 }

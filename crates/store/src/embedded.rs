@@ -7,14 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use object::{Object, Texts};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Rest};
 use crate::memory::Memory;
 use crate::parallel;
 use crate::snapshot::FILE;
@@ -26,6 +27,9 @@ use crate::watching;
 const MOST_QUEUED: u32 = 4096;
 /// See [`MOST_QUEUED`].
 const PLACE_BYTES: usize = 16 << 10;
+
+/// How long nothing is written before the file is made ready for a quick start.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How to open a store.
 #[derive(Clone)]
@@ -180,16 +184,7 @@ impl Shared {
     fn write_loop(&self, mut disk: Disk) {
         let _closing = Closing(self);
         loop {
-            let jobs = {
-                let mut sequencer = self.sequencer.lock();
-                while sequencer.queue.is_empty() && !sequencer.closed {
-                    self.work.wait(&mut sequencer);
-                }
-                if sequencer.queue.is_empty() {
-                    return;
-                }
-                std::mem::take(&mut sequencer.queue)
-            };
+            let Some(jobs) = self.next_jobs(&mut disk) else { return };
             let last = jobs.last().map_or(0, |j| j.revision);
             let events: Vec<Event> = jobs.iter().flat_map(|j| j.events.iter().cloned()).collect();
             match disk.write(&events, last) {
@@ -197,6 +192,25 @@ impl Shared {
                 Err(error) => self.fail(jobs, &error),
             }
         }
+    }
+
+    /// What is queued, once something is; `None` when the store closes. Meanwhile the file comes to rest.
+    fn next_jobs(&self, disk: &mut Disk) -> Option<Vec<Job>> {
+        let mut sequencer = self.sequencer.lock();
+        while sequencer.queue.is_empty() && !sequencer.closed {
+            let is_time = match disk.wants_rest() {
+                Rest::Overdue => true,
+                Rest::Wanted => self.work.wait_for(&mut sequencer, PAUSE).timed_out(),
+                Rest::Done => {
+                    self.work.wait(&mut sequencer);
+                    false
+                }
+            };
+            if is_time && sequencer.queue.is_empty() && !sequencer.closed {
+                MutexGuard::unlocked(&mut sequencer, || disk.rest());
+            }
+        }
+        (!sequencer.queue.is_empty()).then(|| std::mem::take(&mut sequencer.queue))
     }
 
     fn publish(&self, jobs: Vec<Job>, events: Vec<Event>, last: u64) {
