@@ -16,6 +16,7 @@ use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
+use crate::connection::Limits;
 use crate::discovery::Documents;
 use crate::egress::Egress;
 use crate::flow::Flow;
@@ -44,6 +45,7 @@ pub struct Api {
     pub(crate) aggregation: Aggregation,
     pub(crate) audit: Option<Audit>,
     pub(crate) flow: Flow,
+    pub(crate) limits: Limits,
     /// `https://kubernetes.default.svc.<cluster domain>`: issuer and default audience of tokens.
     pub(crate) issuer: String,
     pub(crate) advertise: Ipv4Addr,

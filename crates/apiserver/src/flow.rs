@@ -35,8 +35,6 @@ use level::{Asked, Level, Outcome, Settings};
 const SCHEMAS: &str = "/registry/flowschemas/";
 const LEVELS: &str = "/registry/prioritylevelconfigurations/";
 
-/// Seats of all levels together: upstream's 400 for reads and 200 for writes.
-const SEATS: usize = 600;
 /// How long a request waits for a seat at most: a quarter of a minute.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Objects that a list looks at for each of its seats.
@@ -59,6 +57,8 @@ pub(crate) struct Flow {
     plan: ArcSwap<Plan>,
     /// Number of objects under a prefix, and when they were counted.
     counts: Mutex<HashMap<String, (Instant, usize)>>,
+    /// Seats of all levels together.
+    seats: usize,
 }
 
 /// UIDs of FlowSchema and PriorityLevelConfiguration, for the reply's headers.
@@ -83,6 +83,11 @@ pub(crate) struct Work<'a> {
 }
 
 impl Flow {
+    /// A limiter of so many seats, without levels yet.
+    pub(crate) fn of(seats: usize) -> Self {
+        Self { seats, ..Self::default() }
+    }
+
     /// Seats for the request; what it was taken for when there are none in time.
     pub(crate) async fn admit(
         &self,
@@ -156,7 +161,7 @@ impl Flow {
         let shares: u64 = settings.iter().map(|s| s.shares).sum();
         let before = self.plan.load();
         let levels = settings.into_iter().map(|settings| {
-            let seats = (SEATS as u64 * settings.shares).div_ceil(shares.max(1)) as usize;
+            let seats = (self.seats as u64 * settings.shares).div_ceil(shares.max(1)) as usize;
             let level = match before.levels.get(&settings.name) {
                 // Requests hold seats of the level that there is.
                 Some(known) if known.is_still(&settings) => {
@@ -209,7 +214,7 @@ impl Api {
     /// Tells the metrics how many seats the levels have.
     pub(crate) fn tell_flows(&self) {
         for (name, level) in &self.flow.plan.load().levels {
-            crate::metrics::flow::limits(name, &level.limits(SEATS));
+            crate::metrics::flow::limits(name, &level.limits(self.flow.seats));
         }
     }
 

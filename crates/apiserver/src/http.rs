@@ -49,7 +49,7 @@ pub use deadline::parse as go_duration;
 use reads::Reads;
 pub use reply::Body;
 use reply::ok_json;
-pub(crate) use reply::{bare, failure, plain};
+pub(crate) use reply::{Extent, bare, failure, plain};
 use route::{Query, Target};
 pub(crate) use upgrade::{is_upgrade, join};
 
@@ -415,8 +415,9 @@ impl Service {
         self.api.fresh(watch.needs()).await?;
         let events = self.api.watch(at, &watch).await?;
         // Upstream ends watches after 30 to 60 minutes, so that they spread.
-        let seconds = seconds.unwrap_or_else(|| rand::random_range(1800..3600));
-        Ok(reads.stream(events, Duration::from_secs(seconds)))
+        let least = self.api.limits.watch;
+        let time = seconds.map_or_else(|| rand::random_range(least..=2 * least), Duration::from_secs);
+        Ok(reads.stream(events, time))
     }
 
     /// A reply, over the WebSocket that was asked for.

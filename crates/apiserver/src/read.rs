@@ -277,7 +277,7 @@ impl Api {
             let count = page.items.len();
             *fetched += count;
             for (index, value) in page.items.into_iter().enumerate() {
-                after = Some(value.key.to_string());
+                after = Some(value.key);
                 if query.selects(kind, &value.object) {
                     items.push(served(kind, value.object));
                     if query.limit > 0 && items.len() == query.limit && (more || index + 1 < count) {
@@ -294,14 +294,14 @@ impl Api {
     }
 
     /// The revision to read at (0: newest) and the key to go on after.
-    fn start(&self, query: &ListQuery, prefix: &str) -> Result<(u64, Option<String>), Status> {
+    fn start(&self, query: &ListQuery, prefix: &str) -> Result<(u64, Option<Arc<str>>), Status> {
         let newest = self.store.revision();
         if let Some(token) = &query.continue_token {
             let (revision, start) = decode_token(token)?;
             if query.resource_version.is_some_and(|rv| rv > 0) {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
-            return Ok((revision, Some(format!("{prefix}{start}"))));
+            return Ok((revision, Some(format!("{prefix}{start}").into())));
         }
         match (query.resource_version, query.version_match) {
             (None, Some(_)) => {

@@ -8,6 +8,7 @@ use crate::admission::Settled;
 use crate::audit::{Audit, AuditOptions};
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
+use crate::connection::Limits;
 
 pub use crate::admission::AdmissionOptions;
 pub use crate::authn::oidc::OidcOptions;
@@ -33,6 +34,8 @@ pub struct Security {
     pub audit: AuditOptions,
     /// `--*-admission-*`.
     pub admission: AdmissionOptions,
+    /// What connections and requests may take.
+    pub limits: Limits,
 }
 
 /// A setting that cannot be used: what is wrong with it.

@@ -3,22 +3,14 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base::Tasks;
 use client::Client;
-use futures::FutureExt;
-use hyper::body::{Body as _, Incoming};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, header};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use object::Status;
 use store::Backend;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +19,13 @@ use tokio_util::task::TaskTracker;
 use crate::admission::addresses::Addresses;
 use crate::aggregation::Aggregation;
 use crate::api::Api;
+use crate::connection;
 use crate::definitions::Definitions;
 use crate::discovery::Documents;
 use crate::egress::Egress;
 use crate::encryption::Encryption;
 use crate::flow::Flow;
-use crate::http::{Body, Peer, Service, failure, incoming};
+use crate::http::Service;
 use crate::inprocess::InProcess;
 use crate::metrics;
 use crate::node_proxy::NodeProxy;
@@ -98,15 +91,8 @@ pub struct Server {
     address: SocketAddr,
 }
 
-/// How long a connection may take to finish its requests at shutdown, and a client to say hello.
+/// How long a connection may take to finish its requests at shutdown.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a connection may be without a whole request head: upstream's idle timeout.
-const IDLE: Duration = Duration::from_secs(90);
-/// Heads are not larger than this.
-const MOST_HEADER_BYTES: u32 = 256 << 10;
-/// Requests at a time on one connection: a kubelet watches each secret of its pods.
-const MOST_STREAMS: u32 = 1000;
 
 impl Server {
     /// Binds, writes what every cluster begins with, and serves in a task of `tasks` until its token is cancelled.
@@ -145,7 +131,8 @@ impl Server {
             egress: Egress::default(),
             aggregation: Aggregation::default(),
             audit: config.security.audit(tasks)?,
-            flow: Flow::default(),
+            flow: Flow::of(config.security.limits.in_flight),
+            limits: config.security.limits,
             issuer,
             advertise: config.advertise,
             port: address.port(),
@@ -216,7 +203,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, 
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let serving = serve(stream, peer, tls.clone(), service.clone(), requests.clone(), token.clone());
+                    let serving = connection::serve(stream, peer, tls.clone(), service.clone(), requests.clone(), token.clone());
                     connections.spawn(async move {
                         if let Err(error) = serving.await {
                             tracing::debug!(%peer, %error, "a connection ended");
@@ -239,84 +226,4 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, 
     if tokio::time::timeout(PATIENCE, rest).await.is_err() {
         tracing::debug!("connections are cut");
     }
-}
-
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: TlsAcceptor,
-    service: Arc<Service>,
-    requests: TaskTracker,
-    token: CancellationToken,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let shaken = tokio::time::timeout(PATIENCE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut.into());
-    let stream = shaken.flatten().inspect_err(|_| metrics::HANDSHAKE_ERRORS.inc())?;
-    let (_, session) = stream.get_ref();
-    let identity = session.peer_certificates().and_then(|c| c.first()).and_then(pki::identity);
-    let begun = Arc::new(AtomicBool::new(false));
-    let is_begun = begun.clone();
-    let answer = service_fn(move |mut request: Request<Incoming>| {
-        begun.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Peer(peer));
-        let (service, requests, identity) = (service.clone(), requests.clone(), identity.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(service, &requests, identity, request).await) }
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    // Who dribbles, or says nothing, is let go.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE).keep_alive_timeout(PATIENCE);
-    builder.http2().max_header_list_size(MOST_HEADER_BYTES).max_concurrent_streams(MOST_STREAMS);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
-    let graceful = GracefulShutdown::new();
-    let watched = graceful.watch(connection);
-    tokio::pin!(watched);
-    tokio::select! {
-        ended = &mut watched => ended.map_err(io::Error::other),
-        () = silence(&is_begun) => Err(io::ErrorKind::TimedOut.into()),
-        () = token.cancelled() => {
-            // Watches never end by themselves; the token of the server ends them with the connection.
-            let _ = tokio::time::timeout(Duration::from_millis(200), watched).await;
-            Ok(())
-        }
-    }
-}
-
-/// Ends when a connection has not had a whole request head for too long; never once it had one.
-async fn silence(is_begun: &AtomicBool) {
-    tokio::time::sleep(IDLE).await;
-    if is_begun.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Runs a request. A write runs in a task of `requests`, not of its connection: a client that goes away does not cut it in half. A
-/// read has nothing to cut. A panic is a 500.
-async fn answer(
-    service: Arc<Service>,
-    requests: &TaskTracker,
-    identity: Option<pki::Identity>,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    // What becomes another protocol is as good as a write.
-    let reads = matches!(method, Method::GET | Method::HEAD) && !request.headers().contains_key(header::UPGRADE);
-    let request = request.map(incoming);
-    let work = async move { service.handle(identity, request).await };
-    let work = std::panic::AssertUnwindSafe(work).catch_unwind();
-    let answered = if reads { work.await.ok() } else { requests.spawn(work).await.ok().and_then(Result::ok) };
-    let response = answered.unwrap_or_else(|| {
-        tracing::error!(%method, path = uri.path(), "a request handler panicked");
-        failure(&Status::internal("the request could not be handled"), false)
-    });
-    if method == Method::HEAD { without_body(response) } else { response }
-}
-
-/// The answer to HEAD: HTTP/2 does not take the body away by itself.
-fn without_body(response: Response<Body>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    if let Some(length) = body.size_hint().exact() {
-        parts.headers.entry(header::CONTENT_LENGTH).or_insert(length.into());
-    }
-    Response::from_parts(parts, crate::http::empty())
 }

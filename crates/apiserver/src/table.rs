@@ -5,8 +5,6 @@ use kinds::Kind;
 use object::{Object, Status};
 use serde_json::{Value, json};
 
-use crate::read::Listing;
-
 /// The shape that a client asks for by its `Accept` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -107,19 +105,4 @@ pub(crate) fn scale(value: Value, include: Include) -> Value {
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [
         column("Name", "string", "name", kinds::custom::NAME), column("Desired", "integer", "", "Number of desired replicas"),
         column("Available", "integer", "", "Number of actual replicas"), column("Age", "date", "", kinds::custom::CREATED)], "rows": [{"cells": cells, "object": object}]})
-}
-
-/// A list in a shape other than [`Shape::Whole`].
-pub(crate) fn many(kind: &Kind, listing: &Listing, shape: Shape, include: Include) -> Result<Value, Status> {
-    let metadata = listing.metadata();
-    let now = base::time::now_seconds();
-    let values = listing.items.iter().map(|o| o.value().map_err(Status::internal));
-    if shape == Shape::Table {
-        let rows = values.map(|v| Ok(row(kind, v?, include, now))).collect::<Result<Vec<_>, Status>>()?;
-        return Ok(table(kind, metadata, rows, true));
-    }
-    let items = values.map(|v| Ok(metadata_only(&v?))).collect::<Result<Vec<_>, Status>>()?;
-    Ok(
-        json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items}),
-    )
 }

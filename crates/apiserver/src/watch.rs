@@ -2,7 +2,6 @@
 
 mod converted;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,14 +84,14 @@ impl Api {
         let kind = &self.stored_kind_of(&at.gvr)?;
         query.list.check_fields(kind)?;
         let prefix = prefix(kind, namespace_of(kind, at)?);
-        let mut first: VecDeque<Result<Delivered, Status>> = VecDeque::new();
+        let (mut first, mut end) = (Vec::new(), None);
         let given = query.list.resource_version;
         let wants_state = query.initial.unwrap_or(matches!(given, None | Some(0)));
         let after = if wants_state {
             let state = self.list_as(at, &ListQuery { limit: 0, version_match: None, ..query.list.clone() }).await?;
-            first.extend(state.items.into_iter().map(|o| plain(WatchEvent::Added(o))));
+            first = state.items;
             if query.initial == Some(true) && query.bookmarks {
-                first.push_back(Ok(Delivered { event: WatchEvent::Bookmark(state.revision), initial_end: true }));
+                end = Some(Ok(Delivered { event: WatchEvent::Bookmark(state.revision), initial_end: true }));
             }
             state.revision
         } else {
@@ -120,7 +119,9 @@ impl Api {
                 None => seen.boxed(),
             }
         };
-        let events = stream::iter(first).chain(live);
+        // Of what waits for a client that reads slowly there is a pointer each.
+        let first = first.into_iter().map(|object| plain(WatchEvent::Added(object)));
+        let events = stream::iter(first.chain(end)).chain(live);
         Ok(match life {
             // The watch of a custom resource ends with its definition, and begins anew when that changes.
             Some(life) => events.take_until(life.cancelled_owned()).boxed(),

@@ -425,7 +425,7 @@ impl Api {
             (Part::Inner, _) => {}
             _ => kind.validate(new, old, &mut errors),
         }
-        if (old.is_none() || part == Part::Status) && kind.group == "resource.k8s.io" {
+        if old.is_none() && kind.group == "resource.k8s.io" {
             let namespace = new["metadata"]["namespace"].as_str().unwrap_or("");
             let namespace = self.stored_value(&format!("/registry/namespaces/{namespace}")).unwrap_or_default();
             kinds::validate_admin_access(new, &namespace, &mut errors);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use apiserver::{
-    AdmissionOptions, AuditOptions, AuthorizationOptions, Encryption, OidcOptions, Security, TokenWebhookOptions,
+    AdmissionOptions, AuditOptions, AuthorizationOptions, Encryption, Limits, OidcOptions, Security,
+    TokenWebhookOptions,
 };
 use clap::Args;
 
@@ -114,6 +115,26 @@ pub(crate) struct Flags {
     /// Settings of admission plugins (apiserver.config.k8s.io/v1 AdmissionConfiguration): PodSecurity's defaults and exemptions.
     #[arg(long, env = "NAVARCH_ADMISSION_CONTROL_CONFIG_FILE")]
     admission_control_config_file: Option<PathBuf>,
+    /// How long a request may take, and a client to take some of its reply.
+    #[arg(long, env = "NAVARCH_REQUEST_TIMEOUT", default_value = "1m0s", value_parser = timeout)]
+    request_timeout: Duration,
+    /// Seconds that a watch lasts at least, if it does not say; twice as long at most.
+    #[arg(long, env = "NAVARCH_MIN_REQUEST_TIMEOUT", default_value_t = 1800)]
+    min_request_timeout: u64,
+    /// Requests at a time on one HTTP/2 connection.
+    #[arg(long, env = "NAVARCH_HTTP2_MAX_STREAMS_PER_CONNECTION", default_value_t = Limits::default().streams)]
+    http2_max_streams_per_connection: u32,
+    /// Requests at a time that read; priority and fairness hands these and the next out together.
+    #[arg(long, env = "NAVARCH_MAX_REQUESTS_INFLIGHT", default_value_t = 400)]
+    max_requests_inflight: usize,
+    /// Requests at a time that write.
+    #[arg(long, env = "NAVARCH_MAX_MUTATING_REQUESTS_INFLIGHT", default_value_t = 200)]
+    max_mutating_requests_inflight: usize,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let time = span(text)?;
+    if time.is_zero() { Err("it takes longer than nothing, like 1m0s".into()) } else { Ok(time) }
 }
 
 /// A span of time as Go's flags take it.
@@ -158,6 +179,13 @@ impl Flags {
             disable: self.disable_admission_plugins.clone(),
             config_file: self.admission_control_config_file.clone(),
         };
+        let limits = Limits {
+            request: self.request_timeout,
+            watch: Duration::from_secs(self.min_request_timeout),
+            streams: self.http2_max_streams_per_connection,
+            in_flight: self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight),
+            ..Limits::default()
+        };
         Ok(Security {
             token_auth_file: self.token_auth_file.clone(),
             oidc,
@@ -177,6 +205,7 @@ impl Flags {
             },
             audit,
             admission,
+            limits,
         })
     }
 }

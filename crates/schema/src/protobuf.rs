@@ -19,7 +19,7 @@ mod encode;
 mod text;
 
 pub use encode::{encode, encode_list, encode_metadata, list_envelope, seal, watch_frame};
-pub use text::{put_item, transcode};
+pub use text::{put_item, put_metadata_item, transcode};
 
 const NUMBERS: &str = include_str!("../data/protobuf.json");
 const MAGIC: &[u8] = b"k8s\0";

@@ -113,7 +113,7 @@ impl Service {
         if wanted.is_lasting() {
             return self.route(user, request).await;
         }
-        let time = if wanted.verb == "watch" { None } else { Some(deadline::of(query)?) };
+        let time = if wanted.verb == "watch" { None } else { Some(deadline::of(query, self.api.limits.request)?) };
         let admitted = match self.api.flow.admit(user, wanted, || self.seats(wanted, query)).await {
             Ok(admitted) => admitted,
             Err(uids) => return Ok(refused(&uids)),
@@ -156,7 +156,8 @@ impl Service {
         let lasts = about.wanted.is_lasting();
         let request = if writes && !lasts {
             let (parts, body) = request.into_parts();
-            let time = deadline::of(about.query).unwrap_or(deadline::MOST);
+            let most = self.api.limits.request;
+            let time = deadline::of(about.query, most).unwrap_or(most);
             let read = tokio::time::timeout(time, read_body(Request::from_parts(parts.clone(), body))).await;
             let bytes = match read.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(bytes) => bytes,

@@ -1,13 +1,10 @@
-//! How long a request may take: what its `timeout` says, and never longer than a minute.
+//! How long a request may take: what its `timeout` says, and never longer than the server allows.
 
 use std::time::Duration;
 
 use object::Status;
 
 use super::route::Query;
-
-/// The default, and the most that can be asked for.
-pub(super) const MOST: Duration = Duration::from_secs(60);
 
 /// Go's units of time.
 const UNITS: [(&str, f64); 8] = [
@@ -21,14 +18,14 @@ const UNITS: [(&str, f64); 8] = [
     ("h", 3600.0),
 ];
 
-/// The time that a request has.
-pub(super) fn of(query: &Query) -> Result<Duration, Status> {
-    let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else { return Ok(MOST) };
+/// The time that a request has: `most`, unless it asks for less.
+pub(super) fn of(query: &Query, most: Duration) -> Result<Duration, Status> {
+    let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else { return Ok(most) };
     let seconds = parse(&text).map_err(|why| {
         Status::bad_request(format!("invalid timeout specified in the request URL - time: {why} {text:?}"))
     })?;
-    let wanted = Duration::try_from_secs_f64(seconds).unwrap_or(MOST);
-    Ok(if wanted.is_zero() && seconds <= 0.0 { MOST } else { wanted.min(MOST) })
+    let wanted = Duration::try_from_secs_f64(seconds).unwrap_or(most);
+    Ok(if wanted.is_zero() && seconds <= 0.0 { most } else { wanted.min(most) })
 }
 
 /// The seconds of `1m30.5s`, as Go's `time.ParseDuration`; the error is its words for what is wrong.
@@ -69,7 +66,7 @@ mod tests {
     #[test]
     fn timeouts_are_read_as_go_reads_them() {
         let check = |query: &str, wanted: Result<u64, &str>| {
-            let got = of(&Query::of(Some(query)));
+            let got = of(&Query::of(Some(query)), Duration::from_secs(60));
             let got = got.map(|d| d.as_millis() as u64).map_err(|status| status.message);
             let prefix = "invalid timeout specified in the request URL - time: ";
             assert_eq!(got, wanted.map_err(|why| format!("{prefix}{why}")), "{query}");

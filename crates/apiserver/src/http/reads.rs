@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use super::Handled;
 use super::accept::{self, Accepted, Encoding, encoded};
-use super::reply::{self, Body, ok_json};
+use super::reply::{self, Body, Extent, ok_json};
 use super::sealed::Sealed;
-use super::splice::{self, Item, Splice};
+use super::splice::{Item, Splice, Style};
 use crate::metrics::WatchEvents;
 use crate::read::Listing;
 use crate::table::{self, Include, Shape};
@@ -67,11 +67,9 @@ impl Reads<'_> {
         }
         let version = format!("meta.k8s.io/{}", self.accepted.meta_version);
         value["apiVersion"] = version.as_str().into();
-        for (list, part) in [("rows", "/object"), ("items", "")] {
-            for item in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                if let Some(object) = item.pointer_mut(part).filter(|o| o["kind"] == "PartialObjectMetadata") {
-                    object["apiVersion"] = version.as_str().into();
-                }
+        for row in value.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(object) = row.get_mut("object").filter(|o| o["kind"] == "PartialObjectMetadata") {
+                object["apiVersion"] = version.as_str().into();
             }
         }
     }
@@ -100,30 +98,22 @@ impl Reads<'_> {
 
     pub(super) async fn list(self, listing: Listing, headers: &HeaderMap) -> Handled {
         let Accepted { shape, encoding, meta_version: version } = self.accepted;
-        if encoding == Encoding::Json && !self.pretty {
-            let item = match shape {
-                Shape::Whole => Item::Whole,
-                Shape::Table => Item::Row { include: self.include, version, now: base::time::now_seconds() },
-                Shape::Metadata => Item::Metadata { version },
-            };
-            return Ok(reply::list(Splice::new(self.kind, item, listing), headers));
-        }
-        if shape == Shape::Whole && encoding == Encoding::Protobuf {
-            let sealed = Sealed::new(self.kind, listing).await?;
-            return Ok(reply::sealed_list(sealed, headers, self.accepted.content_type(false)));
-        }
-        let body = match shape {
-            Shape::Whole => {
-                let whole = splice::whole(self.kind, listing).map_err(Status::internal)?;
-                encoded(&whole, encoding, self.pretty)?
-            }
-            shape => {
-                let mut many = table::many(self.kind, &listing, shape, self.include)?;
-                self.dated(&mut many);
-                encoded(&many, encoding, self.pretty)?
-            }
+        let item = match shape {
+            Shape::Whole => Item::Whole,
+            Shape::Table => Item::Row { include: self.include, version, now: base::time::now_seconds() },
+            Shape::Metadata => Item::Metadata { version },
         };
-        Ok(reply::compressed(body, headers, self.accepted.content_type(false)))
+        let content_type = self.accepted.content_type(false);
+        let style = match encoding {
+            Encoding::Protobuf => {
+                let sealed = Sealed::new(self.kind, item, listing).await?;
+                return Ok(reply::sealed_list(sealed, headers, content_type));
+            }
+            Encoding::Json if !self.pretty => Style::Plain,
+            Encoding::Json => Style::Pretty,
+            Encoding::Yaml => Style::Yaml,
+        };
+        Ok(reply::list(Splice::new(self.kind, item, listing).styled(style)?, headers, content_type))
     }
 
     pub(super) fn written(self, written: Written) -> Handled {
@@ -152,6 +142,7 @@ impl Reads<'_> {
         let mut response = Response::new(Body::new(body));
         let media = header::HeaderValue::from_static(self.accepted.content_type(true));
         response.headers_mut().insert(header::CONTENT_TYPE, media);
+        response.extensions_mut().insert(Extent::Lasting);
         response
     }
 

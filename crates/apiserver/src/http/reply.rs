@@ -21,6 +21,15 @@ use crate::discovery::Document;
 /// Bodies of requests and responses.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// How far a body goes that is sent piece by piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// It is there, or is made as fast as it is taken.
+    Finite,
+    /// It goes on whenever there is something to tell.
+    Lasting,
+}
+
 /// Upstream compresses from this size on.
 const GZIP_FROM: usize = 128 * 1024;
 
@@ -177,15 +186,16 @@ pub(super) fn compressed(body: Bytes, headers: &HeaderMap, content_type: &str) -
     }
 }
 
-/// A list in JSON, spliced while it is sent; gzipped when it is large and the client can read that.
-pub(super) fn list(mut splice: Splice, headers: &HeaderMap) -> Response<Body> {
+/// A list, spliced while it is sent; gzipped when it is large and the client can read that.
+pub(super) fn list(mut splice: Splice, headers: &HeaderMap, content_type: &'static str) -> Response<Body> {
     if let Some(short) = splice.short() {
-        return bytes(StatusCode::OK, short, "application/json");
+        return bytes(StatusCode::OK, short, content_type);
     }
     let gzip = splice.is_large(GZIP_FROM) && accepts_gzip(headers);
     let body = if gzip { Gzipped::new(splice).boxed_unsync() } else { splice.boxed_unsync() };
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.extensions_mut().insert(Extent::Finite);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if gzip {
         mark_gzipped(&mut response);
     }
@@ -197,6 +207,7 @@ pub(super) fn sealed_list(sealed: Sealed, headers: &HeaderMap, content_type: &'s
     let gzip = sealed.left() >= GZIP_FROM && accepts_gzip(headers);
     let body = if gzip { Gzipped::new(sealed).boxed_unsync() } else { sealed.boxed_unsync() };
     let mut response = Response::new(body);
+    response.extensions_mut().insert(Extent::Finite);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if gzip {
         mark_gzipped(&mut response);

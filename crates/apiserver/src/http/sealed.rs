@@ -4,6 +4,7 @@
 //! budget; of a larger list the rest is encoded again when its turn comes. So a list of a gigabyte costs its sender some megabytes, and
 //! nearly all lists are encoded once.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use kinds::Kind;
 use object::{Object, Status};
 use schema::protobuf;
 
-use super::splice::{PIECE_BYTES, PIECES_AT_ONCE};
+use super::splice::{Item, PIECE_BYTES};
 use crate::read::Listing;
 
 /// What is kept of a list between the two passes.
@@ -25,25 +26,27 @@ const BUDGET: usize = 16 << 20;
 /// The body of a list.
 pub(super) struct Sealed {
     kind: Arc<Kind>,
+    item: Item,
     head: Option<Bytes>,
     kept: VecDeque<Bytes>,
     /// Those that are not in `kept`.
     items: std::vec::IntoIter<Arc<Object>>,
     tail: Option<Bytes>,
     left: usize,
-    pieces: usize,
+    /// A piece went out; others of this thread have their turn before the next.
+    pause: bool,
 }
 
 impl Sealed {
     /// Encodes the list. Others of this thread have their turn meanwhile.
-    pub(super) async fn new(kind: &Arc<Kind>, listing: Listing) -> Result<Self, Status> {
-        Self::within(BUDGET, kind, listing).await
+    pub(super) async fn new(kind: &Arc<Kind>, item: Item, listing: Listing) -> Result<Self, Status> {
+        Self::within(BUDGET, kind, item, listing).await
     }
 
-    async fn within(budget: usize, kind: &Arc<Kind>, mut listing: Listing) -> Result<Self, Status> {
+    async fn within(budget: usize, kind: &Arc<Kind>, item: Item, mut listing: Listing) -> Result<Self, Status> {
         let (mut at, mut size, mut kept, mut kept_to) = (0, 0, VecDeque::new(), 0);
         while at < listing.items.len() {
-            let (piece, count) = piece(kind, &listing.items[at..])?;
+            let (piece, count) = piece(kind, item, &listing.items[at..])?;
             (at, size) = (at + count, size + piece.len());
             if size <= budget {
                 kept.push_back(piece);
@@ -51,12 +54,16 @@ impl Sealed {
             }
             tokio::task::yield_now().await;
         }
-        let (head, tail) = protobuf::list_envelope(&kind.api_version(), &kind.list_kind(), &listing.metadata(), size)
-            .map_err(Status::internal)?;
+        let (version, list) = match item {
+            Item::Metadata { version } => (format!("meta.k8s.io/{version}"), "PartialObjectMetadataList".into()),
+            _ => (kind.api_version(), kind.list_kind()),
+        };
+        let (head, tail) =
+            protobuf::list_envelope(&version, &list, &listing.metadata(), size).map_err(Status::internal)?;
         let left = head.len() + size + tail.len();
         let items = listing.items.split_off(kept_to).into_iter();
         let (head, tail) = (Some(head.into()), Some(tail.into()));
-        Ok(Self { kind: kind.clone(), head, kept, items, tail, left, pieces: 0 })
+        Ok(Self { kind: kind.clone(), item, head, kept, items, tail, left, pause: false })
     }
 
     /// Bytes that are still to come.
@@ -66,12 +73,16 @@ impl Sealed {
 }
 
 /// Some of the items as fields of the list, and how many.
-fn piece(kind: &Kind, items: &[Arc<Object>]) -> Result<(Bytes, usize), Status> {
+fn piece(kind: &Kind, item: Item, items: &[Arc<Object>]) -> Result<(Bytes, usize), Status> {
     let name = kind.schema.as_deref().unwrap_or("");
     let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
     let mut count = 0;
     for object in items {
-        protobuf::put_item(name, &object.body, &mut piece).map_err(Status::internal)?;
+        let put = match item {
+            Item::Metadata { .. } => protobuf::put_metadata_item(&metadata(object), &mut piece),
+            _ => protobuf::put_item(name, &object.body, &mut piece),
+        };
+        put.map_err(Status::internal)?;
         count += 1;
         if piece.len() >= PIECE_BYTES {
             break;
@@ -82,6 +93,14 @@ fn piece(kind: &Kind, items: &[Arc<Object>]) -> Result<(Bytes, usize), Status> {
     Ok((piece.into(), count))
 }
 
+/// The text of an object's metadata.
+fn metadata(object: &Object) -> Cow<'_, [u8]> {
+    match object.metadata_text() {
+        Some(text) => text.into(),
+        None => object.value().unwrap_or_default()["metadata"].to_string().into_bytes().into(),
+    }
+}
+
 impl Iterator for Sealed {
     type Item = Bytes;
 
@@ -89,7 +108,8 @@ impl Iterator for Sealed {
         let kept = self.head.take().or_else(|| self.kept.pop_front());
         let next = kept.or_else(|| {
             // It was encoded once: it is again.
-            let (piece, count) = piece(&self.kind, self.items.as_slice()).ok().filter(|(_, count)| *count > 0)?;
+            let (piece, count) =
+                piece(&self.kind, self.item, self.items.as_slice()).ok().filter(|(_, count)| *count > 0)?;
             self.items.by_ref().take(count).for_each(drop);
             Some(piece)
         });
@@ -104,12 +124,11 @@ impl Body for Sealed {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.pieces >= PIECES_AT_ONCE {
-            self.pieces = 0;
+        if std::mem::replace(&mut self.pause, true) {
+            self.pause = false;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.pieces += if self.kept.is_empty() { PIECES_AT_ONCE } else { 1 };
         Poll::Ready(self.next().map(|piece| Ok(Frame::data(piece))))
     }
 
@@ -147,7 +166,7 @@ mod tests {
     async fn pieces_make_the_list_that_was_promised() {
         let kind = kinds::table().by_gvr(&Gvr::new("", "v1", "configmaps")).unwrap();
         for (count, budget) in [(0, 100), (1, 0), (100, 0), (100, 150_000), (100, BUDGET)] {
-            let sealed = Sealed::within(budget, kind, listing(count)).await.unwrap();
+            let sealed = Sealed::within(budget, kind, Item::Whole, listing(count)).await.unwrap();
             let promised = sealed.left();
             let whole = sealed.collect::<Vec<_>>().concat();
             assert_eq!(whole.len(), promised, "{count} items, {budget} bytes kept");
@@ -163,5 +182,24 @@ mod tests {
             let by_tree = accept::sealed(&value).unwrap();
             assert!(whole.len() == by_tree.len() && list(&whole) == list(&by_tree), "{count} items, {budget} kept");
         }
+    }
+
+    #[tokio::test]
+    async fn metadata_alone_is_what_single_objects_have() {
+        let kind = kinds::table().by_gvr(&Gvr::new("", "v1", "configmaps")).unwrap();
+        let item = Item::Metadata { version: "v1" };
+        let whole = Sealed::new(kind, item, listing(2)).await.unwrap().collect::<Vec<_>>().concat();
+        let metadata = |o: &Arc<Object>| json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o.value().unwrap()["metadata"]});
+        let items: Vec<_> = listing(2).items.iter().map(metadata).collect();
+        let value = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+            "metadata": listing(0).metadata(), "items": items});
+        let (by_tree, envelope) = (accept::sealed(&value).unwrap(), protobuf::open(&whole).unwrap());
+        assert_eq!((envelope.kind, whole.len()), ("PartialObjectMetadataList".into(), by_tree.len()));
+        // Of both, the metadata is the first field; that of an item has its fields in another order.
+        let list = |bytes: &[u8]| {
+            let raw = protobuf::open(bytes).unwrap().raw.to_vec();
+            protobuf::decode(schema::table(), "io.k8s.api.core.v1.ConfigMapList", &raw).unwrap()
+        };
+        assert_eq!(list(&whole), list(&by_tree));
     }
 }

@@ -14,16 +14,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body::{Frame, SizeHint};
 use kinds::Kind;
-use object::Object;
-use serde_json::Value;
+use object::{Object, Status};
+use serde_json::{Value, json};
 
+use super::accept::{Encoding, encoded};
 use crate::read::Listing;
 use crate::table::{self, Include};
 
 /// A few TLS records; small enough for a core's cache.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
-/// Pieces after which others of this thread have their turn.
-pub(super) const PIECES_AT_ONCE: usize = 4;
 const END: &[u8] = b"]}\n";
 
 /// What of each object is shown.
@@ -46,13 +45,28 @@ pub(super) enum Item {
     },
 }
 
+/// How a list is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// JSON without a space.
+    Plain,
+    /// JSON for people.
+    Pretty,
+    Yaml,
+}
+
 /// The body of a list.
 pub(super) struct Splice {
     kind: Arc<Kind>,
     item: Item,
+    style: Style,
     /// The envelope up to the first item.
     head: Option<Bytes>,
     items: std::vec::IntoIter<Arc<Object>>,
+    /// What stands before an item's first line, where it is laid out; what its others are moved in by is as wide.
+    bullet: String,
+    /// The rest of the envelope.
+    tail: Bytes,
     /// The next item is not the first.
     follows: bool,
     /// An object in pieces of its own, which come next, the last of them first.
@@ -60,8 +74,12 @@ pub(super) struct Splice {
     ended: bool,
     /// Bytes that are still to come, where that is known beforehand.
     left: Option<usize>,
-    pieces: usize,
+    /// A piece went out; others of this thread have their turn before the next.
+    pause: bool,
 }
+
+/// Stands for the items in an envelope that is laid out as a whole.
+const ITEMS: &str = "the items stand here";
 
 impl Splice {
     pub(super) fn new(kind: &Arc<Kind>, item: Item, listing: Listing) -> Self {
@@ -90,14 +108,44 @@ impl Splice {
         Self {
             kind: kind.clone(),
             item,
+            style: Style::Plain,
             head: Some(head.into()),
             items: listing.items.into_iter(),
+            bullet: String::new(),
+            tail: Bytes::from_static(END),
             follows: false,
             large: Vec::new(),
             ended: false,
             left: (item == Item::Whole).then_some(whole),
-            pieces: 0,
+            pause: false,
         }
+    }
+
+    /// The same list, laid out otherwise.
+    pub(super) fn styled(mut self, style: Style) -> Result<Self, Status> {
+        if style == Style::Plain {
+            return Ok(self);
+        }
+        let head = self.head.take().unwrap_or_default();
+        let is_empty = self.items.len() == 0;
+        let marked = if is_empty { String::new() } else { json!(ITEMS).to_string() };
+        let envelope = [&*head, marked.as_bytes(), END].concat();
+        let envelope = laid_out(&serde_json::from_slice(&envelope).map_err(Status::internal)?, style)?;
+        // What follows the items has no spaces of anybody's: neither tokens nor revisions have.
+        let at = envelope.rfind(ITEMS).filter(|_| !is_empty);
+        (self.style, self.left) = (style, None);
+        let Some(at) = at else {
+            // Nothing is in it.
+            (self.head, self.tail) = (Some(envelope.into()), Bytes::new());
+            return Ok(self);
+        };
+        let line = envelope[..at].rfind('\n').map_or(0, |end| end + 1);
+        let end = envelope[at..].find('\n').map_or(envelope.len(), |end| at + end);
+        self.head = Some(envelope[..line].to_owned().into());
+        self.tail = envelope[end..].to_owned().into();
+        // In JSON the mark is a string: its quote is no part of what stands before the item.
+        self.bullet = envelope[line..at].trim_end_matches(['"', '\'']).to_owned();
+        Ok(self)
     }
 
     /// True when the whole is worth compressing.
@@ -129,12 +177,59 @@ impl Splice {
     }
 
     fn put(&self, object: &Object, piece: &mut BytesMut) {
+        if self.style != Style::Plain {
+            let mut text = BytesMut::with_capacity(object.body.len());
+            self.put_plain(object, &mut text);
+            // What is stored can be read, and written again.
+            let value = serde_json::from_slice(&text).unwrap_or_default();
+            return self.put_lines(&laid_out(&value, self.style).unwrap_or_default(), piece);
+        }
+        self.put_plain(object, piece);
+    }
+
+    fn put_plain(&self, object: &Object, piece: &mut BytesMut) {
         match self.item {
             Item::Whole => self.pieces(object).iter().for_each(|part| piece.put_slice(part)),
             Item::Metadata { version } => table::put_metadata(object, version, piece),
             Item::Row { include, version, now } => table::put_row(&self.kind, object, include, version, now, piece),
         }
     }
+
+    /// An item that is laid out, moved in to where its list stands.
+    fn put_lines(&self, text: &str, piece: &mut BytesMut) {
+        for (index, line) in text.trim_end_matches('\n').split('\n').enumerate() {
+            match index {
+                0 => piece.put_slice(self.bullet.as_bytes()),
+                _ => {
+                    piece.put_u8(b'\n');
+                    // An empty line of a text within stays one.
+                    piece.put_bytes(b' ', if line.is_empty() { 0 } else { self.bullet.len() });
+                }
+            }
+            piece.put_slice(line.as_bytes());
+        }
+    }
+
+    /// What stands between two items.
+    fn separator(&self) -> &'static [u8] {
+        match self.style {
+            Style::Plain => b",",
+            Style::Pretty => b",\n",
+            Style::Yaml => b"\n",
+        }
+    }
+
+    /// Bytes after which a piece is one: of copied bytes more than of what takes time to make.
+    fn most(&self) -> usize {
+        if self.style == Style::Plain && self.item == Item::Whole { PIECE_BYTES } else { PIECE_BYTES / 4 }
+    }
+}
+
+/// A value as people read it.
+fn laid_out(value: &Value, style: Style) -> Result<String, Status> {
+    let encoding = if style == Style::Yaml { Encoding::Yaml } else { Encoding::Json };
+    let text = encoded(value, encoding, true)?;
+    String::from_utf8(text.into()).map_err(Status::internal)
 }
 
 impl Iterator for Splice {
@@ -146,22 +241,23 @@ impl Iterator for Splice {
             self.left = self.left.map(|left| left.saturating_sub(large.len()));
             return Some(large);
         }
+        let full = self.most();
         // A little more than a piece, for the object that fills it.
-        let most = PIECE_BYTES + PIECE_BYTES / 8;
+        let most = full + full / 8;
         let mut piece = BytesMut::with_capacity(self.left.map_or(most, |left| left.min(most)));
         if let Some(head) = self.head.take() {
             piece.put_slice(&head);
         }
-        while piece.len() < PIECE_BYTES && !self.ended {
+        while piece.len() < full && !self.ended {
             let Some(object) = self.items.next() else {
-                piece.put_slice(END);
+                piece.put_slice(&self.tail);
                 self.ended = true;
                 break;
             };
             if std::mem::replace(&mut self.follows, true) {
-                piece.put_u8(b',');
+                piece.put_slice(self.separator());
             }
-            if self.item == Item::Whole && object.body.len() > PIECE_BYTES {
+            if self.item == Item::Whole && self.style == Style::Plain && object.body.len() > PIECE_BYTES {
                 self.large = self.pieces(&object).into_iter().rev().filter(|part| !part.is_empty()).collect();
                 break;
             }
@@ -177,13 +273,11 @@ impl http_body::Body for Splice {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.pieces == PIECES_AT_ONCE {
-            self.pieces = 0;
+        if std::mem::replace(&mut self.pause, true) {
+            self.pause = false;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        // A piece of bytes is copied, one of rows is made: that takes much longer.
-        self.pieces += if self.item == Item::Whole { 1 } else { PIECES_AT_ONCE };
         Poll::Ready(self.next().map(|piece| Ok(Frame::data(piece))))
     }
 
@@ -209,16 +303,15 @@ impl<P: Iterator<Item = Bytes>> Gzipped<P> {
         Self { plain, encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())), pause: false }
     }
 
+    /// What one more piece comes to: often nothing yet. `None`: that was all.
     fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         let Some(encoder) = &mut self.encoder else { return Ok(None) };
-        for piece in self.plain.by_ref() {
-            encoder.write_all(&piece)?;
-            if encoder.get_ref().len() >= PIECE_BYTES / 4 {
-                return Ok(Some(std::mem::take(encoder.get_mut()).into()));
-            }
-        }
-        let rest = self.encoder.take().map(GzEncoder::finish).transpose()?;
-        Ok(rest.map(Into::into))
+        let Some(piece) = self.plain.next() else {
+            return Ok(self.encoder.take().map(GzEncoder::finish).transpose()?.map(Into::into));
+        };
+        encoder.write_all(&piece)?;
+        let is_piece = encoder.get_ref().len() >= PIECE_BYTES / 4;
+        Ok(Some(if is_piece { std::mem::take(encoder.get_mut()).into() } else { Bytes::new() }))
     }
 }
 
@@ -227,19 +320,19 @@ impl<P: Iterator<Item = Bytes> + Unpin> http_body::Body for Gzipped<P> {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if std::mem::take(&mut self.pause) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if !std::mem::take(&mut self.pause) {
+            // Writing into memory does not fail; if it did, the stream would end without its checksum.
+            match self.next().unwrap_or_default() {
+                Some(piece) if piece.is_empty() => {}
+                piece => {
+                    self.pause = true;
+                    return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+                }
+            }
         }
-        self.pause = true;
-        // Writing into memory does not fail; if it did, the stream would end without its checksum.
-        Poll::Ready(self.next().unwrap_or_default().map(|piece| Ok(Frame::data(piece))))
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
-}
-
-/// All of a list, for encodings that need the tree.
-pub(super) fn whole(kind: &Arc<Kind>, listing: Listing) -> serde_json::Result<Value> {
-    serde_json::from_slice(&Splice::new(kind, Item::Whole, listing).collect::<Vec<_>>().concat())
 }
 
 #[cfg(test)]
@@ -247,7 +340,6 @@ mod tests {
     use std::io::Read;
 
     use object::Gvr;
-    use serde_json::json;
 
     use super::*;
 
@@ -322,5 +414,29 @@ mod tests {
         let object = &listing(&[1]).items[0];
         let wanted = table::one(&kind, object, table::Shape::Metadata, Include::None, true).unwrap();
         assert_eq!((&found["items"][0], &found["kind"]), (&wanted, &json!("PartialObjectMetadataList")));
+    }
+
+    #[test]
+    fn people_read_what_programs_read() {
+        let (kind, now) = (config_map(), base::time::now_seconds());
+        let awkward = |mut listing: Listing| {
+            let mut value = json!({"metadata": {"name": "x"}, "data": {"lines": "a\n\n  b\n", "end": "c\n\n", "empty": "", "n": "1"}});
+            listing.items.insert(0, Arc::new(object::Draft::new(&mut value).unwrap().seal(8)));
+            listing
+        };
+        let row = Item::Row { include: Include::Metadata, version: "v1", now };
+        for item in [Item::Whole, row, Item::Metadata { version: "v1" }] {
+            for sizes in [None, Some(&[][..]), Some(&[1, 50_000, 1])] {
+                let listing = || sizes.map_or_else(|| listing(&[]), |sizes| awkward(listing(sizes)));
+                let text = |style| {
+                    let splice = Splice::new(&kind, item, listing()).styled(style).unwrap();
+                    String::from_utf8(splice.collect::<Vec<_>>().concat()).unwrap()
+                };
+                let plain: Value = serde_json::from_str(&text(Style::Plain)).unwrap();
+                assert_eq!(text(Style::Pretty), serde_json::to_string_pretty(&plain).unwrap() + "\n");
+                let yaml: Value = serde_saphyr::from_str(&text(Style::Yaml)).unwrap();
+                assert_eq!(yaml, plain, "{}", text(Style::Yaml));
+            }
+        }
     }
 }

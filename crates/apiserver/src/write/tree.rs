@@ -135,14 +135,5 @@ pub(super) fn spec_of(kind: &Kind, value: &Value) -> Map<String, Value> {
     }
     let counts = |key: &str| key != "metadata" && (key != "status" || (kind.custom.is_some() && !kind.has_status()));
     let entries = value.as_object().into_iter().flatten();
-    let mut spec: Map<String, Value> =
-        entries.filter(|(k, _)| counts(k)).map(|(k, v)| (k.clone(), v.clone())).collect();
-    // As upstream: of these, some metadata counts, too.
-    let more = match (kind.group.as_str(), kind.kind.as_str()) {
-        ("apps", "Deployment") => "annotations",
-        ("discovery.k8s.io", "EndpointSlice") => "labels",
-        _ => return spec,
-    };
-    spec.insert(format!("metadata.{more}"), value["metadata"][more].clone());
-    spec
+    entries.filter(|(k, _)| counts(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }

@@ -18,6 +18,7 @@ mod kubectl;
 mod limits;
 mod objects;
 mod over_tls;
+mod patience;
 mod plugins;
 mod reads;
 mod world;

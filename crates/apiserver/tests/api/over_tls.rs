@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{World, config_map, config_maps, default_account, map_of};
 
-fn connect(world: &World, credential: Credential) -> Client {
+pub fn connect(world: &World, credential: Credential) -> Client {
     let server = client::Server {
         url: format!("https://{}", world.server.address()),
         ca_pem: Some(world.pki.server_ca.certificate_pem().as_bytes().to_vec()),
@@ -18,7 +18,7 @@ fn connect(world: &World, credential: Credential) -> Client {
     Client::new(Arc::new(Https::open(&server, credential, "test").unwrap()), "test")
 }
 
-fn admin(world: &World) -> Credential {
+pub fn admin(world: &World) -> Credential {
     let pair = world.pki.client("admin", "kubernetes-admin", "system:masters").unwrap();
     Credential::Certificate { cert_pem: pair.certificate.into_bytes(), key_pem: pair.key.into_bytes() }
 }
@@ -107,15 +107,23 @@ async fn requests_and_checks_are_counted_under_upstreams_names() {
     world.stop().await;
 }
 
-/// A request over a connection of its own, whose reply nobody reads.
-async fn ask(world: &World, request: &str) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+/// A connection of the administrator's.
+pub type Stream = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+
+/// Opens one for a protocol.
+pub async fn open(world: &World, protocol: &str) -> Stream {
     let pair = world.pki.client("admin", "kubernetes-admin", "system:masters").unwrap();
     let mut config = pki::client_config(world.pki.server_ca.certificate_pem(), Some(&pair)).unwrap();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let stream = tokio::net::TcpStream::connect(world.server.address()).await.unwrap();
     let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
-    let mut stream = connector.connect(name, stream).await.unwrap();
+    connector.connect(name, stream).await.unwrap()
+}
+
+/// A request over a connection of its own, whose reply nobody reads.
+pub async fn ask(world: &World, request: &str) -> Stream {
+    let mut stream = open(world, "http/1.1").await;
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
     stream

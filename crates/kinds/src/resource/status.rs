@@ -161,7 +161,6 @@ fn shared(mut error: Invalid, device: &Value) -> Invalid {
         part("device"),
         part("shareID")
     );
-    error.shown = true;
     error
 }
 

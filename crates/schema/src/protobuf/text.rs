@@ -42,6 +42,18 @@ pub fn put_item(name: &str, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
     outcome
 }
 
+/// Appends an object of which only the metadata is shown, given its text, as an item of a list.
+pub fn put_metadata_item(metadata: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    let mut outcome = Ok(());
+    within(2, out, |out| {
+        within(1, out, |out| {
+            outcome = transcode("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", metadata, out);
+            outcome.is_ok().then_some(())
+        })
+    });
+    outcome
+}
+
 /// How a value is written.
 enum Shape {
     String,
