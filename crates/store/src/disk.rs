@@ -19,6 +19,7 @@ use object::Object;
 use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::backend::{Event, EventKind, StoreError, Versioned};
+use crate::lock::patiently;
 use crate::transform::{Closed, ClosedRow, Sealing};
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
@@ -264,7 +265,7 @@ fn database(path: &Path) -> Result<(Database, Rest), StoreError> {
     let walked = Arc::new(AtomicBool::new(false));
     let told = walked.clone();
     builder.set_repair_callback(move |_| told.store(true, Ordering::Relaxed));
-    let database = builder.create(path).map_err(|e| open_error(path, e))?;
+    let database = patiently(|| builder.create(path).map_err(|e| open_error(path, e)))?;
     let rest = if walked.load(Ordering::Relaxed) { Rest::Overdue } else { Rest::Done };
     Ok((database, rest))
 }

@@ -1,8 +1,7 @@
 //! The embedded store: sequencer, writer thread, and the [`Backend`] over them.
 
 use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Write};
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
 use crate::disk::{self, Disk, Rest};
+use crate::lock::lock;
 use crate::memory::Memory;
 use crate::parallel;
 use crate::snapshot::FILE;
@@ -154,28 +154,6 @@ impl Drop for Embedded {
             // A writer that panicked has said so; there is nobody to tell here.
             let _ = writer.join();
         }
-    }
-}
-
-/// Takes the directory's lock, and leaves our process id in it for whoever comes second.
-pub(crate) fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path: PathBuf = dir.join("lock");
-    let failed = |source| StoreError::Io { operation: format!("lock {}", path.display()), source };
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0).map_err(failed)?;
-            write!(file, "{}", std::process::id()).map_err(failed)?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The name of the holder is a courtesy.
-            let _ = file.read_to_string(&mut holder);
-            tracing::error!(holder, dir = %dir.display(), "the data directory is in use");
-            Err(StoreError::Locked)
-        }
-        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

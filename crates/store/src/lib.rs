@@ -18,6 +18,7 @@ pub mod backend;
 mod disk;
 mod embedded;
 mod etcd;
+mod lock;
 mod memory;
 mod parallel;
 mod snapshot;

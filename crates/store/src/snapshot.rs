@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::{StoreError, Versioned};
 use crate::disk;
-use crate::embedded::lock;
+use crate::lock::lock;
 use crate::transform::{ClosedRow, Sealing};
 
 /// Added to the revision with a restore: clients have seen revisions after the snapshot's, and must not take new ones for
