@@ -46,6 +46,11 @@ pub enum ProtobufError {
     UnknownType(String),
 }
 
+/// A field's name, and whether it is a list that has a message of its own around it (`[verbs`).
+fn boxed(name: &str) -> (&str, bool) {
+    name.strip_prefix('[').map_or((name, false), |name| (name, true))
+}
+
 type Result<T> = std::result::Result<T, ProtobufError>;
 
 /// An envelope, opened: what it says it holds, and the message.
@@ -195,9 +200,10 @@ fn fields_into(
             fields_into(table, declared, inner, bytes, depth + 1, object)?;
             continue;
         }
+        let (name, boxed) = boxed(name);
         let Some(field) = declared.fields.get(name) else { continue };
         match &field.kind {
-            Type::List(element) => {
+            Type::List(element) if !boxed => {
                 let list = object.entry(name).or_insert_with(|| Value::Array(Vec::new()));
                 if let (Value::Array(items), Some(item)) =
                     (list, value(table, element, field.opaque, wire, depth, name)?)
@@ -355,11 +361,26 @@ mod tests {
                 match field.strip_prefix('=') {
                     Some(inner) => assert!(FIELDS.contains_key(inner), "{name}: {inner}"),
                     None => {
+                        let (field, _) = boxed(field);
                         assert!(table().get(name).is_none_or(|s| s.fields.contains_key(field)), "{name}.{field}");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn verbs_have_a_message_of_their_own() {
+        let name = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResource";
+        let raw = [bytes(1, b"pods"), bytes(4, &[bytes(1, b"get"), bytes(1, b"list")].concat())].concat();
+        let value = serde_json::json!({"name": "pods", "verbs": ["get", "list"]});
+        let read = decode(table(), name, &raw).unwrap();
+        assert_eq!((&read["name"], &read["verbs"]), (&value["name"], &value["verbs"]));
+        let written = encode(table(), name, &value).unwrap();
+        assert_eq!(written, raw);
+        let mut out = Vec::new();
+        transcode(name, value.to_string().as_bytes(), &mut out).unwrap();
+        assert_eq!(out, raw);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::{FIELDS, MAGIC, MOST_DEPTH, ProtobufError, Result, SCHEMA};
+use super::{FIELDS, MAGIC, MOST_DEPTH, ProtobufError, Result, SCHEMA, boxed};
 use crate::types::{Opaque, Scalar, Struct, Table, Type, table};
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
@@ -139,10 +139,11 @@ fn fields(
             bytes(*at, &part, out);
             continue;
         }
+        let (name, boxed) = boxed(name);
         let Some(value) = object.get(name).filter(|v| !v.is_null()) else { continue };
         let Some(field) = declared.fields.get(name) else { continue };
         match (&field.kind, value) {
-            (Type::List(element), Value::Array(items)) => {
+            (Type::List(element), Value::Array(items)) if !boxed => {
                 for item in items {
                     one(table, element, field.opaque, *at, item, depth, out)?;
                 }

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::encode::{self, bytes, number, tag, varint};
-use super::{FIELDS, MOST_DEPTH, Result};
+use super::{FIELDS, MOST_DEPTH, Result, boxed};
 use crate::types::{Opaque, Scalar, Table, Type, table};
 
 /// Appends the message of a stored object of the built-in type `name`.
@@ -120,9 +120,10 @@ fn plan(table: &'static Table, name: &str, by_name: &HashMap<&'static str, usize
                 parts.push((*number, inner));
                 continue;
             }
+            let (field, boxed) = boxed(field);
             let Some(declared) = declared.fields.get(field) else { continue };
             let (many, kind) = match &declared.kind {
-                Type::List(element) => (Many::List, &**element),
+                Type::List(element) if !boxed => (Many::List, &**element),
                 Type::Map(element) => (Many::Map, &**element),
                 kind => (Many::One, kind),
             };
