@@ -13,7 +13,6 @@ pub(crate) mod webhook;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
@@ -22,9 +21,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::metrics;
 use crate::security::Security;
 use crate::user::User;
+use crate::{metrics, reload};
 use config::{Anonymous, Settings};
 use oidc::Oidc;
 use static_tokens::StaticTokens;
@@ -45,9 +44,6 @@ pub(crate) struct Authenticators {
     /// The issuer of this cluster's service accounts.
     own: String,
 }
-
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(2);
 
 impl Authenticators {
     /// Reads the files; the error says what is wrong with them.
@@ -87,22 +83,12 @@ impl Authenticators {
     /// as upstream.
     async fn follow(&self) {
         let Some((path, first)) = &self.config else { return };
-        let mut seen = first.clone();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = tokio::fs::read_to_string(path).await.unwrap_or_default();
-            if now == seen {
-                continue;
-            }
-            match Settings::parse(&now, &self.own).and_then(|settings| opened(settings.issuers)) {
-                Ok(issuers) => {
-                    self.issuers.store(Arc::new(issuers));
-                    tracing::info!(path = %path.display(), "the authentication configuration is reloaded");
-                }
-                Err(error) => tracing::error!(error, "the authentication configuration stays as it was"),
-            }
-            seen = now;
-        }
+        let take = |text: &str| {
+            let issuers = Settings::parse(text, &self.own).and_then(|settings| opened(settings.issuers))?;
+            self.issuers.store(Arc::new(issuers));
+            Ok(())
+        };
+        reload::follow(path, first, "authentication configuration", take).await;
     }
 }
 

@@ -16,21 +16,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::metrics;
 use crate::user::User;
+use crate::{metrics, reload};
 
 pub(crate) use node::node_of;
 pub use settings::AuthorizationOptions;
 use settings::Authorizer;
-pub(crate) use webhook::server;
 
 /// Resources whose objects are the policy.
 const POLICY: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
 
 /// The pause before the policy is read again after its watch has ended.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often the file of authorizers is looked at.
-const LOOK: Duration = Duration::from_secs(2);
 /// These may do everything.
 const MASTERS: &str = "system:masters";
 
@@ -68,22 +65,11 @@ impl Authorizers {
     /// Reads the file again whenever it changes. A file that is no good leaves what was.
     async fn follow(&self) {
         let Some((path, first)) = &self.config else { return };
-        let mut seen = first.clone();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = tokio::fs::read_to_string(path).await.unwrap_or_default();
-            if now == seen {
-                continue;
-            }
-            match settings::parse(&now) {
-                Ok(all) => {
-                    self.all.store(Arc::new(all));
-                    tracing::info!(path = %path.display(), "the authorization configuration is reloaded");
-                }
-                Err(error) => tracing::error!(error, "the authorization configuration stays as it was"),
-            }
-            seen = now;
-        }
+        let take = |text: &str| {
+            self.all.store(Arc::new(settings::parse(text)?));
+            Ok(())
+        };
+        reload::follow(path, first, "authorization configuration", take).await;
     }
 }
 

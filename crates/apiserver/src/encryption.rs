@@ -15,16 +15,14 @@ mod tests;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use store::{Backend, Transform};
 use tokio_util::sync::CancellationToken;
 
+use crate::reload;
 use config::Config;
 
-/// How often the file is looked at when it is to be reloaded.
-const LOOK: Duration = Duration::from_secs(2);
 /// What values begin with that are not stored as they are.
 const SEALED: &[u8] = b"k8s:enc:";
 
@@ -77,29 +75,17 @@ impl Encryption {
 
     /// Reads the file again whenever it changes. A file that is no good leaves what was.
     pub(crate) async fn follow(self: Arc<Self>, store: Arc<dyn Backend>, token: CancellationToken) {
-        let mut seen = self.first.clone().into_bytes();
         if !self.reloads {
             return;
         }
-        loop {
-            tokio::select! {
-                () = token.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
-            }
-            let now = tokio::fs::read(&self.path).await.unwrap_or_default();
-            if now == seen {
-                continue;
-            }
-            match read(&self.path) {
-                Ok((_, config)) => {
-                    self.config.store(Arc::new(config));
-                    store.reopen();
-                    tracing::info!(path = %self.path.display(), "the encryption configuration is reloaded");
-                }
-                Err(error) => tracing::error!(error, "the encryption configuration stays as it was"),
-            }
-            seen = now;
-        }
+        let take = |_: &str| {
+            let (_, config) = read(&self.path)?;
+            self.config.store(Arc::new(config));
+            store.reopen();
+            Ok(())
+        };
+        let follow = reload::follow(&self.path, &self.first, "encryption configuration", take);
+        token.run_until_cancelled(follow).await;
     }
 }
 

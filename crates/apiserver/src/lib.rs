@@ -14,6 +14,7 @@
 
 mod admission;
 mod aggregation;
+mod answers;
 mod api;
 mod audit;
 mod authn;
@@ -39,6 +40,7 @@ mod node_proxy;
 mod owed;
 mod read;
 mod registry;
+mod reload;
 mod reviews;
 mod security;
 mod server;

@@ -1,16 +1,15 @@
 //! Another server that knows tokens (`--authentication-token-webhook-*`): it is sent a TokenReview, and believed for a while.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 use super::{Authenticated, common};
+use crate::answers::{self, Answers};
 use crate::user::User;
 
 /// Where the server is, and how long it is believed.
@@ -37,7 +36,7 @@ pub(super) struct Webhook {
     version: String,
     ttl: Duration,
     /// By a hash of token and audiences.
-    known: Mutex<HashMap<[u8; 32], (Instant, Answer)>>,
+    known: Answers<[u8; 32], Answer, MOST_KNOWN>,
 }
 
 #[derive(Deserialize, Default)]
@@ -67,8 +66,8 @@ impl Webhook {
                 "unsupported webhook authenticator version {given:?}: supported versions are v1, v1beta1"
             ));
         }
-        let server = crate::authz::server(&options.config_file)?;
-        Ok(Self { server, version: options.version.clone(), ttl: options.cache_ttl, known: Mutex::default() })
+        let server = answers::server(&options.config_file)?;
+        Ok(Self { server, version: options.version.clone(), ttl: options.cache_ttl, known: Answers::default() })
     }
 
     /// Whose token it is. What fails is as if it were nobody's, and is not remembered.
@@ -79,12 +78,12 @@ impl Webhook {
             key.update(part);
         }
         let key = key.finalize().into();
-        if let Some((_, answer)) = self.known.lock().get(&key).filter(|(until, _)| *until > Instant::now()) {
-            return answer.clone();
+        if let Some(answer) = self.known.get(&key) {
+            return answer;
         }
         match self.ask(token, audiences).await {
             Ok(answer) => {
-                self.remember(key, answer.clone());
+                self.known.remember(key, answer.clone(), self.ttl);
                 answer
             }
             Err(error) => {
@@ -97,10 +96,8 @@ impl Webhook {
     async fn ask(&self, token: &str, audiences: &[String]) -> Result<Answer, String> {
         let review = json!({"apiVersion": format!("authentication.k8s.io/{}", self.version), "kind": "TokenReview",
             "metadata": {}, "spec": {"token": token, "audiences": audiences}});
-        let asked = tokio::time::timeout(PATIENCE, self.server.post(review.to_string().into())).await;
-        let answer = asked.map_err(|_| "context deadline exceeded".to_owned())?.map_err(|status| status.message)?;
-        let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
-        let status: Status = serde_json::from_value(answer["status"].take()).map_err(|e| e.to_string())?;
+        let status = answers::ask(&self.server, &review, PATIENCE).await?;
+        let status: Status = serde_json::from_value(status).map_err(|e| e.to_string())?;
         if !status.authenticated {
             return if status.error.is_empty() { Ok(None) } else { Err(status.error) };
         }
@@ -116,18 +113,6 @@ impl Webhook {
             user.groups.push(AUTHENTICATED.into());
         }
         Ok(Some(Authenticated { user, audiences }))
-    }
-
-    fn remember(&self, key: [u8; 32], answer: Answer) {
-        let mut known = self.known.lock();
-        let now = Instant::now();
-        if known.len() >= MOST_KNOWN {
-            known.retain(|_, (until, _)| *until > now);
-        }
-        if known.len() >= MOST_KNOWN {
-            known.clear();
-        }
-        known.insert(key, (now + self.ttl, answer));
     }
 }
 

@@ -94,7 +94,7 @@ impl AuthorizationOptions {
             all.push(match (mode.as_str(), &self.webhook_config_file) {
                 ("Webhook", Some(file)) => Authorizer::Webhook(Box::new(Webhook {
                     name: "default".into(),
-                    server: super::webhook::server(file)?,
+                    server: crate::answers::server(file)?,
                     version: version(&self.webhook_version)?,
                     timeout: MOST_TIMEOUT,
                     ttls: (self.authorized_ttl, self.unauthorized_ttl),
@@ -314,7 +314,7 @@ impl Connection {
             "KubeConfigFile" => match std::fs::metadata(file) {
                 Err(error) => refuse(format!("error loading file: {error}")),
                 Ok(found) if !found.is_file() => refuse("must be a regular file".into()),
-                Ok(_) => match super::webhook::server(file) {
+                Ok(_) => match crate::answers::server(file) {
                     Ok(server) => return Some(server),
                     Err(why) => refuse(why),
                 },

@@ -1,17 +1,15 @@
 //! An authorizer that is another server: it is sent a SubjectAccessReview, and believed for a while.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::Duration;
 
 use cel::{Budget, Expr, Type, evaluate, from_json};
 use object::Invalid;
-use parking_lot::Mutex;
 use rbac::Attributes;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::Opinion;
+use crate::answers::{self, Answers};
 use crate::user::User;
 
 /// Answers that are remembered.
@@ -35,21 +33,13 @@ pub(super) struct Webhook {
     pub(super) caches: (bool, bool),
     pub(super) denies_on_failure: bool,
     pub(super) conditions: Vec<(String, Expr)>,
-    pub(super) known: Mutex<HashMap<String, (Instant, Value)>>,
+    pub(super) known: Answers<String, Value, MOST_KNOWN>,
 }
 
 impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Webhook").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// The server that a kubeconfig names.
-pub(crate) fn server(kubeconfig: &Path) -> Result<client::Https, String> {
-    let told = |error: &dyn std::error::Error| base::Chain(error).to_string();
-    let resolved = client::Kubeconfig::load(kubeconfig).and_then(|config| config.resolve(None));
-    let resolved = resolved.map_err(|error| told(&error))?;
-    client::Https::open(&resolved.server, resolved.credential, "kube-apiserver").map_err(|error| told(&error))
 }
 
 /// Reads match conditions: expressions over `request`, the review's spec.
@@ -140,8 +130,7 @@ impl Webhook {
         }
         let question = spec(user, wanted, self.version, false);
         let key = question.to_string();
-        let known = self.known.lock().get(&key).filter(|(until, _)| *until > Instant::now()).map(|(_, s)| s.clone());
-        let status = match known {
+        let status = match self.known.get(&key) {
             Some(status) => status,
             None => match self.ask(question).await {
                 Ok(status) => {
@@ -186,10 +175,7 @@ impl Webhook {
     async fn ask(&self, spec: Value) -> Result<Value, String> {
         let version = format!("authorization.k8s.io/{}", self.version);
         let review = json!({"apiVersion": version, "kind": "SubjectAccessReview", "metadata": {}, "spec": spec});
-        let asked = tokio::time::timeout(self.timeout, self.server.post(review.to_string().into())).await;
-        let answer = asked.map_err(|_| "context deadline exceeded".to_owned())?.map_err(|status| status.message)?;
-        let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
-        Ok(answer["status"].take())
+        answers::ask(&self.server, &review, self.timeout).await
     }
 
     fn remember(&self, key: String, status: &Value) {
@@ -198,14 +184,6 @@ impl Webhook {
         if !caches || key.len() > MOST_BYTES {
             return;
         }
-        let mut known = self.known.lock();
-        let now = Instant::now();
-        if known.len() >= MOST_KNOWN {
-            known.retain(|_, (until, _)| *until > now);
-        }
-        if known.len() >= MOST_KNOWN {
-            known.clear();
-        }
-        known.insert(key, (now + ttl, status.clone()));
+        self.known.remember(key, status.clone(), ttl);
     }
 }
