@@ -139,12 +139,12 @@ pub(crate) async fn ensure(api: &Api, object: Value) -> Result<(), Status> {
     let body = Body { bytes: &bytes, content_type: "application/json" };
     let collection = Resource { name: None, ..at.clone() };
     match api.create(&User::superuser(), &collection, body, &WriteQuery::default()).await {
-        Err(status) if !status.is_already_exists() => {
-            // Another server may have made it meanwhile, and taken its address.
+        Ok(_) => Ok(()),
+        Err(status) => {
+            // Another server may have made it meanwhile, and taken its address; what follows must see it here.
             api.fresh(None).await?;
             api.get(&at).map(drop).map_err(|_| status)
         }
-        _ => Ok(()),
     }
 }
 

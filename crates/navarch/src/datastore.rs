@@ -2,13 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use store::{Backend, Embedded, Etcd, EtcdOptions};
+use store::{Backend, Embedded, Etcd, EtcdOptions, StoreError};
 
 /// Where the servers of one etcd find the cluster's keys.
 const KEYS: &str = "/navarch/bootstrap";
+
+/// How long etcd may take to be there: machines come up in any order.
+const START: Duration = Duration::from_secs(60);
+
+/// True when the same etcd may answer later. Such an attempt has waited some seconds already.
+fn may_come(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Unavailable(_) | StoreError::TimedOut(_)))
+}
 
 /// Flags as k3s has them.
 #[derive(Args, Clone, Debug, Default)]
@@ -52,7 +61,15 @@ impl DatastoreFlags {
     /// Opens the store that the flags name.
     pub(crate) async fn open(&self, data_dir: &Path, options: store::Options) -> anyhow::Result<Datastore> {
         if self.is_etcd() {
-            return Ok(Datastore::Etcd(Arc::new(self.connect(options).await?)));
+            let until = Instant::now() + START;
+            loop {
+                match self.connect(options.clone()).await {
+                    Err(error) if Instant::now() < until && may_come(&error) => {
+                        tracing::warn!(error = format!("{error:#}"), "it is tried again");
+                    }
+                    outcome => return Ok(Datastore::Etcd(Arc::new(outcome?))),
+                }
+            }
         }
         let dir = directory(data_dir);
         let store =

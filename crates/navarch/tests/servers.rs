@@ -52,9 +52,24 @@ impl Site {
     }
 
     fn spawn(&mut self, name: &str, mut command: Command) {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.processes.push((name.to_owned(), child));
+    }
+
+    /// The last lines that each program wrote.
+    fn logs(&self) -> String {
+        let mut logs = String::new();
+        for entry in std::fs::read_dir(self.dir.path()).unwrap().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|e| e == "log") {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                let skipped = text.lines().count().saturating_sub(20);
+                let tail = text.lines().skip(skipped).map(|line| line.get(..300).unwrap_or(line));
+                logs += &format!("{}:\n{}\n", path.display(), tail.collect::<Vec<_>>().join("\n"));
+            }
+        }
+        logs
     }
 
     fn etcd(&mut self) {
@@ -323,7 +338,7 @@ async fn components_alone(site: &mut Site) {
     }
 }
 
-/// Plays in a namespace; what went wrong is shown with the servers' log.
+/// Plays in a namespace; what went wrong is shown with the programs' last words.
 fn play(name: &str, scene: impl AsyncFnOnce(&mut Site)) {
     let mut site = Site::new(name);
     // The test's own thread moves into the namespace: the client's connections are made there.
@@ -331,9 +346,9 @@ fn play(name: &str, scene: impl AsyncFnOnce(&mut Site)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(scene(&mut site))));
     if let Err(panic) = played {
-        let log = std::fs::read_to_string(site.path("log")).unwrap_or_default();
+        let logs = site.logs();
         drop(site);
-        panic!("{:?}\nthe servers' log:\n{log}", panic.downcast_ref::<String>());
+        panic!("{:?}\n{logs}", panic.downcast_ref::<String>());
     }
 }
 
