@@ -5,7 +5,7 @@
 
 mod event;
 mod log;
-mod policy;
+pub(crate) mod policy;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -89,18 +89,23 @@ async fn convert(
     let review = json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1",
         "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": values}});
     let answer = webhook.call(store, &review, TIMEOUT).await.map_err(failed)?;
+    read(&answer, &uid, values, wanted).map_err(failed)
+}
+
+/// The objects of an answer to `values`.
+pub(crate) fn read(answer: &Value, uid: &str, values: Vec<Value>, wanted: &str) -> Result<Vec<Value>, String> {
     let response = &answer["response"];
     if response["uid"] != uid {
-        return Err(failed(format!("expected response.uid={uid:?}, got {:?}", text(&response["uid"]))));
+        return Err(format!("expected response.uid={uid:?}, got {:?}", text(&response["uid"])));
     }
     if response["result"]["status"] != "Success" {
-        return Err(failed(text(&response["result"]["message"]).to_owned()));
+        return Err(text(&response["result"]["message"]).to_owned());
     }
     let done = response["convertedObjects"].as_array().cloned().unwrap_or_default();
     if done.len() != values.len() {
-        return Err(failed(format!("webhook returned {} objects, expected {}", done.len(), values.len())));
+        return Err(format!("webhook returned {} objects, expected {}", done.len(), values.len()));
     }
-    done.into_iter().zip(values).map(|(done, value)| checked(done, &value, wanted).map_err(failed)).collect()
+    done.into_iter().zip(values).map(|(done, value)| checked(done, &value, wanted)).collect()
 }
 
 /// Conversion may change labels and annotations, but nothing else of the metadata.

@@ -31,6 +31,8 @@ mod encryption;
 mod eviction;
 mod expiry;
 mod flow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod health;
 mod http;
 mod impersonate;

@@ -12,5 +12,7 @@ mod server;
 mod zone;
 
 pub use forward::Sockets;
+#[cfg(fuzzing)]
+pub use server::answer;
 pub use server::{Config, DnsError, run};
 pub use zone::{Answer, Zone};

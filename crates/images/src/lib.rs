@@ -52,3 +52,21 @@ pub use registry::{Credentials, Dial, OnProgress, Options, Progress, Registry, R
 pub use store::{Freed, Image, Lease, Listed, Record, Store};
 #[cfg(test)]
 mod testing;
+
+/// Doors for the fuzz targets: a registry's challenge; a layer's tar stream, into an empty directory.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use std::path::Path;
+
+    /// Reads `WWW-Authenticate`.
+    pub fn challenge(text: &str) {
+        crate::registry::challenge(text);
+    }
+
+    /// Unpacks a layer, compressed or not.
+    pub fn unpack(layer: &[u8], into: &Path) {
+        if let Ok(mut stream) = crate::layer::compression::decoder(layer) {
+            let _ = crate::layer::unpack::unpack(&mut stream, into, &[]);
+        }
+    }
+}

@@ -29,6 +29,15 @@ pub use connect::Dial;
 pub use error::RegistryError;
 use session::Session;
 
+#[cfg(fuzzing)]
+pub(crate) fn challenge(text: &str) {
+    let mut headers = ::http::HeaderMap::new();
+    if let Ok(value) = text.parse() {
+        headers.insert(::http::header::WWW_AUTHENTICATE, value);
+    }
+    auth::Challenge::read(&headers);
+}
+
 /// The registry client of a store. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {

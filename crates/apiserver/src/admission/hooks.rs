@@ -2,7 +2,7 @@
 //!
 //! The configurations are kept compiled and followed by a task; a server without any asks nobody and pays nothing.
 
-mod review;
+pub(crate) mod review;
 
 use std::sync::Arc;
 use std::time::Duration;

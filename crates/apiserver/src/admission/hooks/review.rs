@@ -44,17 +44,17 @@ pub(super) fn request(at: &Attributes<'_>, kind: &Kind, object: &Value, old: &Va
 }
 
 /// An answer.
-pub(super) struct Response {
+pub(crate) struct Response {
     /// The `status` of a refusal.
-    pub(super) denied: Option<Value>,
-    pub(super) patch: Option<json_patch::Patch>,
+    pub(crate) denied: Option<Value>,
+    pub(crate) patch: Option<json_patch::Patch>,
     pub(super) warnings: Vec<String>,
     /// For the audit log.
     pub(super) annotations: Vec<(String, String)>,
 }
 
 /// Reads an answer; what is wrong with it is said as upstream does.
-pub(super) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Response, String> {
+pub(crate) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Response, String> {
     let version = text(&answer["apiVersion"]);
     let known = declared["admissionReviewVersions"].as_array().is_none_or(|versions| {
         versions.is_empty() || versions.iter().any(|v| format!("admission.k8s.io/{}", text(v)) == version)
@@ -119,7 +119,7 @@ fn undecodable(bytes: &[u8], error: &serde_json::Error) -> String {
 }
 
 /// The refusal of a webhook.
-pub(super) fn denial(name: &str, result: &Value) -> Status {
+pub(crate) fn denial(name: &str, result: &Value) -> Status {
     let by = format!("admission webhook {name:?} denied the request");
     let message = match (text(&result["message"]), text(&result["reason"])) {
         ("", "") => format!("{by} without explanation"),
