@@ -31,6 +31,7 @@ use serde_json::Value;
 
 use crate::api::Api;
 use crate::metrics::{Clock, Step};
+use crate::warned;
 use node_restriction::Write;
 
 pub(crate) use addresses::Reserved;
@@ -51,7 +52,9 @@ pub(crate) async fn mutate(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let clock = Clock::start(Step::Admit, at.operation);
+    let known = warnings.len();
     let outcome = in_rounds(api, at, object, old, warnings).await;
+    warned::note(&warnings[known..]);
     clock.stop(outcome.is_err());
     outcome
 }
@@ -146,7 +149,9 @@ pub(crate) async fn validate(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let clock = Clock::start(Step::Validate, at.operation);
+    let known = warnings.len();
     let outcome = judge(api, at, object, old, warnings).await;
+    warned::note(&warnings[known..]);
     clock.stop(outcome.is_err());
     outcome
 }

@@ -17,6 +17,7 @@ use crate::audit::Audit;
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
 use crate::connection::Limits;
+use crate::conversion::Conversions;
 use crate::discovery::Documents;
 use crate::egress::Egress;
 use crate::flow::Flow;
@@ -42,6 +43,8 @@ pub struct Api {
     pub(crate) authn: Authenticators,
     pub(crate) authorizers: Authorizers,
     pub(crate) egress: Egress,
+    /// Custom resources between their versions.
+    pub(crate) conversions: Arc<Conversions>,
     pub(crate) aggregation: Aggregation,
     pub(crate) audit: Option<Audit>,
     pub(crate) flow: Flow,

@@ -1,10 +1,12 @@
 //! Custom resources between their versions, where a webhook converts them: `apiextensions.k8s.io/v1 ConversionReview`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kinds::Kind;
 use object::{Object, Status};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use store::Backend;
 
@@ -17,104 +19,218 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-/// The objects in the version that the kind serves; those that are cost nothing, the others are converted in one call.
-pub(crate) async fn converted(
-    store: &Arc<dyn Backend>,
-    kind: &Kind,
-    mut objects: Vec<Arc<Object>>,
-) -> Result<Vec<Arc<Object>>, Status> {
-    let Some(custom) = kind.custom.as_ref().filter(|custom| custom.webhook.is_some()) else { return Ok(objects) };
-    let wanted = kind.api_version();
-    let foreign = |object: &Arc<Object>| object.head.api_version != wanted;
-    let values = objects.iter().filter(|o| foreign(o)).map(|o| o.value()).collect::<Result<Vec<_>, _>>();
-    let values = values.map_err(Status::internal)?;
-    if values.is_empty() {
-        return Ok(objects);
+/// Calls the webhooks that convert, each over connections that are kept.
+pub(crate) struct Conversions {
+    store: Arc<dyn Backend>,
+    /// By the names of the definitions: what they declared, and the webhook.
+    webhooks: Mutex<HashMap<String, (Arc<Value>, Arc<Webhook>)>>,
+}
+
+impl Conversions {
+    pub(crate) fn new(store: Arc<dyn Backend>) -> Self {
+        Self { store, webhooks: Mutex::default() }
     }
-    let mut done = convert(store, kind, &wanted, values).await?.into_iter();
-    for object in objects.iter_mut().filter(|o| foreign(o)) {
-        let Some(mut value) = done.next() else { break };
-        custom.adapt(kind, &mut value);
-        *object = Arc::new(Object::from_value(&value).map_err(Status::internal)?);
+
+    /// Forgets the webhook of a definition that is gone.
+    pub(crate) fn forget(&self, definition: &str) {
+        self.webhooks.lock().remove(definition);
     }
-    Ok(objects)
-}
 
-/// One object, as [`converted`] does it.
-pub(crate) async fn one(store: &Arc<dyn Backend>, kind: &Kind, object: Arc<Object>) -> Result<Arc<Object>, Status> {
-    if kind.custom.as_ref().is_none_or(|custom| custom.webhook.is_none()) {
-        return Ok(object);
+    fn webhook(&self, kind: &Kind, declared: &Arc<Value>) -> Result<Arc<Webhook>, String> {
+        let config = &declared["webhook"]["clientConfig"];
+        let mut webhooks = self.webhooks.lock();
+        let name = kind.gvr().group_resource();
+        if let Some((_, webhook)) = webhooks.get(&name).filter(|(known, _)| known["webhook"]["clientConfig"] == *config)
+        {
+            return Ok(webhook.clone());
+        }
+        let webhook = Arc::new(Webhook::parse(config)?);
+        webhooks.insert(name, (declared.clone(), webhook.clone()));
+        Ok(webhook)
     }
-    let mut all = converted(store, kind, vec![object]).await?;
-    all.pop().ok_or_else(|| Status::internal("a conversion lost its object"))
-}
 
-/// The value in the version that the kind's objects are stored in.
-pub(crate) async fn to_storage(store: &Arc<dyn Backend>, kind: &Kind, value: &Value) -> Result<Option<Value>, Status> {
-    let stored = kind.storage_version.as_ref().filter(|stored| stored.version != kind.version);
-    let has_webhook = kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some());
-    match stored.filter(|_| has_webhook) {
-        Some(stored) => Ok(convert(store, kind, &stored.api_version(), vec![value.clone()]).await?.pop()),
-        None => Ok(None),
+    /// The objects in the version that the kind serves; those that are cost nothing, the others are converted in one call.
+    pub(crate) async fn converted(
+        &self,
+        kind: &Kind,
+        mut objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, Status> {
+        let Some(custom) = kind.custom.as_ref().filter(|custom| custom.webhook.is_some()) else { return Ok(objects) };
+        let wanted = kind.api_version();
+        let foreign = |object: &Arc<Object>| object.head.api_version != wanted;
+        let values = objects.iter().filter(|o| foreign(o)).map(|o| o.value()).collect::<Result<Vec<_>, _>>();
+        let values = values.map_err(Status::internal)?;
+        if values.is_empty() {
+            return Ok(objects);
+        }
+        let mut done = self.convert(kind, &wanted, values).await?.into_iter();
+        for object in objects.iter_mut().filter(|o| foreign(o)) {
+            let Some(mut value) = done.next() else { break };
+            custom.adapt(kind, &mut value);
+            *object = Arc::new(Object::from_value(&value).map_err(Status::internal)?);
+        }
+        Ok(objects)
+    }
+
+    /// One object, as [`Self::converted`] does it.
+    pub(crate) async fn one(&self, kind: &Kind, object: Arc<Object>) -> Result<Arc<Object>, Status> {
+        if kind.custom.as_ref().is_none_or(|custom| custom.webhook.is_none()) {
+            return Ok(object);
+        }
+        let mut all = self.converted(kind, vec![object]).await?;
+        all.pop().ok_or_else(|| Status::internal("a conversion lost its object"))
+    }
+
+    /// The value in the version that the kind's objects are stored in.
+    pub(crate) async fn to_storage(&self, kind: &Kind, value: &Value) -> Result<Option<Value>, Status> {
+        let stored = kind.storage_version.as_ref().filter(|stored| stored.version != kind.version);
+        let has_webhook = kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some());
+        match stored.filter(|_| has_webhook) {
+            Some(stored) => Ok(self.convert(kind, &stored.api_version(), vec![value.clone()]).await?.pop()),
+            None => Ok(None),
+        }
+    }
+
+    /// Objects of one version of a custom resource as another one has them, in one call; `null` stays.
+    pub(crate) async fn between(&self, to: &Kind, values: [&Value; 2]) -> Result<[Value; 2], Status> {
+        let Some(custom) = &to.custom else { return Ok(values.map(Value::clone)) };
+        let present: Vec<Value> =
+            values.iter().filter(|value| !value.is_null()).map(|value| (*value).clone()).collect();
+        let converted = match &custom.webhook {
+            Some(_) if !present.is_empty() => self.convert(to, &to.api_version(), present).await?,
+            _ => present,
+        };
+        let mut converted = converted.into_iter().map(|mut value| {
+            custom.adapt(to, &mut value);
+            value
+        });
+        Ok(values.map(|value| if value.is_null() { Value::Null } else { converted.next().unwrap_or_default() }))
+    }
+
+    async fn convert(&self, kind: &Kind, wanted: &str, mut values: Vec<Value>) -> Result<Vec<Value>, Status> {
+        let declared = kind.custom.as_ref().and_then(|custom| custom.webhook.clone()).unwrap_or_default();
+        let from = values.first().map(|v| text(&v["apiVersion"]).to_owned()).unwrap_or_default();
+        let said = |why: String| unknown(format!("conversion webhook for {from}, Kind={} {why}", kind.kind));
+        let failed = |why: String| said(format!("failed: {why}"));
+        let webhook = self.webhook(kind, &declared).map_err(failed)?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        // The store's versions are none of the webhook's business.
+        let versions: Vec<Option<Value>> = values.iter_mut().map(take_version).collect();
+        let review = json!({"kind": "ConversionReview", "apiVersion": API, "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": values}});
+        let answer = webhook.call(&self.store, &review, TIMEOUT).await.map_err(failed)?;
+        let done = read(answer, &uid, values, wanted).map_err(|misfit| match misfit {
+            Misfit::Broken => unknown("unexpected end of JSON input".into()),
+            misfit => said(misfit.words()),
+        })?;
+        let versioned = done.into_iter().zip(versions).map(|(mut done, version)| {
+            if let Some(version) = version {
+                done["metadata"]["resourceVersion"] = version;
+            }
+            done
+        });
+        Ok(versioned.collect())
     }
 }
 
-/// Objects of one version of a custom resource as another one has them, in one call; `null` stays.
-pub(crate) async fn between(store: &Arc<dyn Backend>, to: &Kind, values: [&Value; 2]) -> Result<[Value; 2], Status> {
-    let Some(custom) = &to.custom else { return Ok(values.map(Value::clone)) };
-    let present: Vec<Value> = values.iter().filter(|value| !value.is_null()).map(|value| (*value).clone()).collect();
-    let converted = match &custom.webhook {
-        Some(_) if !present.is_empty() => convert(store, to, &to.api_version(), present).await?,
-        _ => present,
-    };
-    let mut converted = converted.into_iter().map(|mut value| {
-        custom.adapt(to, &mut value);
-        value
-    });
-    Ok(values.map(|value| if value.is_null() { Value::Null } else { converted.next().unwrap_or_default() }))
+const API: &str = "apiextensions.k8s.io/v1";
+
+fn take_version(value: &mut Value) -> Option<Value> {
+    value.get_mut("metadata")?.as_object_mut()?.remove("resourceVersion")
 }
 
-async fn convert(
-    store: &Arc<dyn Backend>,
-    kind: &Kind,
-    wanted: &str,
-    values: Vec<Value>,
-) -> Result<Vec<Value>, Status> {
-    let declared = kind.custom.as_ref().and_then(|custom| custom.webhook.clone()).unwrap_or_default();
-    let from = values.first().map(|v| text(&v["apiVersion"]).to_owned()).unwrap_or_default();
-    let failed =
-        |why: String| Status::internal(format!("conversion webhook for {from}, Kind={} failed: {why}", kind.kind));
-    let webhook = Webhook::parse(&declared["webhook"]["clientConfig"]).map_err(failed)?;
-    let uid = uuid::Uuid::new_v4().to_string();
-    let review = json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1",
-        "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": values}});
-    let answer = webhook.call(store, &review, TIMEOUT).await.map_err(failed)?;
-    read(&answer, &uid, values, wanted).map_err(failed)
+/// As upstream: a failure without a reason.
+fn unknown(text: String) -> Status {
+    Status { code: 500, reason: None, ..Status::bad_request(text) }
 }
 
-/// The objects of an answer to `values`.
-pub(crate) fn read(answer: &Value, uid: &str, values: Vec<Value>, wanted: &str) -> Result<Vec<Value>, String> {
-    let response = &answer["response"];
+/// What a webhook has made.
+fn objects(mut answer: Value, uid: &str) -> Result<Vec<Value>, String> {
+    let (version, kind) = (text(&answer["apiVersion"]), text(&answer["kind"]));
+    if (version, kind) != (API, "ConversionReview") {
+        return Err(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/util/webhook/client.go:71\""
+        ));
+    }
+    let response = &mut answer["response"];
+    if !response.is_object() {
+        return Err("no response provided".into());
+    }
     if response["uid"] != uid {
         return Err(format!("expected response.uid={uid:?}, got {:?}", text(&response["uid"])));
     }
-    if response["result"]["status"] != "Success" {
-        return Err(text(&response["result"]["message"]).to_owned());
+    match (text(&response["result"]["status"]), text(&response["result"]["message"])) {
+        ("Success", _) => {}
+        (status, "") => return Err(format!("response.result.status was '{status}', not 'Success'")),
+        (_, message) => return Err(message.to_owned()),
     }
-    let done = response["convertedObjects"].as_array().cloned().unwrap_or_default();
+    match response["convertedObjects"].take() {
+        Value::Array(objects) => Ok(objects),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The objects of an answer to `values`.
+pub(crate) fn read(answer: Value, uid: &str, values: Vec<Value>, wanted: &str) -> Result<Vec<Value>, Misfit> {
+    let done = objects(answer, uid).map_err(Misfit::Failed)?;
     if done.len() != values.len() {
-        return Err(format!("webhook returned {} objects, expected {}", done.len(), values.len()));
+        return Err(Misfit::Count(done.len(), values.len()));
     }
-    done.into_iter().zip(values).map(|(done, value)| checked(done, &value, wanted)).collect()
+    let pairs = done.into_iter().zip(values).enumerate();
+    pairs.map(|(index, (done, value))| checked(index, done, &value, wanted)).collect()
+}
+
+/// How an answer does not fit the question.
+pub(crate) enum Misfit {
+    /// It is no answer.
+    Failed(String),
+    /// It has so many objects instead of so many.
+    Count(usize, usize),
+    /// An object is of another type.
+    Type(usize, String),
+    /// It is another one.
+    Identity(String),
+    Metadata(String),
+    /// It is none.
+    Broken,
+}
+
+impl Misfit {
+    fn words(self) -> String {
+        match self {
+            Self::Failed(why) => format!("failed: {why}"),
+            Self::Count(is, wanted) => format!("returned {is} objects, expected {wanted}"),
+            Self::Type(index, why) => format!("returned invalid object at index {index}: {why}"),
+            Self::Identity(why) => format!("returned invalid object: {why}"),
+            Self::Metadata(why) => format!("returned invalid metadata: {why}"),
+            Self::Broken => "returned nothing".into(),
+        }
+    }
 }
 
 /// Conversion may change labels and annotations, but nothing else of the metadata.
-fn checked(mut done: Value, value: &Value, wanted: &str) -> Result<Value, String> {
+fn checked(index: usize, mut done: Value, value: &Value, wanted: &str) -> Result<Value, Misfit> {
+    if done.is_null() {
+        return Err(Misfit::Broken);
+    }
     if done["apiVersion"] != wanted {
-        return Err(format!("returned object is of version {}, expected {wanted}", done["apiVersion"]));
+        let received = text(&done["apiVersion"]);
+        return Err(Misfit::Type(index, format!("invalid groupVersion (expected {wanted}, received {received})")));
     }
     if done["kind"] != value["kind"] {
-        return Err(format!("returned object is of kind {}, expected {}", done["kind"], value["kind"]));
+        let (expected, received) = (text(&value["kind"]), text(&done["kind"]));
+        return Err(Misfit::Type(index, format!("invalid kind (expected {expected}, received {received})")));
+    }
+    for (field, called) in [("name", "name"), ("namespace", "namespace"), ("uid", "UID")] {
+        let (was, is) = (text(&value["metadata"][field]), text(&done["metadata"][field]));
+        if was != is {
+            return Err(Misfit::Identity(format!("must have the same {called}: {was} != {is}")));
+        }
+    }
+    let errors: Vec<String> = kinds::validate_tags(&done["metadata"]).iter().map(ToString::to_string).collect();
+    match errors.as_slice() {
+        [] => {}
+        [one] => return Err(Misfit::Metadata(one.clone())),
+        several => return Err(Misfit::Metadata(format!("[{}]", several.join(", ")))),
     }
     let mut metadata = value["metadata"].clone();
     for field in ["labels", "annotations"] {

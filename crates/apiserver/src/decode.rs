@@ -7,6 +7,8 @@ use object::{Gvk, Reason, Status};
 use schema::Problem;
 use serde_json::Value;
 
+use crate::warned;
+
 /// What to do with fields that the type does not have (`fieldValidation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FieldValidation {
@@ -206,6 +208,21 @@ fn json_meta(body: &[u8]) -> Result<(String, String), String> {
     Err(not_an_object(found))
 }
 
+/// Whether what a webhook answers is an object at all; what is wrong with it as Go's client has it, which takes what is no JSON for YAML.
+pub(crate) fn is_object(body: &[u8], code: u16) -> Result<(), String> {
+    if body.is_empty() {
+        return Err(format!("0-length response with status code: {code} and content type: application/json"));
+    }
+    let words = match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        Ok(_) => json_meta(body).map(drop),
+        Err(error) => match yaml(body).map(|parsed| parsed.value) {
+            Ok(Value::String(_)) => Err(not_an_object("string")),
+            _ => Err(schema::json::go_words(body, &error)),
+        },
+    };
+    words.map_err(|words| format!("couldn't get version/kind; json parse error: {words}"))
+}
+
 fn not_an_object(found: &str) -> String {
     format!(
         "json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
@@ -373,7 +390,11 @@ fn judged(
     }
     match validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => warnings.extend(problems.iter().map(ToString::to_string)),
+        FieldValidation::Warn => {
+            let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            warned::note(&said);
+            warnings.extend(said);
+        }
         FieldValidation::Strict => {
             let (name, version) = (&kind.kind, &kind.version);
             return Err(Status::bad_request(format!(

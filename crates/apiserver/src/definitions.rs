@@ -141,6 +141,7 @@ impl Definitions {
         let name = &object.head.name;
         self.cleaning.remove(name);
         self.api.registry.remove(name);
+        self.api.conversions.forget(name);
         let Ok(definition) = object.value() else { return };
         self.taken(&definition).remove(name);
         // Others may have waited for these names.

@@ -11,7 +11,6 @@ use store::{Compare, Op, StoreError, Txn, Versioned};
 
 use crate::admission::{self, Attributes, Operation};
 use crate::api::{Api, key, namespace_of, served, store_status};
-use crate::conversion;
 use crate::read::ListQuery;
 use crate::user::User;
 use crate::write::metadata_of;
@@ -166,7 +165,7 @@ impl Api {
             warnings.push(JOB_WARNING.into());
         }
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
-            let old = conversion::one(&self.store, kind, served(kind, current.object)).await?;
+            let old = self.conversions.one(kind, served(kind, current.object)).await?;
             let old = old.value().map_err(Status::internal)?;
             let mut admitted = Attributes {
                 user,
@@ -188,7 +187,7 @@ impl Api {
         }
         Ok(match self.delete_as(kind, at, request).await? {
             Deleted::Terminating(object) => {
-                Deleted::Terminating(conversion::one(&self.store, kind, served(kind, object)).await?)
+                Deleted::Terminating(self.conversions.one(kind, served(kind, object)).await?)
             }
             gone => gone,
         })

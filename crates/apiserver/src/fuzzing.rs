@@ -53,12 +53,12 @@ pub fn files(path: &Path, text: &str, stored: &[u8]) {
 
 /// What webhooks answer about an object.
 pub fn answers(answer: Value, mut object: Value) {
-    let _ = conversion::read(&answer, "", vec![object.clone()], "example.com/v1");
+    let _ = conversion::read(answer.clone(), "", vec![object.clone()], "example.com/v1");
     let Ok(answer) = review::response(answer, "", &Value::Null) else { return };
     if let Some(denied) = answer.denied {
         review::denial("fuzz", &denied);
     }
     if let Some(patch) = answer.patch {
-        let _ = json_patch::patch(&mut object, &patch);
+        let _ = object::patch::json::apply(&mut object, &patch);
     }
 }

@@ -32,7 +32,6 @@ use serde_json::{Value, json};
 use crate::admission::{self, Operation};
 use crate::aggregation::Remote;
 use crate::api::{Api, not_allowed};
-use crate::conversion;
 use crate::health;
 use crate::inprocess::selective;
 use crate::metrics;
@@ -41,6 +40,7 @@ use crate::read::Listing;
 use crate::subresources::Change;
 use crate::table::Shape;
 use crate::user::User;
+use crate::warned;
 use crate::write::Body as WriteBody;
 
 use accept::{Encoding, negotiate};
@@ -305,7 +305,7 @@ impl Service {
                     let scale = self.api.get_scale(&at)?;
                     return reads.scale(&scale, StatusCode::OK, &[]);
                 }
-                let object = conversion::one(&self.api.store, kind, self.api.get(&at)?).await?;
+                let object = self.api.conversions.one(kind, self.api.get(&at)?).await?;
                 reads.object(&object, StatusCode::OK, &[])
             }
             "list" => {
@@ -322,7 +322,7 @@ impl Service {
             _ => {
                 let headers = request.headers().clone();
                 let body = read_body(request).await?;
-                self.write(user, verb, &at, query, &headers, body, reads).await
+                warned::heard(self.write(user, verb, &at, query, &headers, body, reads)).await
             }
         }
     }

@@ -14,7 +14,6 @@ use rbac::Attributes;
 
 use crate::api::Api;
 use crate::audit::{Asked, Recording, Stage};
-use crate::conversion;
 use crate::delete::{DeleteRequest, Deleted, Preconditions};
 use crate::metrics::{self, Counted};
 use crate::read::ListQuery;
@@ -188,7 +187,7 @@ impl InProcess {
         self.api.fresh(None).await?;
         match at.subresource.as_deref() {
             Some("scale") => self.api.get_scale(at),
-            _ => conversion::one(&self.api.store, &*self.api.kind_of(&at.gvr)?, self.api.get(at)?).await,
+            _ => self.api.conversions.one(&*self.api.kind_of(&at.gvr)?, self.api.get(at)?).await,
         }
     }
 

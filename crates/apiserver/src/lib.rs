@@ -50,6 +50,7 @@ mod servers;
 mod subresources;
 mod table;
 mod user;
+mod warned;
 mod watch;
 mod webhook;
 mod write;

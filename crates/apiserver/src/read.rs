@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use store::StoreError;
 
 use crate::api::{Api, key, namespace_of, prefix, served, store_status};
-use crate::conversion;
 use crate::metrics::Lists;
 
 /// `resourceVersionMatch`.
@@ -198,7 +197,7 @@ impl Api {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         if !query.selects_late(kind) {
             let mut listing = self.list(at, query)?;
-            listing.items = conversion::converted(&self.store, kind, listing.items).await?;
+            listing.items = self.conversions.converted(kind, listing.items).await?;
             return Ok(listing);
         }
         query.check_fields(kind)?;
@@ -208,7 +207,7 @@ impl Api {
         loop {
             let listing = self.list(at, &page)?;
             let count = listing.items.len();
-            let converted = conversion::converted(&self.store, kind, listing.items).await?;
+            let converted = self.conversions.converted(kind, listing.items).await?;
             for (index, object) in converted.into_iter().enumerate() {
                 if query.selects(kind, &object) {
                     items.push(object);

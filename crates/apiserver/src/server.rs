@@ -20,6 +20,7 @@ use crate::admission::addresses::Addresses;
 use crate::aggregation::Aggregation;
 use crate::api::Api;
 use crate::connection;
+use crate::conversion::Conversions;
 use crate::definitions::Definitions;
 use crate::discovery::Documents;
 use crate::egress::Egress;
@@ -116,8 +117,10 @@ impl Server {
         let trusted = format!("{}\n{}", pki.client_ca.certificate_pem(), pki.front_proxy_ca.certificate_pem());
         let tls = pki::server_config(&serving, &trusted)?;
         let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+        let store: Arc<dyn Backend> = Arc::new(metrics::Measured::new(config.store));
         let api = Arc::new(Api {
-            store: Arc::new(metrics::Measured::new(config.store)),
+            conversions: Arc::new(Conversions::new(store.clone())),
+            store,
             pki: config.pki,
             rbac: ArcSwap::from_pointee(rbac::Index::default()),
             hooks: Default::default(),

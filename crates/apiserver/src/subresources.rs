@@ -20,7 +20,7 @@ const MOST_OPERATIONS: usize = 10_000;
 /// A patch by its media type.
 pub(crate) enum Change {
     /// Steps that are read one by one: a bad step is an error of the change, not of the body.
-    Json(Vec<Value>),
+    Json(Value),
     /// With the keys that the patch has twice.
     Merge(Value, Vec<schema::Problem>),
     Strategic(Value),
@@ -60,8 +60,7 @@ impl Change {
                     );
                     Err(Status::new(Reason::RequestEntityTooLarge, text))
                 }
-                Value::Array(steps) => Ok(Self::Json(steps)),
-                Value::Null => Ok(Self::Json(Vec::new())),
+                steps @ (Value::Array(_) | Value::Null) => Ok(Self::Json(steps)),
                 other => Err(Status::bad_request(format!(
                     "{DECODING}json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
                     found(&other)
@@ -92,10 +91,8 @@ impl Change {
         let invalid = |e: String| Status { code: 422, reason: Some(Reason::Invalid), ..Status::bad_request(e) };
         match self {
             Change::Json(steps) => {
-                let refused = || invalid("the server rejected our request due to an error in our request".into());
-                let patch = steps.iter().map(|s| serde_json::from_value(s.clone())).collect::<Result<Vec<_>, _>>();
-                let patch = json_patch::Patch(patch.map_err(|_| refused())?);
-                json_patch::patch(&mut new, &patch).map_err(|_| refused())?;
+                let refused = "the server rejected our request due to an error in our request";
+                patch::json::apply(&mut new, steps).map_err(|_| invalid(refused.into()))?;
             }
             Change::Merge(patch, _) => object::patch::merge(&mut new, patch),
             Change::Strategic(patch) | Change::Apply(patch, _) => {
@@ -345,6 +342,9 @@ impl Api {
         let pod = pod.as_str();
         if at.name.as_deref().is_some_and(|name| name != pod) {
             return Err(Status::bad_request("name in URL does not match name in Binding object"));
+        }
+        if let Some(namespace) = &at.namespace {
+            crate::write::metadata_of(&mut binding).insert("namespace".into(), namespace.as_str().into());
         }
         self.admit_sub(user, at, &mut binding, query, &mut warnings).await?;
         let pods = Gvr::new("", "v1", "pods");

@@ -101,7 +101,7 @@ impl Api {
         let (selection, kind, life) = (query.list.clone(), kind.clone(), self.registry.life(kind));
         let bookmarks = query.bookmarks.then(|| self.store.clone());
         let live = if kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some()) {
-            converted::follow(changes, self.store.clone(), kind, selection, bookmarks)
+            converted::follow(changes, self.conversions.clone(), kind, selection, bookmarks)
         } else {
             let seen = changes.flat_map(move |batch| {
                 let delivered: Vec<Result<Delivered, Status>> = match batch {

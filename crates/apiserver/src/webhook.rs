@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,9 @@ const MOST_REPLY_BYTES: usize = 10 * 1024 * 1024;
 
 /// Connections that are kept for the next calls of a webhook.
 const MOST_IDLE: usize = 25;
+
+/// So often a server may say that it wants to be asked later, as upstream's client has it.
+const MOST_RETRIES: usize = 10;
 
 /// Where a webhook is: `clientConfig` of its configuration.
 #[derive(Default)]
@@ -79,13 +82,24 @@ impl Webhook {
         timeout: Duration,
     ) -> Result<Value, String> {
         let seconds = timeout.as_secs();
-        let failed = |why: String| format!("failed to call webhook: Post \"{}?timeout={seconds}s\": {why}", self.url);
-        match tokio::time::timeout(timeout, self.exchange(store, review, seconds)).await {
+        let failed = |why: String| format!("Post \"{}?timeout={seconds}s\": {why}", self.url);
+        match tokio::time::timeout(timeout, self.patiently(store, review, seconds)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Failure::Post(why))) => Err(failed(why)),
-            Ok(Err(Failure::Answer(why))) => Err(format!("failed to call webhook: {why}")),
+            Ok(Err(Failure::Answer(why) | Failure::Later(_, why))) => Err(why),
             Err(_) => Err(failed("context deadline exceeded".into())),
         }
+    }
+
+    /// Asks again when the server says when to come back.
+    async fn patiently(&self, store: &Arc<dyn Backend>, review: &Value, seconds: u64) -> Result<Value, Failure> {
+        for _ in 0..MOST_RETRIES {
+            match self.exchange(store, review, seconds).await {
+                Err(Failure::Later(pause, _)) => tokio::time::sleep(pause).await,
+                done => return done,
+            }
+        }
+        self.exchange(store, review, seconds).await
     }
 
     async fn address(&self, store: &Arc<dyn Backend>) -> Result<SocketAddr, String> {
@@ -165,6 +179,7 @@ impl Webhook {
             .get(header::CONTENT_TYPE)
             .and_then(|media| media.to_str().ok())
             .is_some_and(|media| media.starts_with("text/"));
+        let later = retry_after(code, response.headers());
         let body = match Limited::new(response.into_body(), MOST_REPLY_BYTES).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return Ok(Err(Failure::Post(error.to_string()))),
@@ -172,10 +187,13 @@ impl Webhook {
         self.connections.keep(address, sender);
         if !code.is_success() {
             let shown = if is_text { String::from_utf8_lossy(&body[..body.len().min(2048)]) } else { "unknown".into() };
-            return Ok(Err(Failure::Answer(refusal(code.as_u16(), shown.trim()))));
+            let words = refusal(code.as_u16(), shown.trim());
+            return Ok(Err(
+                later.map_or_else(|| Failure::Answer(words.clone()), |pause| Failure::Later(pause, words.clone()))
+            ));
         }
-        if let Err(status) = crate::decode::meta_of_options(&body, "application/json") {
-            return Ok(Err(Failure::Answer(status.message)));
+        if let Err(why) = crate::decode::is_object(&body, code.as_u16()) {
+            return Ok(Err(Failure::Answer(why)));
         }
         Ok(serde_json::from_slice::<Value>(&body).map_err(|e| Failure::Answer(e.to_string())))
     }
@@ -187,6 +205,17 @@ enum Failure {
     Post(String),
     /// What came back is no answer.
     Answer(String),
+    /// What came back says when to ask again.
+    Later(Duration, String),
+}
+
+/// When a server wants to be asked again; only one that is overwhelmed or broken is believed.
+fn retry_after(code: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    if code != StatusCode::TOO_MANY_REQUESTS && !code.is_server_error() {
+        return None;
+    }
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// How Go's client words a server's refusal.

@@ -20,7 +20,6 @@ use store::{Compare, Op, StoreError, Txn, Versioned};
 use crate::admission::addresses::{self, GUARD};
 use crate::admission::{self, Attributes, Operation, Reserved, Sent, certificates};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
-use crate::conversion;
 use crate::decode::{self, FieldValidation, Parsed};
 use crate::subresources::{scale_of, set_replicas};
 use crate::user::User;
@@ -234,7 +233,7 @@ impl Api {
         let not_found = || self.missing(kind, namespace, name);
         let mut current = self.store.get(&key).ok_or_else(not_found)?;
         for attempt in 1.. {
-            let old = conversion::one(&self.store, kind, served(kind, current.object.clone())).await?;
+            let old = self.conversions.one(kind, served(kind, current.object.clone())).await?;
             let old = old.value().map_err(Status::internal)?;
             let mut new = compute(&old)?;
             check_place(&new, name, namespace)?;
@@ -249,7 +248,7 @@ impl Api {
             }
             match self.commit_change(user, kind, part, query, &current, &old, &mut new).await? {
                 Committed::Done(object, warnings) => {
-                    let object = conversion::one(&self.store, kind, object).await?;
+                    let object = self.conversions.one(kind, object).await?;
                     return Ok(Written { object, created: false, warnings });
                 }
                 Committed::Conflict(Some(newer)) => current = newer,
@@ -282,6 +281,8 @@ impl Api {
         new["apiVersion"] = old["apiVersion"].clone();
         new["kind"] = old["kind"].clone();
         restore_metadata(new, old);
+        // Who expects no version builds on the present one.
+        kinds::kind::keep(&mut new["metadata"], &old["metadata"], "resourceVersion");
         complete(kind, new);
         kind.default(new);
         query.track(kind, part, Some(old), new);
@@ -363,7 +364,7 @@ impl Api {
         if patch::same_but(new, old, &["resourceVersion"]) && !self.store.is_stale(&current.key) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }
-        let mut stored = conversion::to_storage(&self.store, kind, new).await?;
+        let mut stored = self.conversions.to_storage(kind, new).await?;
         let draft = self.draft(kind, stored.as_mut().unwrap_or(new))?;
         if query.dry_run {
             return Ok(Committed::Done(served(kind, Arc::new(draft.seal(current.mod_revision))), warnings));

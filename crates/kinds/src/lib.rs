@@ -50,6 +50,6 @@ pub use certificates::{prepare_approval, validate_status as validate_approval};
 pub use convert::convert;
 pub use core::service::validate_addresses as validate_service_addresses;
 pub use kind::{Column, Kind, NO_RULES, Rules, Scope, Subresource};
-pub use metadata::validate_metadata;
+pub use metadata::{validate_metadata, validate_tags};
 pub use resource::validate_admin_access;
 pub use table::{Table, fields, table};

@@ -186,6 +186,14 @@ pub(crate) fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String
     of(new).into_iter().enumerate().filter_map(told).collect()
 }
 
+/// What is wrong with labels and annotations.
+pub fn validate_tags(metadata: &Value) -> Vec<Invalid> {
+    let mut errors = Vec::new();
+    labels(&metadata["labels"], "metadata.labels", &mut errors);
+    annotations(&metadata["annotations"], "metadata.annotations", &mut errors);
+    errors
+}
+
 /// Checks a label map at `path`.
 pub(crate) fn labels(labels: &Value, path: &str, errors: &mut Vec<Invalid>) {
     for (key, value) in labels.as_object().into_iter().flatten() {

@@ -72,6 +72,8 @@ pub struct Status {
     pub retry_after_seconds: u32,
     /// `metadata.continue`: where an expired list may go on, if not consistently; empty for unset.
     pub continue_token: String,
+    /// What the client's user is warned of besides, in headers: no part of the object.
+    pub warnings: Vec<String>,
 }
 
 /// One entry of `details.causes`.
@@ -101,6 +103,7 @@ impl Status {
             causes: Vec::new(),
             retry_after_seconds: 0,
             continue_token: String::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -207,6 +210,7 @@ impl Status {
             causes: serde_json::from_value(details["causes"].clone()).unwrap_or_default(),
             retry_after_seconds: details["retryAfterSeconds"].as_u64().and_then(|c| c.try_into().ok()).unwrap_or(0),
             continue_token: text(&value["metadata"]["continue"]),
+            warnings: Vec::new(),
         })
     }
 
@@ -285,7 +289,10 @@ impl<'a> From<&'a Status> for Wire<'a> {
         };
         let nothing = Details { name: "", group: "", kind: "", causes: &[], retry_after_seconds: 0 };
         // Replies that are about a path, not an object, have details without content.
-        let bare = matches!(status.reason, Some(Reason::NotFound | Reason::MethodNotAllowed | Reason::Forbidden))
+        let about_nothing =
+            matches!(status.reason, Some(Reason::NotFound | Reason::MethodNotAllowed | Reason::Forbidden));
+        // What a webhook refuses has the details that it gave.
+        let bare = (about_nothing && !status.message.starts_with("admission webhook "))
             || status.message.starts_with("406: ")
             || status.message.starts_with("415: ");
         Self {

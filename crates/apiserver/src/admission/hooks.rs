@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use kinds::Kind;
-use object::Status;
+use object::patch::json;
+use object::{Gvk, Status};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +20,8 @@ use super::expressions::Condition;
 use super::matching;
 use super::rounds::Rounds;
 use crate::api::Api;
+use crate::audit;
 use crate::webhook::Webhook;
-use crate::{audit, conversion};
 
 const MUTATING: &str = "/registry/mutatingwebhookconfigurations/";
 const VALIDATING: &str = "/registry/validatingwebhookconfigurations/";
@@ -147,7 +148,7 @@ fn question<'h>(
 /// What a webhook said.
 enum Answer {
     /// It may; with a patch.
-    Allowed(Option<json_patch::Patch>),
+    Allowed(Option<Value>),
     /// It could not be asked, and that does not matter.
     Skipped,
 }
@@ -184,8 +185,9 @@ async fn ask(
     let (review, uid) = review::request(at, &question.kind, &object, &old);
     let answer = match &hook.client {
         Ok(client) => client.call(&api.store, &review, hook.timeout).await,
-        Err(why) => Err(format!("failed to call webhook: {why}")),
+        Err(why) => Err(why.clone()),
     };
+    let answer = answer.map_err(|why| format!("failed to call webhook: {why}"));
     let read = answer.and_then(|answer| review::response(answer, &uid, &hook.declared));
     match read {
         Ok(response) => {
@@ -220,7 +222,7 @@ async fn in_version(api: &Api, at: &Attributes<'_>, values: [&Value; 2], kind: &
         return Ok(values.map(Value::clone));
     }
     if kind.custom.is_some() {
-        return conversion::between(&api.store, kind, values).await;
+        return api.conversions.between(kind, values).await;
     }
     let convert =
         |value: &Value| if value.is_null() { Value::Null } else { kinds::convert(value.clone(), &own, &wanted) };
@@ -282,13 +284,13 @@ async fn patched(
     question: &Question<'_>,
     at: &Attributes<'_>,
     object: &mut Value,
-    patch: &json_patch::Patch,
+    patch: &Value,
 ) -> Result<bool, Status> {
-    if patch.0.is_empty() {
+    if patch.as_array().is_none_or(Vec::is_empty) {
         return Ok(false);
     }
     let name = &question.hook.name;
-    let failed = |why: String| Status::internal(format!("failed calling webhook {name:?}: {why}"));
+    let failed = |error: json::JsonPatchError| internal(error.to_string());
     if object.is_null() {
         return Err(Status::internal(format!(
             "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
@@ -296,16 +298,17 @@ async fn patched(
     }
     if at.has_own_body() {
         let before = object.clone();
-        json_patch::patch(object, patch).map_err(|e| failed(e.to_string()))?;
+        json::apply(object, patch).map_err(failed)?;
         return Ok(*object != before);
     }
     let [mut changed, _] = in_version(api, at, [object, &Value::Null], &question.kind).await?;
-    json_patch::patch(&mut changed, patch).map_err(|e| failed(e.to_string()))?;
+    json::apply(&mut changed, patch).map_err(failed)?;
     let (own, asked) = (at.kind.gvk(), question.kind.gvk());
+    same_kind(&changed, &asked, at.kind.custom.is_some())?;
     let changed = match (&at.kind.custom, own == asked) {
         (_, true) => changed,
         (Some(_), false) => {
-            let [changed, _] = conversion::between(&api.store, at.kind, [&changed, &Value::Null]).await?;
+            let [changed, _] = api.conversions.between(at.kind, [&changed, &Value::Null]).await?;
             changed
         }
         (None, false) => kinds::convert(changed, &asked, &own),
@@ -318,6 +321,23 @@ async fn patched(
     let differs = decoded != *object;
     *object = decoded;
     Ok(differs)
+}
+
+/// Nobody may make something else of the object.
+fn same_kind(changed: &Value, asked: &Gvk, is_custom: bool) -> Result<(), Status> {
+    let (version, kind) = (text(&changed["apiVersion"]), text(&changed["kind"]));
+    // What it says nothing of it leaves as it is.
+    let is_silent = version.is_empty() && kind.is_empty();
+    let found = Gvk::from_api_version(version, kind);
+    if is_custom || is_silent || found == *asked {
+        return Ok(());
+    }
+    let package = match asked.group.split('.').next() {
+        None | Some("") => "core",
+        Some(package) => package,
+    };
+    let text = format!("converting ({}.{kind}) to ({package}.{}): unknown conversion", found.version, asked.kind);
+    Err(Status { code: 500, reason: None, ..Status::bad_request(text) })
 }
 
 /// Asks the validating webhooks, all at once; the first in order that refuses decides.
@@ -342,9 +362,10 @@ pub(super) async fn validate(
         let answer = ask(api, question, at, object, old, turn, &mut warnings).await;
         (answer, warnings)
     }));
+    let mut outcome = Ok(());
     for (answer, said) in asked.await {
         warnings.extend(said);
-        answer?;
+        outcome = outcome.and(answer.map(drop));
     }
-    Ok(())
+    outcome
 }

@@ -175,7 +175,7 @@ impl Service {
             request
         };
         recording.decided(&self.api.explain(user, &about.attributes).await);
-        let (outcome, notes) = audit::noting(self.limited(user, about, request)).await;
+        let (outcome, notes) = audit::noting(Box::pin(self.limited(user, about, request))).await;
         recording.note(notes);
         match outcome {
             Err(status) => {

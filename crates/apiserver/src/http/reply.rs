@@ -162,6 +162,7 @@ pub(super) fn failure_as(status: &Status, pretty: bool, accept: &str) -> Respons
     if status.retry_after_seconds > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, status.retry_after_seconds.into());
     }
+    warn(&mut response, status.warnings.iter().map(String::as_str));
     response
 }
 

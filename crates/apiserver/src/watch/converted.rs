@@ -10,7 +10,7 @@ use store::{Backend, Event, Watch};
 
 use super::{Events, plain, seen, with_bookmarks};
 use crate::api::{served, store_status};
-use crate::conversion;
+use crate::conversion::Conversions;
 use crate::read::ListQuery;
 
 /// What happens, before it is known to whom it matters.
@@ -23,7 +23,7 @@ enum Change {
 /// Follows `changes`; with `bookmarks`, it is told now and then how far that is.
 pub(super) fn follow(
     changes: Watch,
-    store: Arc<dyn Backend>,
+    conversions: Arc<Conversions>,
     kind: Arc<Kind>,
     selection: ListQuery,
     bookmarks: Option<Arc<dyn Backend>>,
@@ -42,12 +42,12 @@ pub(super) fn follow(
     };
     let (late, selection) = (selection.selects_late(&kind), Arc::new(selection));
     let delivered = changes.then(move |change| {
-        let (store, kind, selection) = (store.clone(), kind.clone(), selection.clone());
+        let (conversions, kind, selection) = (conversions.clone(), kind.clone(), selection.clone());
         async move {
             match change {
                 Change::Bookmark(revision) => Some(plain(WatchEvent::Bookmark(revision))),
                 Change::Failed(status) => Some(Err(status)),
-                Change::Event(event) => match view(&store, &kind, &selection, event, late).await {
+                Change::Event(event) => match view(&conversions, &kind, &selection, event, late).await {
                     Ok(event) => event.map(plain),
                     Err(status) => Some(Err(status)),
                 },
@@ -59,7 +59,7 @@ pub(super) fn follow(
 
 /// The event as a watcher with this selection sees it.
 async fn view(
-    store: &Arc<dyn Backend>,
+    conversions: &Conversions,
     kind: &Kind,
     selection: &ListQuery,
     event: Event,
@@ -67,20 +67,16 @@ async fn view(
 ) -> Result<Option<WatchEvent>, Status> {
     if !late {
         return Ok(match seen(kind, selection, &event) {
-            Some(WatchEvent::Added(o)) => Some(WatchEvent::Added(conversion::one(store, kind, served(kind, o)).await?)),
-            Some(WatchEvent::Modified(o)) => {
-                Some(WatchEvent::Modified(conversion::one(store, kind, served(kind, o)).await?))
-            }
-            Some(WatchEvent::Deleted(o)) => {
-                Some(WatchEvent::Deleted(conversion::one(store, kind, served(kind, o)).await?))
-            }
+            Some(WatchEvent::Added(o)) => Some(WatchEvent::Added(conversions.one(kind, served(kind, o)).await?)),
+            Some(WatchEvent::Modified(o)) => Some(WatchEvent::Modified(conversions.one(kind, served(kind, o)).await?)),
+            Some(WatchEvent::Deleted(o)) => Some(WatchEvent::Deleted(conversions.one(kind, served(kind, o)).await?)),
             other => other,
         });
     }
     // Both states in one call.
     let both: Vec<_> = [Some(event.object.clone()), event.previous.clone()].into_iter().flatten().collect();
     let both = both.into_iter().map(|object| served(kind, object)).collect();
-    let mut both = conversion::converted(store, kind, both).await?.into_iter();
+    let mut both = conversions.converted(kind, both).await?.into_iter();
     let object = both.next().unwrap_or_else(|| event.object.clone());
     let converted = Event { object, previous: both.next(), ..event };
     Ok(seen(kind, selection, &converted))

@@ -13,7 +13,6 @@ use super::{Body, Part, WriteQuery, Written, is_request};
 use crate::admission::addresses::GUARD;
 use crate::admission::{self, Attributes, Operation, certificates};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
-use crate::conversion;
 use crate::decode;
 use crate::servers::is_shared;
 use crate::user::User;
@@ -120,7 +119,13 @@ impl Api {
             dry_run: query.dry_run,
             sent: admission::Sent::Write(query),
         };
+        let given = value["metadata"].clone();
         admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
+        // What only the server sets nobody changes.
+        set_namespace(kind, &mut value, namespace)?;
+        for field in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+            kinds::kind::keep(&mut value["metadata"], &given, field);
+        }
         admitted.title = &name;
         admission::escalation::check(self, user, kind, &value, None).await?;
         if is_request(kind) {
@@ -142,7 +147,7 @@ impl Api {
         admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
         let mut charges = admission::charge(self, &admitted, &value, &Value::Null)?;
         warnings.extend(kind.warnings(&value, None));
-        let mut stored = conversion::to_storage(&self.store, kind, &value).await?;
+        let mut stored = self.conversions.to_storage(kind, &value).await?;
         let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
         let key = key(kind, namespace, &name);
         if query.dry_run {
@@ -169,7 +174,7 @@ impl Api {
                     let object = done.objects.into_iter().next().flatten();
                     let object = object.ok_or_else(|| Status::internal("the store returned nothing for a create"))?;
                     reserved.keep();
-                    let object = conversion::one(&self.store, kind, served(kind, object)).await?;
+                    let object = self.conversions.one(kind, served(kind, object)).await?;
                     return Ok(Some(Written { object, created: true, warnings }));
                 }
                 // Another write was charged meanwhile: there may still be enough.

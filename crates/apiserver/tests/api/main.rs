@@ -14,6 +14,7 @@ mod deletion;
 mod encodings;
 mod encryption;
 mod guarded;
+mod hooks;
 mod kubectl;
 mod limits;
 mod objects;

@@ -47,8 +47,8 @@ fn failed<T>(why: impl Into<String>) -> Result<T> {
     Err(JsonPatchError::Failed(why.into()))
 }
 
-/// Applies the operations in order. `target` is left half changed when one fails.
-pub fn apply(target: &mut Value, patch: &Value) -> Result<()> {
+/// A patch is a list of objects, or nothing.
+pub fn check(patch: &Value) -> Result<()> {
     let kind = |value: &Value| match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -60,10 +60,20 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<()> {
     let malformed = |value: &Value, wanted: &str| {
         JsonPatchError::Malformed(format!("json: cannot unmarshal {} into Go value of type {wanted}", kind(value)))
     };
-    let operations = patch.as_array().ok_or_else(|| malformed(patch, "jsonpatch.Patch"))?;
-    if let Some(odd) = operations.iter().find(|o| !o.is_object()) {
-        return Err(malformed(odd, "jsonpatch.Operation"));
+    if patch.is_null() {
+        return Ok(());
     }
+    let operations = patch.as_array().ok_or_else(|| malformed(patch, "jsonpatch.Patch"))?;
+    match operations.iter().find(|o| !o.is_object() && !o.is_null()) {
+        Some(odd) => Err(malformed(odd, "jsonpatch.Operation")),
+        None => Ok(()),
+    }
+}
+
+/// Applies the operations in order. `target` is left half changed when one fails.
+pub fn apply(target: &mut Value, patch: &Value) -> Result<()> {
+    check(patch)?;
+    let operations = patch.as_array().map(Vec::as_slice).unwrap_or_default();
     if operations.len() > MOST_OPERATIONS {
         return Err(JsonPatchError::TooLong(operations.len()));
     }
@@ -72,22 +82,24 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<()> {
         let path = |field: &str| operation[field].as_str().ok_or_else(|| missing(operation, field));
         let value = || operation.get("value").cloned().unwrap_or(Value::Null);
         match operation["op"].as_str().unwrap_or("unknown") {
-            "add" => add(target, path("path")?, value())?,
+            "add" => put(target, path("path")?, value(), "add")?,
             "remove" => drop(take(target, path("path")?, "remove")?),
             "replace" => replace(target, path("path")?, value())?,
             "move" => {
                 let moved = take(target, path("from")?, "move")?;
-                add(target, path("path")?, moved)?;
+                put(target, path("path")?, moved, "move")?;
             }
             "copy" => {
-                let copy = read(target, path("from")?, "copy")?.cloned().unwrap_or(Value::Null);
+                let from = path("from")?;
+                // A key that is missing is copied as nothing.
+                let copy = read(target, from, "copy")?.cloned().unwrap_or(Value::Null);
                 copied += copy.to_string().len();
                 if copied > MOST_COPIED {
                     return failed(format!(
                         "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MOST_COPIED}"
                     ));
                 }
-                add(target, path("path")?, copy)?;
+                put(target, path("path")?, copy, "copy")?;
             }
             "test" => {
                 let path = path("path")?;
@@ -104,7 +116,8 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<()> {
 
 fn missing(operation: &Value, field: &str) -> JsonPatchError {
     let verb = operation["op"].as_str().unwrap_or("unknown");
-    JsonPatchError::Failed(format!("{verb} operation failed to decode {field}: missing value"))
+    let why = if field == "from" { "operation, missing from field: " } else { "" };
+    JsonPatchError::Failed(format!("{verb} operation failed to decode {field}: {why}missing value"))
 }
 
 /// The container that a path ends in, and the last step of the path.
@@ -127,7 +140,9 @@ fn find<'a>(target: &'a mut Value, path: &str) -> Option<(&'a mut Value, String)
 
 /// An index into a list of `len` items; negative ones count from the end.
 fn index(text: &str, len: usize) -> std::result::Result<usize, String> {
-    let number: i64 = text.parse().map_err(|_| format!("value was not a proper array index: '{text}'"))?;
+    let number: i64 = text.parse().map_err(|_| {
+        format!("value was not a proper array index: '{text}': strconv.Atoi: parsing {text:?}: invalid syntax")
+    })?;
     let signed = i64::try_from(len).unwrap_or(i64::MAX);
     let at = if number < 0 { number + signed } else { number };
     match usize::try_from(at) {
@@ -136,10 +151,11 @@ fn index(text: &str, len: usize) -> std::result::Result<usize, String> {
     }
 }
 
-fn container<'a>(target: &'a mut Value, path: &str, verb: &str) -> Result<(&'a mut Value, String)> {
+/// `what`: how upstream's words call the path that is missing.
+fn container<'a>(target: &'a mut Value, path: &str, what: &str) -> Result<(&'a mut Value, String)> {
     match find(target, path) {
         Some(found) => Ok(found),
-        None => failed(format!("{verb} operation does not apply: doc is missing path: {path:?}: missing value")),
+        None => failed(format!("{}: missing value", what.replace("{}", path))),
     }
 }
 
@@ -151,15 +167,25 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-fn add(target: &mut Value, path: &str, value: Value) -> Result<()> {
+fn put(target: &mut Value, path: &str, value: Value, verb: &str) -> Result<()> {
     check_depth(path, &value)?;
-    let (place, key) = container(target, path, "add")?;
+    let (place, key) = match verb {
+        "add" => container(target, path, "add operation does not apply: doc is missing path: \"{}\"")?,
+        _ => {
+            container(target, path, &format!("{verb} operation does not apply: doc is missing destination path: {{}}"))?
+        }
+    };
     match place {
         Value::Object(map) => drop(map.insert(key, value)),
         Value::Array(items) if key == "-" => items.push(value),
         Value::Array(items) => match index(&key, items.len() + 1) {
             Ok(at) => items.insert(at, value),
-            Err(why) => return failed(format!("error in add for path: '{path}': {why}")),
+            Err(why) => {
+                return failed(match verb {
+                    "copy" => format!("error while adding value during copy: {why}"),
+                    _ => format!("error in {verb} for path: '{path}': {why}"),
+                });
+            }
         },
         _ => return failed("unknown object type"),
     }
@@ -167,7 +193,10 @@ fn add(target: &mut Value, path: &str, value: Value) -> Result<()> {
 }
 
 fn take(target: &mut Value, path: &str, verb: &str) -> Result<Value> {
-    let (place, key) = container(target, path, verb)?;
+    let (place, key) = match verb {
+        "remove" => container(target, path, "remove operation does not apply: doc is missing path: \"{}\"")?,
+        _ => container(target, path, "move operation does not apply: doc is missing from path: {}")?,
+    };
     let why = match place {
         Value::Object(map) => match map.remove(&key) {
             Some(value) => return Ok(value),
@@ -179,15 +208,20 @@ fn take(target: &mut Value, path: &str, verb: &str) -> Result<Value> {
         },
         _ => "unknown object type".into(),
     };
-    failed(format!("error in {verb} for path: '{path}': {why}"))
+    let shown = if verb == "remove" { path } else { &key };
+    failed(format!("error in {verb} for path: '{shown}': {why}"))
 }
 
 fn read<'a>(target: &'a mut Value, path: &str, verb: &str) -> Result<Option<&'a Value>> {
-    let (place, key) = container(target, path, verb)?;
+    let (place, key) = match verb {
+        "test" => container(target, path, "test operation does not apply: is missing path: {}")?,
+        _ => container(target, path, "copy operation does not apply: doc is missing from path: {}")?,
+    };
     match place {
         Value::Object(map) => Ok(map.get(&key)),
         Value::Array(items) => match index(&key, items.len()) {
             Ok(at) => Ok(items.get(at)),
+            Err(why) if verb == "copy" => failed(format!("error in copy for from: '{path}': {why}")),
             Err(why) => failed(format!("error in {verb} for path: '{path}': {why}")),
         },
         _ => Ok(None),
@@ -207,7 +241,7 @@ fn replace(target: &mut Value, path: &str, value: Value) -> Result<()> {
         *target = value;
         return Ok(());
     }
-    let (place, key) = container(target, path, "replace")?;
+    let (place, key) = container(target, path, "replace operation does not apply: doc is missing path: {}")?;
     match place {
         Value::Object(map) => drop(map.insert(key, value)),
         Value::Array(items) => match index(&key, items.len()) {

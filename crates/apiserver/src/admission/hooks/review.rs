@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kinds::Kind;
+use object::patch::json;
 use object::{Gvk, Gvr, Status};
 use serde_json::{Value, json};
 
@@ -47,7 +48,7 @@ pub(super) fn request(at: &Attributes<'_>, kind: &Kind, object: &Value, old: &Va
 pub(crate) struct Response {
     /// The `status` of a refusal.
     pub(crate) denied: Option<Value>,
-    pub(crate) patch: Option<json_patch::Patch>,
+    pub(crate) patch: Option<Value>,
     pub(super) warnings: Vec<String>,
     /// For the audit log.
     pub(super) annotations: Vec<(String, String)>,
@@ -98,9 +99,8 @@ pub(crate) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Res
                 let why = "webhook returned response.patch but not response.patchType";
                 return Err(format!("received invalid webhook response: {why}"));
             }
-            let patch: json_patch::Patch =
-                serde_json::from_slice(&bytes).map_err(|error| undecodable(&bytes, &error))?;
-            if !patch.0.is_empty() && kind != "JSONPatch" {
+            let patch = patch(&bytes)?;
+            if patch.as_array().is_some_and(|steps| !steps.is_empty()) && kind != "JSONPatch" {
                 return Err(format!("unsupported patch type {kind:?}"));
             }
             Some(patch)
@@ -109,13 +109,18 @@ pub(crate) fn response(answer: Value, uid: &str, declared: &Value) -> Result<Res
     Ok(Response { denied: None, patch, warnings, annotations })
 }
 
-fn undecodable(bytes: &[u8], error: &serde_json::Error) -> String {
-    let why = match serde_json::from_slice::<Value>(bytes) {
-        Ok(Value::Object(_)) => "json: cannot unmarshal object into Go value of type jsonpatch.Patch".to_owned(),
-        Ok(_) => error.to_string(),
-        Err(error) => schema::json::go_words(bytes, &error),
+/// A list of operations, or nothing.
+fn patch(bytes: &[u8]) -> Result<Value, String> {
+    let patch: Result<Value, String> =
+        serde_json::from_slice(bytes).map_err(|error| schema::json::go_words(bytes, &error));
+    let why = match patch {
+        Ok(patch) => match json::check(&patch) {
+            Ok(()) => return Ok(patch),
+            Err(error) => error.to_string(),
+        },
+        Err(why) => why,
     };
-    format!("received undecodable patch in webhook response: {why}")
+    Err(format!("received undecodable patch in webhook response: {why}"))
 }
 
 /// The refusal of a webhook.
@@ -129,6 +134,10 @@ pub(crate) fn denial(name: &str, result: &Value) -> Status {
     let mut status = Status::bad_request(message);
     status.code = result["code"].as_u64().and_then(|c| u16::try_from(c).ok()).unwrap_or(400).max(400);
     status.reason = serde_json::from_value(result["reason"].clone()).ok();
-    status.causes = serde_json::from_value(result["details"]["causes"].clone()).unwrap_or_default();
+    let details = &result["details"];
+    status.causes = serde_json::from_value(details["causes"].clone()).unwrap_or_default();
+    for (field, given) in [(&mut status.group, "group"), (&mut status.kind, "kind"), (&mut status.name, "name")] {
+        *field = text(&details[given]).into();
+    }
     status
 }

@@ -31,9 +31,8 @@ pub(super) fn apply(
 
 fn patched(made: &Cel, object: &Value) -> Result<Value, String> {
     let json = to_json(made).ok_or("JSONPatch expression must evaluate to array of JSONPatch values")?;
-    let operations: json_patch::Patch = serde_json::from_value(json).map_err(|e| e.to_string())?;
     let mut changed = object.clone();
-    json_patch::patch(&mut changed, &operations).map_err(|e| e.to_string())?;
+    patch::json::apply(&mut changed, &json).map_err(|e| e.to_string())?;
     Ok(changed)
 }
 
