@@ -23,8 +23,10 @@ fn text(value: &Value) -> &str {
 pub(crate) struct Conversions {
     store: Arc<dyn Backend>,
     /// By the names of the definitions: what they declared, and the webhook.
-    webhooks: Mutex<HashMap<String, (Arc<Value>, Arc<Webhook>)>>,
+    webhooks: Mutex<HashMap<String, Declared>>,
 }
+
+type Declared = (Arc<Value>, Arc<Webhook>);
 
 impl Conversions {
     pub(crate) fn new(store: Arc<dyn Backend>) -> Self {

@@ -59,6 +59,6 @@ pub fn answers(answer: Value, mut object: Value) {
         review::denial("fuzz", &denied);
     }
     if let Some(patch) = answer.patch {
-        let _ = object::patch::json::apply(&mut object, &patch);
+        let _ = ::object::patch::json::apply(&mut object, &patch);
     }
 }
