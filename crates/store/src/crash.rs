@@ -142,6 +142,38 @@ fn torn_tail() {
     assert!(!refused_or_whole(dir.path(), &written, "the whole file"));
 }
 
+#[test]
+fn a_revision_that_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = filled(dir.path());
+    let newest = open(dir.path()).unwrap().revision();
+    let meta = redb::TableDefinition::<'_, &str, u64>::new("meta");
+    let change = |rows: &[(&str, Option<u64>)]| {
+        let database = redb::Database::open(dir.path().join("state.redb")).unwrap();
+        let write = database.begin_write().unwrap();
+        for (key, value) in rows {
+            let mut table = write.open_table(meta).unwrap();
+            match value {
+                Some(value) => table.insert(key, value).map(drop).unwrap(),
+                None => table.remove(key).map(drop).unwrap(),
+            }
+        }
+        write.commit().unwrap();
+    };
+    change(&[("revision", Some(newest + 1))]);
+    assert!(refused_or_whole(dir.path(), &written, "another revision"));
+    change(&[("revision", Some(newest))]);
+    assert!(!refused_or_whole(dir.path(), &written, "the revision"));
+    change(&[("check", None)]);
+    assert!(refused_or_whole(dir.path(), &written, "no checksum"));
+    change(&[("format", Some(1))]);
+    let store = open(dir.path()).expect("format 1 had none");
+    runtime().block_on(store.commit(put("after", "x"))).unwrap();
+    drop(store);
+    change(&[("revision", Some(newest))]);
+    assert!(refused_or_whole(dir.path(), &written, "format 2 since the first write"));
+}
+
 /// A file size limit stands in for a full disk: the write fails, nothing of it is kept, and later writes work again.
 #[test]
 fn full_disk() {

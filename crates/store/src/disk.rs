@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! objects: key -> crc32(key, body) as 4 bytes, body
-//! meta:    "format", "revision", "count" (rows), "sum" (wrapping sum of all checksums)
+//! meta:    "format", "revision", "count" (rows), "sum" (wrapping sum of all checksums), "check" (crc32 of the three)
 //! ```
+//! Format 1 had no "check"; the first write makes it format 2.
 //! The count and the sum find rows that are missing altogether, which a checksum per row cannot.
 
 use std::borrow::Cow;
@@ -24,7 +25,7 @@ use crate::transform::{Closed, ClosedRow, Sealing};
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Reads come from memory; the page cache serves only writes.
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -239,12 +240,26 @@ fn apply<'a>(
             }
         }
         let mut meta = write.open_table(META).map_err(|e| io_error("open the meta data", e))?;
-        for (key, value) in [("revision", revision), ("count", totals.count), ("sum", totals.sum)] {
+        for (key, value) in meta_rows(revision, totals) {
             meta.insert(key, value).map_err(|e| io_error("write the meta data", e))?;
         }
     }
     write.commit().map_err(|e| io_error("commit a transaction", e))?;
     Ok(totals)
+}
+
+/// Without it, a revision that goes back would be given out again.
+fn meta_checksum(revision: u64, totals: Totals) -> u64 {
+    let mut hasher = crc32fast::Hasher::new();
+    for number in [revision, totals.count, totals.sum] {
+        hasher.update(&number.to_le_bytes());
+    }
+    u64::from(hasher.finalize())
+}
+
+fn meta_rows(revision: u64, totals: Totals) -> [(&'static str, u64); 5] {
+    let check = meta_checksum(revision, totals);
+    [("format", FORMAT), ("revision", revision), ("count", totals.count), ("sum", totals.sum), ("check", check)]
 }
 
 /// A new name in a directory survives a loss of power once the directory is synced.
@@ -278,7 +293,7 @@ fn initialize(database: &Database) -> Result<(), redb::Error> {
         write.open_table(OBJECTS)?;
         let mut meta = write.open_table(META)?;
         if meta.get("format")?.is_none() {
-            for (key, value) in [("format", FORMAT), ("revision", 1), ("count", 0), ("sum", 0)] {
+            for (key, value) in meta_rows(1, Totals::default()) {
                 meta.insert(key, value)?;
             }
         }
@@ -297,10 +312,14 @@ fn read_meta(path: &Path, database: &impl ReadableDatabase) -> Result<(u64, Tota
         value.map(|v| v.value()).ok_or_else(|| damaged(&format!("the {key} is missing")))
     };
     let format = number("format")?;
-    if format != FORMAT {
+    if !matches!(format, 1 | FORMAT) {
         return Err(damaged(&format!("format {format} is not known to this version (it knows {FORMAT})")));
     }
-    Ok((number("revision")?, Totals { count: number("count")?, sum: number("sum")? }))
+    let (revision, totals) = (number("revision")?, Totals { count: number("count")?, sum: number("sum")? });
+    if format == FORMAT && number("check")? != meta_checksum(revision, totals) {
+        return Err(damaged("the checksum of its meta data is wrong"));
+    }
+    Ok((revision, totals))
 }
 
 /// Fewer rows are not worth a second thread.
