@@ -25,11 +25,19 @@ fn run(data: &[u8]) -> Result<()> {
             continue;
         };
         // As it is stored: what has no value is null or absent, as the type wants it.
-        let stored = |applied| kind.decode(applied, &mut Vec::new()).expect("what was applied is of the type");
+        let stored = |applied| {
+            let mut value = kind.decode(applied, &mut Vec::new()).expect("what was applied is of the type");
+            let (table, name) = (schema::table(), kind.schema.as_deref().unwrap_or(""));
+            schema::complete_with_nulls(table, name, &mut value);
+            schema::hollow(table, name, &mut value);
+            value
+        };
         let applied = stored(applied);
+        // What nobody manages is taken for older than apply by the next one, as upstream does.
+        let is_managed = applied["metadata"].get("managedFields").is_some();
         let again =
             apply(kind.place(), Some(&applied), &configuration, &write(manager), true).expect("it was applied before");
-        assert_eq!(applied, stored(again), "the same again changes nothing: {configuration}");
+        assert!(!is_managed || applied == stored(again), "the same again changes nothing: {configuration}");
         live = Some(applied);
     }
     Ok(())

@@ -4,7 +4,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Ok((kind, value)) = fuzz::object(&mut Unstructured::new(data)) else { return };
-    let Ok(mut object) = kind.decode(value, &mut Vec::new()) else { return };
+    let Some(mut object) = fuzz::typed(kind, value) else { return };
     kind.default(&mut object);
     let once = object.clone();
     kind.default(&mut object);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 fn read(kind: &kinds::Kind, u: &mut Unstructured<'_>) -> Result<Option<Value>> {
     let value = fuzz::object_of(u, kind)?;
-    let Ok(mut object) = kind.decode(value, &mut Vec::new()) else { return Ok(None) };
+    let Some(mut object) = fuzz::typed(kind, value) else { return Ok(None) };
     kind.default(&mut object);
     Ok(Some(object))
 }

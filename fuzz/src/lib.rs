@@ -204,3 +204,12 @@ pub fn text(u: &mut Unstructured<'_>) -> Result<String> {
         _ => (*u.choose(WORDS)?).to_owned(),
     })
 }
+
+/// The object as the API has it before it fills in defaults; `None` when the decoder refuses it.
+pub fn typed(kind: &Kind, value: Value) -> Option<Value> {
+    let mut object = kind.decode(value, &mut Vec::new()).ok()?;
+    if let Some(name) = &kind.schema {
+        schema::complete(schema::table(), name, &mut object);
+    }
+    Some(object)
+}
