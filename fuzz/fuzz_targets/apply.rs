@@ -2,6 +2,15 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use object::patch::{FieldSet, Write, apply};
+use serde_json::Value;
+
+/// True when an item of a list lacks what names it, perhaps: the API refuses that, and where it would be stored nobody can tell.
+fn has_nameless_items(kind: &kinds::Kind, object: &Value) -> bool {
+    let (mut object, mut errors) = (object.clone(), Vec::new());
+    kind.default(&mut object);
+    kind.validate(&object, None, &mut errors);
+    errors.iter().any(|e| e.field.contains("]."))
+}
 
 fn run(data: &[u8]) -> Result<()> {
     let u = &mut Unstructured::new(data);
@@ -37,7 +46,9 @@ fn run(data: &[u8]) -> Result<()> {
         let is_managed = applied["metadata"].get("managedFields").is_some();
         let again =
             apply(kind.place(), Some(&applied), &configuration, &write(manager), true).expect("it was applied before");
-        assert!(!is_managed || applied == stored(again), "the same again changes nothing: {configuration}");
+        if is_managed && !has_nameless_items(kind, &applied) {
+            assert_eq!(applied, stored(again), "the same again changes nothing: {configuration}");
+        }
         live = Some(applied);
     }
     Ok(())
