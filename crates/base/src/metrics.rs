@@ -6,6 +6,8 @@
 
 use std::sync::LazyLock;
 
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
 
 pub use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
@@ -23,45 +25,71 @@ pub fn exponential(first: f64, factor: f64, count: i32) -> Vec<f64> {
     (0..count).map(|power| first * factor.powi(power)).collect()
 }
 
-fn registered<M: prometheus::core::Collector + Clone + 'static>(made: prometheus::Result<M>) -> M {
-    let metric = made.expect("the names of metrics and labels are constants");
+fn made<M>(made: prometheus::Result<M>) -> M {
+    made.expect("the names of metrics and labels are constants")
+}
+
+fn registered<M: Collector + Clone + 'static>(metric: M) -> M {
     REGISTRY.register(Box::new(metric.clone())).expect("each metric is a static of its own");
     metric
 }
 
+/// Gauges of fractions, with labels, that `measure` sets whenever they are asked for.
+pub fn measured(name: &str, help: &str, labels: &[&str], measure: fn(&GaugeVec)) {
+    registered(Measured { gauges: made(GaugeVec::new(Opts::new(name, help), labels)), measure });
+}
+
+/// See [`measured`].
+#[derive(Clone)]
+struct Measured {
+    gauges: GaugeVec,
+    measure: fn(&GaugeVec),
+}
+
+impl Collector for Measured {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauges.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        (self.measure)(&self.gauges);
+        self.gauges.collect()
+    }
+}
+
 /// Counters with labels.
 pub fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    registered(IntCounterVec::new(Opts::new(name, help), labels))
+    registered(made(IntCounterVec::new(Opts::new(name, help), labels)))
 }
 
 /// One counter.
 pub fn counter(name: &str, help: &str) -> IntCounter {
-    registered(IntCounter::new(name, help))
+    registered(made(IntCounter::new(name, help)))
 }
 
 /// One gauge.
 pub fn gauge(name: &str, help: &str) -> IntGauge {
-    registered(IntGauge::new(name, help))
+    registered(made(IntGauge::new(name, help)))
 }
 
 /// One histogram.
 pub fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    registered(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+    registered(made(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))))
 }
 
 /// Gauges with labels.
 pub fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    registered(IntGaugeVec::new(Opts::new(name, help), labels))
+    registered(made(IntGaugeVec::new(Opts::new(name, help), labels)))
 }
 
 /// Gauges of fractions, with labels.
 pub fn float_gauges(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-    registered(GaugeVec::new(Opts::new(name, help), labels))
+    registered(made(GaugeVec::new(Opts::new(name, help), labels)))
 }
 
 /// Histograms with labels.
 pub fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    registered(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+    registered(made(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)))
 }
 
 /// All metrics, those of the process among them.

@@ -278,6 +278,24 @@ mod tests {
         assert_eq!(queue.get().await, None);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn unfinished_work_is_told() {
+        let queue = WorkQueue::named("unfinished");
+        queue.add("a");
+        queue.add("b");
+        let first = queue.get().await.unwrap();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        queue.get().await.unwrap();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let told = |metric: &str| {
+            let line = format!("workqueue_{metric}_seconds{{name=\"unfinished\"}} ");
+            base::metrics::text().lines().find_map(|l| l.strip_prefix(&line).map(str::to_owned)).unwrap()
+        };
+        assert_eq!((told("unfinished_work"), told("longest_running_processor")), ("8".into(), "5".into()));
+        queue.done(&first);
+        assert_eq!((told("unfinished_work"), told("longest_running_processor")), ("3".into(), "3".into()));
+    }
+
     #[tokio::test]
     async fn never_two_workers_on_one_key() {
         let queue = WorkQueue::new();

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Weak};
 
 use base::metrics::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, counters, exponential, gauges,
-    histograms,
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, counters, exponential, gauges,
+    histograms, measured,
 };
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 static DEPTH: LazyLock<IntGaugeVec> =
@@ -30,6 +31,35 @@ static WORK: LazyLock<HistogramVec> = LazyLock::new(|| {
     histograms("workqueue_work_duration_seconds", help, &["name"], &exponential(1e-8, 10.0, 10))
 });
 
+/// When the keys that are being worked on were begun.
+type Begun = Mutex<Vec<Instant>>;
+/// A queue's name and its work.
+type Named = (String, Weak<Begun>);
+
+/// What the queues are at, by their names, for the gauges that grow while nothing happens.
+static AT_WORK: LazyLock<Mutex<Vec<Named>>> = LazyLock::new(|| {
+    let help = "[BETA] How many seconds of work has been done that is in progress and hasn't been observed by work_duration. \
+                Large values indicate stuck threads. One can deduce the number of stuck threads by observing the rate at which \
+                this increases.";
+    measured("workqueue_unfinished_work_seconds", help, &["name"], |gauges| measure(gauges, |at_work| at_work.sum()));
+    let help = "[BETA] How many seconds has the longest running processor for workqueue been running.";
+    measured("workqueue_longest_running_processor_seconds", help, &["name"], |gauges| {
+        measure(gauges, |at_work| at_work.fold(0.0, f64::max));
+    });
+    Mutex::default()
+});
+
+/// Sets each queue's gauge to what `of` makes of the seconds that its keys have taken so far.
+fn measure(gauges: &GaugeVec, of: fn(&mut dyn Iterator<Item = f64>) -> f64) {
+    AT_WORK.lock().retain(|(name, begun)| {
+        let begun = begun.upgrade();
+        let seconds =
+            begun.as_ref().map_or(0.0, |begun| of(&mut begun.lock().iter().map(|b| b.elapsed().as_secs_f64())));
+        gauges.with_label_values(&[name.as_str()]).set(seconds);
+        begun.is_some()
+    });
+}
+
 /// Counts what happens to keys.
 pub(super) struct Counted<K> {
     depth: IntGauge,
@@ -39,11 +69,14 @@ pub(super) struct Counted<K> {
     work: Histogram,
     added: HashMap<K, Instant>,
     begun: HashMap<K, Instant>,
+    at_work: Arc<Begun>,
 }
 
 impl<K: Clone + Eq + Hash> Counted<K> {
     pub(super) fn new(name: &str) -> Self {
         let labels = [name];
+        let at_work = Arc::<Begun>::default();
+        AT_WORK.lock().push((name.to_owned(), Arc::downgrade(&at_work)));
         Self {
             depth: DEPTH.with_label_values(&labels),
             adds: ADDS.with_label_values(&labels),
@@ -52,6 +85,7 @@ impl<K: Clone + Eq + Hash> Counted<K> {
             work: WORK.with_label_values(&labels),
             added: HashMap::new(),
             begun: HashMap::new(),
+            at_work,
         }
     }
 
@@ -72,13 +106,19 @@ impl<K: Clone + Eq + Hash> Counted<K> {
         if let Some(added) = self.added.remove(key) {
             self.waits.observe(added.elapsed().as_secs_f64());
         }
-        self.begun.insert(key.clone(), Instant::now());
+        let now = Instant::now();
+        self.begun.insert(key.clone(), now);
+        self.at_work.lock().push(now);
     }
 
     /// The worker is done with it.
     pub(super) fn done(&mut self, key: &K) {
         if let Some(begun) = self.begun.remove(key) {
             self.work.observe(begun.elapsed().as_secs_f64());
+            let mut at_work = self.at_work.lock();
+            if let Some(at) = at_work.iter().position(|at| *at == begun) {
+                at_work.swap_remove(at);
+            }
         }
     }
 
