@@ -34,8 +34,8 @@ pub struct Custom {
     pub definition: String,
     /// The schema.
     pub root: Node,
-    /// The schema as the definition has it, for documents.
-    pub document: Arc<Value>,
+    /// The text of the schema as the definition has it, for documents.
+    pub document: Arc<str>,
     /// A number that changes with whatever the kind is made of.
     pub fingerprint: u64,
     /// `CronTabList`.
@@ -135,7 +135,7 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
     let custom = Custom {
         definition: text(&definition["metadata"]["name"]).into(),
         root: Node::parse(&version["schema"]["openAPIV3Schema"]),
-        document: Arc::new(version["schema"]["openAPIV3Schema"].clone()),
+        document: version["schema"]["openAPIV3Schema"].to_string().into(),
         fingerprint: hasher.finish(),
         list_kind: text(&names["listKind"]).into(),
         scale: Scale::of(&version["subresources"]["scale"]),

@@ -55,7 +55,7 @@ impl<'a> Place<'a> {
             };
             return Some(Self { at: named, field: None, ..self });
         }
-        let known = node.properties.get(name).or(node.entry());
+        let known = node.field(name).or(node.entry());
         match known {
             Some(below) => Some(Self { at: At::Node(below, below.embedded), field: None, ..self }),
             None if node.preserve || node.additional.is_some() => Some(Self { at: At::Open, field: None, ..self }),

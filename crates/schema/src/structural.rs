@@ -15,7 +15,9 @@ mod lists;
 mod pruning;
 mod reading;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+use std::sync::Arc;
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -32,7 +34,7 @@ use crate::types::ListType;
 /// The fields that every embedded resource has.
 pub const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-/// A value's schema.
+/// A value's schema. What is alike within a schema is one node: of forty fields that are texts, the schema is kept once.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     /// `type`.
@@ -42,11 +44,11 @@ pub struct Node {
     /// `default`.
     pub default: Option<Value>,
     /// `properties`.
-    pub properties: BTreeMap<String, Node>,
+    pub properties: BTreeMap<String, Arc<Node>>,
     /// `additionalProperties`.
     pub additional: Option<Additional>,
     /// `items`.
-    pub items: Option<Box<Node>>,
+    pub items: Option<Arc<Node>>,
     /// `x-kubernetes-preserve-unknown-fields`.
     pub preserve: bool,
     /// `x-kubernetes-embedded-resource`.
@@ -77,7 +79,7 @@ pub struct Node {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Additional {
-    Schema(Box<Node>),
+    Schema(Arc<Node>),
     Allowed(bool),
 }
 
@@ -191,23 +193,28 @@ impl Pattern {
 impl Node {
     /// Reads a schema's tree.
     pub fn parse(schema: &Value) -> Self {
+        Self::read(schema, &mut Alike::default())
+    }
+
+    fn read(schema: &Value, alike: &mut Alike) -> Self {
         let Some(schema) = schema.as_object() else { return Self::default() };
         let flag = |key: &str| schema.get(key) == Some(&Value::Bool(true));
         let text = |key: &str| schema.get(key).and_then(Value::as_str);
         let nodes =
             |key: &str| schema.get(key).and_then(Value::as_array).into_iter().flatten().map(Self::parse).collect();
         let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let properties = properties.map(|(name, schema)| (name.clone(), alike.node(schema))).collect();
         Self {
             kind: text("type").and_then(Kind::of),
             nullable: flag("nullable"),
             default: schema.get("default").filter(|d| !d.is_null()).cloned(),
-            properties: properties.map(|(name, schema)| (name.clone(), Self::parse(schema))).collect(),
+            properties,
             additional: match schema.get("additionalProperties") {
                 Some(Value::Bool(allowed)) => Some(Additional::Allowed(*allowed)),
-                Some(schema @ Value::Object(_)) => Some(Additional::Schema(Box::new(Self::parse(schema)))),
+                Some(schema @ Value::Object(_)) => Some(Additional::Schema(alike.node(schema))),
                 _ => None,
             },
-            items: schema.get("items").filter(|i| i.is_object()).map(|items| Box::new(Self::parse(items))),
+            items: schema.get("items").filter(|i| i.is_object()).map(|items| alike.node(items)),
             preserve: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
             int_or_string: flag("x-kubernetes-int-or-string"),
@@ -226,6 +233,11 @@ impl Node {
             not: schema.get("not").filter(|n| n.is_object()).map(|not| Box::new(Self::parse(not))),
             rules: schema.get("x-kubernetes-validations").and_then(Value::as_array).cloned().unwrap_or_default(),
         }
+    }
+
+    /// The schema of a field that `properties` has.
+    pub fn field(&self, name: &str) -> Option<&Node> {
+        self.properties.get(name).map(|node| &**node)
     }
 
     /// The schema of an entry that `properties` does not have.
@@ -247,6 +259,35 @@ impl Node {
             || self.properties.values().any(|node| node.any(test))
             || self.entry().is_some_and(|node| node.any(test))
             || self.items.as_ref().is_some_and(|node| node.any(test))
+    }
+}
+
+/// The nodes of a schema so far, by what they are made of.
+#[derive(Default)]
+struct Alike(HashMap<String, Arc<Node>>);
+
+impl Alike {
+    fn node(&mut self, schema: &Value) -> Arc<Node> {
+        let node = Node::read(schema, self);
+        let mut made_of = String::new();
+        for (key, value) in schema.as_object().into_iter().flatten() {
+            let written = match (key.as_str(), value) {
+                ("description" | "title" | "example" | "externalDocs", _) => continue,
+                // Nodes below are one by now if they are alike.
+                ("properties", Value::Object(_)) => node
+                    .properties
+                    .iter()
+                    .try_for_each(|(name, node)| write!(made_of, "{name:?}{:p}", Arc::as_ptr(node))),
+                ("items", Value::Object(_)) => write!(made_of, "items{:?}", node.items.as_ref().map(Arc::as_ptr)),
+                ("additionalProperties", Value::Object(_)) => {
+                    write!(made_of, "entry{:?}", node.entry().map(std::ptr::from_ref))
+                }
+                _ => write!(made_of, "{key:?}{value}"),
+            };
+            // Writing into memory does not fail.
+            let _ = written;
+        }
+        self.0.entry(made_of).or_insert_with(|| Arc::new(node)).clone()
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn follow<'n>(path: &str, node: &'n Node, brackets: bool) -> Result<(
             at = at.entry().ok_or_else(unknown)?;
             shown.push_str(&format!("[{name}]"));
         } else {
-            at = at.properties.get(&name).ok_or_else(unknown)?;
+            at = at.field(&name).ok_or_else(unknown)?;
             shown.push_str(if shown.is_empty() { "" } else { "." });
             shown.push_str(&name);
         }

@@ -111,7 +111,7 @@ impl Run<'_> {
         match new {
             Value::Object(entries) => {
                 for (key, value) in entries {
-                    let (below, path) = match node.properties.get(key) {
+                    let (below, path) = match node.field(key) {
                         Some(below) if path.is_empty() => (Some(below).zip(rules.properties.get(key)), key.clone()),
                         Some(below) => (Some(below).zip(rules.properties.get(key)), format!("{path}.{key}")),
                         None => (node.entry().zip(rules.entry.as_deref()), format!("{path}[{key}]")),

@@ -16,8 +16,8 @@ const KIND: &str = "Kind is a string value representing the REST resource this o
 /// The schema of a version of a CustomResourceDefinition.
 #[derive(Clone, Debug)]
 pub struct CustomSchema {
-    /// `openAPIV3Schema`.
-    pub document: Arc<Value>,
+    /// `openAPIV3Schema`, as text.
+    pub document: Arc<str>,
     /// `CronTabList`.
     pub list_kind: String,
     /// The paths of `selectableFields`.
@@ -57,15 +57,18 @@ fn marked(resource: &Served, kind: &str) -> Value {
 }
 
 fn object(resource: &Served, custom: &CustomSchema, dialect: Dialect) -> Value {
+    // What is stored can be read.
+    let document: Value = serde_json::from_str(&custom.document).unwrap_or_default();
+    let open = document["x-kubernetes-preserve-unknown-fields"] == true;
     let mut schema = match dialect {
-        Dialect::V3 => (*custom.document).clone(),
-        Dialect::V2 => simple(&custom.document),
+        Dialect::V3 => document,
+        Dialect::V2 => simple(&document),
     };
     if !schema.is_object() {
         schema = json!({"type": "object"});
     }
     // A schema that takes anything says nothing of fields in v2: kubectl would refuse all others.
-    if dialect == Dialect::V2 && custom.document["x-kubernetes-preserve-unknown-fields"] == true {
+    if dialect == Dialect::V2 && open {
         schema = json!({"type": "object"});
     } else if schema["type"] == "object" {
         if !schema["properties"].is_object() {

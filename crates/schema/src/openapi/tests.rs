@@ -141,7 +141,7 @@ fn the_protobuf_form_has_every_definition_and_path() {
 fn a_root_that_takes_anything() {
     let document = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}});
     let custom = CustomSchema {
-        document: std::sync::Arc::new(document),
+        document: document.to_string().into(),
         list_kind: "TabList".into(),
         selectable: Vec::new(),
         fingerprint: 0,

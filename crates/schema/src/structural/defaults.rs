@@ -14,12 +14,12 @@ pub fn default(value: &mut Value, node: &Node) {
         Value::Object(entries) => {
             for (key, below) in &node.properties {
                 let Some(wanted) = &below.default else { continue };
-                if entries.get(key).is_none_or(|value| is_void(value, Some(below))) {
+                if entries.get(key).is_none_or(|value| is_void(value, Some(&**below))) {
                     entries.insert(key.clone(), wanted.clone());
                 }
             }
             for (key, value) in entries.iter_mut() {
-                match node.properties.get(key) {
+                match node.field(key) {
                     Some(below) => default(value, below),
                     None => replace(value, node.entry()),
                 }
@@ -42,7 +42,7 @@ fn replace(value: &mut Value, node: Option<&Node>) {
 pub fn drop_nulls(value: &mut Value, node: &Node) {
     match value {
         Value::Object(entries) => entries.retain(|key, value| {
-            let Some(below) = node.properties.get(key).or(node.entry()) else { return true };
+            let Some(below) = node.field(key).or(node.entry()) else { return true };
             if is_void(value, Some(below)) && below.default.is_none() {
                 return false;
             }

@@ -37,8 +37,7 @@ impl Pruner {
                 if resource && META_FIELDS.contains(&key.as_str()) {
                     return true;
                 }
-                let known =
-                    node.and_then(|n| n.properties.get(key).map(Some).or(n.additional.as_ref().map(|_| n.entry())));
+                let known = node.and_then(|n| n.field(key).map(Some).or(n.additional.as_ref().map(|_| n.entry())));
                 let before = self.path.len();
                 if !self.path.is_empty() {
                     self.path.push('.');

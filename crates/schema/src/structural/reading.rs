@@ -67,7 +67,7 @@ fn embedded(
     }
     match value {
         Value::Object(entries) => entries.iter_mut().try_for_each(|(key, value)| {
-            let Some(below) = node.properties.get(key).or(node.entry()) else { return Ok(()) };
+            let Some(below) = node.field(key).or(node.entry()) else { return Ok(()) };
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             embedded(table, value, below, &path, problems)
         }),

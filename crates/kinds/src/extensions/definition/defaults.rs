@@ -1,5 +1,7 @@
 //! Defaults are values of their schema: pruned, valid, and in accord with its rules.
 
+use std::sync::Arc;
+
 use object::Invalid;
 use schema::structural::{self, Node};
 use serde_json::Value;
@@ -66,11 +68,10 @@ fn value(default: &Value, schema: &Value, at: &str, root: bool, errors: &mut Vec
 
 fn loosen(node: &mut Node) {
     node.int_or_string = false;
-    node.properties.values_mut().for_each(loosen);
-    if let Some(items) = &mut node.items {
-        loosen(items);
-    }
-    if let Some(structural::Additional::Schema(entry)) = &mut node.additional {
-        loosen(entry);
-    }
+    let entry = match &mut node.additional {
+        Some(structural::Additional::Schema(entry)) => Some(entry),
+        _ => None,
+    };
+    let below = node.properties.values_mut().chain(&mut node.items).chain(entry);
+    below.for_each(|below| loosen(Arc::make_mut(below)));
 }
