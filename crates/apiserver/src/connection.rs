@@ -10,7 +10,7 @@ use futures::FutureExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use object::Status;
@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::{Body, Extent, Peer, Service, failure, incoming};
 use crate::metrics;
-use crate::owed::{Owed, Owing, Sent};
+use crate::owed::{Owed, Owing, Sent, Streams};
 
 /// How long a client may take to say hello, and to answer a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
         };
         answering.boxed()
     });
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(Streams);
     // Who dribbles, or says nothing, is let go.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(limits.idle).keep_alive_timeout(PATIENCE);

@@ -1,7 +1,7 @@
 //! What a connection owes its client, and since when: a client that takes none of it for too long is let go.
 //!
-//! A socket that takes no bytes tells of HTTP/1.1, and of HTTP/2 as a whole ([`Owing`]). Of a stream within HTTP/2 it shows in the body
-//! not being asked for more ([`Sent`]).
+//! A socket that takes no bytes tells of HTTP/1.1, and of HTTP/2 as a whole ([`Owing`]): the connection ends. Of a stream within HTTP/2
+//! it shows in the body not being asked for more ([`Sent`]): the stream is reset, and others of its connection go on ([`Streams`]).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,7 +12,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{AbortHandle, abortable};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::rt::Executor;
+use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -31,10 +34,16 @@ pub(crate) struct Owed {
 
 #[derive(Default)]
 struct Debts {
-    since: BTreeMap<u64, Instant>,
+    owed: BTreeMap<u64, Debt>,
     next: u64,
     is_forgiven: bool,
     is_given_up: bool,
+}
+
+struct Debt {
+    since: Instant,
+    /// What is given up with it; without one, the connection is.
+    stream: Option<AbortHandle>,
 }
 
 impl Owed {
@@ -45,10 +54,10 @@ impl Owed {
         debts.next
     }
 
-    fn owe(&self, number: u64) {
+    fn owe(&self, number: u64, stream: Option<&AbortHandle>) {
         let mut debts = self.debts.lock();
-        let is_first = debts.since.is_empty();
-        debts.since.insert(number, Instant::now());
+        let is_first = debts.owed.is_empty();
+        debts.owed.insert(number, Debt { since: Instant::now(), stream: stream.cloned() });
         drop(debts);
         if is_first {
             self.begun.notify_one();
@@ -56,7 +65,7 @@ impl Owed {
     }
 
     fn taken(&self, number: u64) {
-        self.debts.lock().since.remove(&number);
+        self.debts.lock().owed.remove(&number);
     }
 
     /// This client may take as long as it likes, from now on.
@@ -64,20 +73,70 @@ impl Owed {
         self.debts.lock().is_forgiven = true;
     }
 
-    /// Ends when something has been owed for longer than `limit`.
+    /// Gives up streams that have been owed something for longer than `limit`; ends when the connection has.
     pub(crate) async fn overdue(&self, limit: Duration) {
         loop {
-            let first = self.debts.lock().since.values().min().copied();
-            match first.map(|since| since + limit) {
-                None => self.begun.notified().await,
-                Some(due) if due > Instant::now() => tokio::time::sleep_until(due).await,
-                Some(_) if self.debts.lock().is_forgiven => std::future::pending().await,
-                Some(_) => {
-                    self.debts.lock().is_given_up = true;
-                    return;
+            let next = self.debts.lock().settle(limit);
+            match next {
+                Next::None => self.begun.notified().await,
+                Next::At(due) => tokio::time::sleep_until(due).await,
+                Next::Never => std::future::pending().await,
+                Next::GivenUp => return,
+            }
+        }
+    }
+}
+
+/// What comes next of debts.
+enum Next {
+    None,
+    At(Instant),
+    /// They are all forgiven.
+    Never,
+    GivenUp,
+}
+
+impl Debts {
+    /// The oldest debt: since when, and its number.
+    fn first(&self) -> Option<(Instant, u64)> {
+        self.owed.iter().map(|(number, debt)| (debt.since, *number)).min()
+    }
+
+    /// Gives up what has been owed for longer than `limit`.
+    fn settle(&mut self, limit: Duration) -> Next {
+        let now = Instant::now();
+        while let Some((since, number)) = self.first() {
+            if since + limit > now {
+                return Next::At(since + limit);
+            }
+            if self.is_forgiven {
+                return Next::Never;
+            }
+            match self.owed.remove(&number).and_then(|debt| debt.stream) {
+                Some(stream) => stream.abort(),
+                None => {
+                    self.is_given_up = true;
+                    return Next::GivenUp;
                 }
             }
         }
+        Next::None
+    }
+}
+
+tokio::task_local! {
+    /// Of the HTTP/2 stream that a task is for.
+    static STREAM: AbortHandle;
+}
+
+/// Runs the streams of HTTP/2 connections, each until it ends or is given up: then it is reset.
+#[derive(Clone, Copy)]
+pub(crate) struct Streams;
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, work: F) {
+        let (work, handle) = abortable(work);
+        TokioExecutor::new().execute(STREAM.scope(handle, work));
     }
 }
 
@@ -98,7 +157,7 @@ impl Owing {
     fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
         if self.is_full != written.is_pending() {
             self.is_full = written.is_pending();
-            if self.is_full { self.owed.owe(self.number) } else { self.owed.taken(self.number) }
+            if self.is_full { self.owed.owe(self.number, None) } else { self.owed.taken(self.number) }
         }
         written
     }
@@ -152,6 +211,7 @@ pub(crate) struct Sent {
     body: Body,
     owed: Arc<Owed>,
     number: u64,
+    stream: Option<AbortHandle>,
     is_owed: bool,
     extent: Extent,
 }
@@ -159,8 +219,9 @@ pub(crate) struct Sent {
 impl Sent {
     pub(crate) fn new(body: Body, owed: Arc<Owed>, extent: Extent) -> Self {
         let number = owed.number();
-        owed.owe(number);
-        Self { body, owed, number, is_owed: true, extent }
+        let stream = STREAM.try_with(AbortHandle::clone).ok();
+        owed.owe(number, stream.as_ref());
+        Self { body, owed, number, stream, is_owed: true, extent }
     }
 }
 
@@ -176,7 +237,7 @@ impl HttpBody for Sent {
             Poll::Pending => self.extent == Extent::Finite,
         };
         if owes {
-            self.owed.owe(self.number);
+            self.owed.owe(self.number, self.stream.as_ref());
         } else if self.is_owed {
             self.owed.taken(self.number);
         }
@@ -211,14 +272,17 @@ mod tests {
         let is_overdue = |limit| owed.overdue(limit).now_or_never().is_some();
         assert!(!is_overdue(Duration::ZERO), "nothing is owed");
         let (one, other) = (owed.number(), owed.number());
-        owed.owe(one);
-        owed.owe(other);
+        owed.owe(one, None);
+        owed.owe(other, None);
         assert!(!is_overdue(Duration::from_secs(3600)), "there is time");
         owed.taken(one);
         assert!(is_overdue(Duration::ZERO), "the other was not taken");
         owed.taken(other);
         assert!(!is_overdue(Duration::ZERO));
-        owed.owe(one);
+        let (_, stream) = abortable(std::future::pending::<()>());
+        owed.owe(one, Some(&stream));
+        assert!(!is_overdue(Duration::ZERO) && stream.is_aborted(), "a stream is given up by itself");
+        owed.owe(one, None);
         owed.forgive();
         assert!(!is_overdue(Duration::ZERO));
     }
