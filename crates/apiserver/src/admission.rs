@@ -25,6 +25,7 @@ mod runtime_class;
 mod service_account;
 mod storage;
 mod tolerations;
+mod versions;
 
 use object::Status;
 use serde_json::Value;
@@ -132,7 +133,7 @@ async fn mutate_once(
         clock.lap(Plugin::PodTopologyLabels, Ok(()))?;
     }
     if runs(Plugin::MutatingAdmissionPolicy) {
-        clock.lap(Plugin::MutatingAdmissionPolicy, policies::mutate(api, at, object, old, policies))?;
+        clock.lap(Plugin::MutatingAdmissionPolicy, policies::mutate(api, at, object, old, policies).await)?;
     }
     if runs(Plugin::MutatingAdmissionWebhook) {
         clock.lap(Plugin::MutatingAdmissionWebhook, hooks::mutate(api, at, object, old, hooks, warnings).await)?;
@@ -202,7 +203,7 @@ async fn judge(
         clock.lap(Plugin::PodResizeValidator, nodes::resize(api, at, object, old))?;
     }
     if runs(Plugin::ValidatingAdmissionPolicy) {
-        clock.lap(Plugin::ValidatingAdmissionPolicy, policies::validate(api, at, object, old, warnings))?;
+        clock.lap(Plugin::ValidatingAdmissionPolicy, policies::validate(api, at, object, old, warnings).await)?;
     }
     if runs(Plugin::ValidatingAdmissionWebhook) {
         clock.lap(Plugin::ValidatingAdmissionWebhook, hooks::validate(api, at, object, old, warnings).await)?;

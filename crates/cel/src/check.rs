@@ -65,6 +65,7 @@ impl Type {
     pub(crate) fn fits(&self, wanted: &Type) -> bool {
         match (self, wanted) {
             (Type::Dyn, _) | (_, Type::Dyn) => true,
+            (free, _) | (_, free) if *free == FREE => true,
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => a.fits(b),
             (Type::Map(k, v), Type::Map(l, w)) => k.fits(l) && v.fits(w),
             (Type::Object(_), Type::Map(..)) | (Type::Map(..), Type::Object(_)) => false,
@@ -77,9 +78,27 @@ impl Type {
 
     /// One type for both.
     pub(crate) fn joined(self, other: Type) -> Type {
-        if self == other { self } else { Type::Dyn }
+        // Where the items are of any type, as those of an empty list are, the others say more.
+        let inner = |a: Type, b: Type| match (a, b) {
+            (Type::Dyn, known) | (known, Type::Dyn) => Box::new(known),
+            (a, b) => Box::new(a.joined(b)),
+        };
+        match (self, other) {
+            (Type::List(a), Type::List(b)) => Type::List(inner(*a, *b)),
+            (Type::Map(k, v), Type::Map(l, w)) => Type::Map(inner(*k, *l), inner(*v, *w)),
+            (a, b) if a == b => a,
+            _ => Type::Dyn,
+        }
     }
 }
+
+/// What is in an optional value that nothing is known of: whatever is put beside it says what it is.
+pub(crate) const FREE: Type = Type::Opaque("_");
+
+/// What a mutating policy's expression makes: a step of a JSON patch, and an apply configuration.
+pub const JSON_PATCH: Type = Type::Opaque("JSONPatch");
+/// See [`JSON_PATCH`].
+pub const CONFIGURATION: Type = Type::Opaque("Object");
 
 /// The types of variables, by name; dotted names are variables, too.
 pub type Environment = BTreeMap<String, Type>;
@@ -225,12 +244,17 @@ impl Checker<'_> {
                 Ok(Type::Map(Box::new(key), Box::new(value)))
             }
             Kind::Struct { name, fields } => {
-                for (_, value, _) in fields {
-                    self.of(value)?;
+                for (field, value, _) in fields {
+                    let found = self.of(value)?;
+                    if name == "JSONPatch" {
+                        self.step(value.at, field, &found)?;
+                    }
                 }
                 match self.variables.get(&format!("{name}{{}}")).cloned() {
                     Some(found) => Ok(found),
-                    None if name.starts_with("Object") || name == "JSONPatch" => Ok(Type::Dyn),
+                    None if name == "JSONPatch" => Ok(JSON_PATCH),
+                    None if name == "Object" => Ok(CONFIGURATION),
+                    None if name.starts_with("Object.") => Ok(Type::Dyn),
                     None => self.undeclared(expr.at, name),
                 }
             }
@@ -239,9 +263,25 @@ impl Checker<'_> {
         }
     }
 
+    /// A field of a JSON patch's step.
+    fn step(&self, at: usize, field: &str, found: &Type) -> Result<(), Compile> {
+        let wanted = match field {
+            "op" | "path" | "from" if found.fits(&Type::String) => return Ok(()),
+            "value" => return Ok(()),
+            "op" | "path" | "from" => "string",
+            _ => "",
+        };
+        // The place is that of the colon before the value.
+        let before: Vec<char> = self.source.chars().take(at).collect();
+        let at = before.iter().rposition(|c| *c == ':').unwrap_or(at);
+        let words = format!("expected type of field '{field}' is '{wanted}' but provided type is '{found}'");
+        self.fail(at, &words)
+    }
+
     fn field(&self, at: usize, from: &Type, field: &str) -> Checked {
         match from {
             Type::Dyn => Ok(Type::Dyn),
+            free if *free == FREE => Ok(Type::Dyn),
             Type::Map(_, value) => Ok((**value).clone()),
             Type::Object(fields) => match fields.get(field) {
                 Some(found) => Ok(found.clone()),
@@ -256,6 +296,8 @@ impl Checker<'_> {
         let number = matches!(index, Type::Int | Type::Uint | Type::Double | Type::Dyn);
         let found = match from {
             Type::Dyn => Type::Dyn,
+            free if *free == FREE => Type::Dyn,
+            Type::Optional(inner) if **inner == Type::Dyn => Type::Optional(Box::new(FREE)),
             Type::List(item) if number => (**item).clone(),
             Type::Map(key, value) if index.fits(key) => (**value).clone(),
             Type::Optional(inner) => Type::Optional(Box::new(self.index(at, inner, index, false)?)),
@@ -293,6 +335,10 @@ impl Checker<'_> {
             return signatures::host(function).map_or_else(|| self.undeclared(at, function), Ok);
         }
         if !signatures::is_known(&name) {
+            // There are such methods, of what has been told of as missing.
+            if let (Some(Type::Dyn), Some(found)) = (&on, signatures::host(function)) {
+                return Ok(found);
+            }
             return self.undeclared(at, &name);
         }
         match signatures::result(&name, on.as_ref(), &args) {
@@ -330,6 +376,7 @@ impl Checker<'_> {
     fn fold(&mut self, at: usize, folded: &Macro) -> Checked {
         let range = self.of(&folded.range)?;
         let (first, second) = match (&range, folded.what) {
+            (Type::Optional(inner), What::OptMap | What::OptFlatMap) if **inner == FREE => (Type::Dyn, Type::Dyn),
             (Type::Optional(inner), What::OptMap | What::OptFlatMap) => ((**inner).clone(), Type::Dyn),
             (Type::Dyn, _) => (Type::Dyn, Type::Dyn),
             (Type::List(item), _) if folded.variables.len() == 2 => (Type::Int, (**item).clone()),

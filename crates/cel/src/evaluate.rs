@@ -216,11 +216,11 @@ impl<'s> Scope<'s> {
                 return host.call(function, &args).unwrap_or_else(|| Err(Failure::no_overload()));
             }
             let done = library::call(Some(&target), function, &args, budget);
-            return done.unwrap_or_else(|| Err(Failure::no_overload()));
+            return done.unwrap_or_else(|| Err(no_function(function, Some(&target), &args)));
         }
         let args = self.values(args, budget)?;
         let done = operators::call(function, &args, budget).or_else(|| library::call(None, function, &args, budget));
-        done.unwrap_or_else(|| Err(Failure::no_overload()))
+        done.unwrap_or_else(|| Err(no_function(function, None, &args)))
     }
 
     fn values(&self, exprs: &[Expr], budget: &mut Budget) -> Result<Vec<Value>, Failure> {
@@ -402,6 +402,15 @@ fn named_type(name: &str) -> Option<Outcome> {
     .then(|| Ok(Value::Type(name.into())))
 }
 
+/// Operators say less than functions.
+fn no_function(name: &str, target: Option<&Value>, args: &[Value]) -> Failure {
+    if name.starts_with('_') || name.starts_with('@') || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Failure::no_overload();
+    }
+    let types: Vec<&str> = target.into_iter().chain(args).map(Value::type_name).collect();
+    Failure::new(format!("no such overload: {name}({})", types.join(", ")))
+}
+
 fn select(from: &Value, field: &str, optional: bool) -> Outcome {
     let key = Key::String(field.into());
     match from {
@@ -414,14 +423,14 @@ fn select(from: &Value, field: &str, optional: bool) -> Outcome {
         // Below an optional value everything is optional.
         Value::Optional(None) => Ok(Value::Optional(None)),
         Value::Optional(Some(inner)) => select(inner, field, true),
-        _ => Err(Failure::no_overload()),
+        _ => Err(no_key(field)),
     }
 }
 
 fn has(value: &Value, field: &str) -> Outcome {
     match value {
         Value::Map(map) => Ok(Value::Bool(map.field(field).is_some())),
-        _ => Err(Failure::no_overload()),
+        _ => Ok(Value::Bool(false)),
     }
 }
 

@@ -28,7 +28,7 @@ mod signatures;
 mod sizes;
 mod value;
 
-pub use check::{Environment, Type, check, check_typed};
+pub use check::{CONFIGURATION, Environment, JSON_PATCH, Type, check, check_typed};
 pub use cost::{Types, most_cost};
 pub use error::{Compile, Failure};
 pub use evaluate::{Budget, Variables, evaluate};

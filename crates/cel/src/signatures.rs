@@ -1,6 +1,6 @@
 //! What functions take and give, as far as the checker needs it.
 
-use crate::check::Type;
+use crate::check::{FREE, Type};
 
 const QUANTITY: Type = Type::Opaque("kubernetes.Quantity");
 const IP: Type = Type::Opaque("net.IP");
@@ -191,9 +191,11 @@ pub(crate) fn result(name: &str, target: Option<&Type>, args: &[Type]) -> Option
         "dyn" => (all.len() == 1).then_some(Type::Dyn),
         "int" | "uint" | "double" | "bool" | "string" | "bytes" => converted(name, &all),
         "optional.of" | "optional.ofNonZeroValue" => (all.len() == 1).then(|| optional(all[0].clone())),
-        "optional.none" => all.is_empty().then(|| optional(Type::Dyn)),
+        "optional.none" => all.is_empty().then(|| optional(FREE)),
         "hasValue" => matches!(all.as_slice(), [Type::Optional(_) | Type::Dyn]).then_some(Type::Bool),
         "value" | "orValue" | "or" => match (all.as_slice(), name) {
+            ([Type::Optional(inner)], "value") if **inner == FREE => Some(Type::Dyn),
+            ([Type::Optional(inner), other], "orValue") if **inner == FREE => Some((*other).clone()),
             ([Type::Optional(inner)], "value") => Some((**inner).clone()),
             ([Type::Optional(inner), other], "orValue") if inner.fits(other) => {
                 Some((**inner).clone().joined((*other).clone()))
@@ -324,6 +326,11 @@ fn operator(name: &str, all: &[&Type]) -> Option<Option<Type>> {
         ("@in", [key, Type::Map(of, _)]) => key.fits(of).then_some(Bool),
         ("@in", [_, Dyn]) => Some(Bool),
         ("_+_", [a, b]) => match (a, b) {
+            // What is known of one side says what the other must be.
+            (Dyn, known @ (Int | Uint | Double | String | Bytes | Timestamp | Type::List(_)))
+            | (known @ (Int | Uint | Double | String | Bytes | Timestamp | Type::List(_)), Dyn) => {
+                Some((*known).clone())
+            }
             (Dyn, _) | (_, Dyn) => Some(Dyn),
             (Int | Uint | Double | String | Bytes | Duration, _) if a == b => Some((*a).clone()),
             (Timestamp, Duration) | (Duration, Timestamp) => Some(Timestamp),
@@ -331,6 +338,10 @@ fn operator(name: &str, all: &[&Type]) -> Option<Option<Type>> {
             _ => None,
         },
         ("_-_", [a, b]) => match (a, b) {
+            (Dyn, known @ (Int | Uint | Double)) | (known @ (Int | Uint | Double | Duration), Dyn) => {
+                Some((*known).clone())
+            }
+            (Dyn, Timestamp) => Some(Duration),
             (Dyn, _) | (_, Dyn) => Some(Dyn),
             (Int | Uint | Double | Duration, _) if a == b => Some((*a).clone()),
             (Timestamp, Timestamp) => Some(Duration),

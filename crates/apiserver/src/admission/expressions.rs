@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cel::{Budget, Expr, Failure, Host, Value as Cel, Variables, evaluate, from_json};
+use kinds::Kind;
 use serde_json::{Value, json};
 
 use super::attributes::Attributes;
@@ -12,6 +13,9 @@ use crate::user::User;
 
 /// What the conditions of one webhook or policy may cost for one request.
 const MOST_COST: u64 = 2_500_000;
+
+/// What one expression may cost.
+const MOST_COST_OF_ONE: u64 = 1_000_000;
 
 /// A match condition.
 #[derive(Clone, Debug)]
@@ -36,18 +40,20 @@ pub(crate) fn all_hold(
     api: &Api,
     conditions: &[Condition],
     at: &Attributes<'_>,
+    kind: &Kind,
     object: &Value,
     old: &Value,
 ) -> Result<bool, String> {
     if conditions.is_empty() {
         return Ok(true);
     }
-    let variables = variables(api, at, object, old);
-    let mut budget = Budget::new(MOST_COST);
+    let mut variables = variables(api, at, kind, object, old);
+    variables.insert("namespaceObject".into(), from_json(&namespace(api, at)));
+    let mut left = MOST_COST;
     let mut failed: Vec<String> = Vec::new();
     for condition in conditions {
         let value = match &condition.expr {
-            Ok(expr) => evaluate(expr, &variables, &mut budget),
+            Ok(expr) => limited(expr, &variables, &mut left),
             Err(why) => Err(Failure::Failed(why.clone())),
         };
         match value {
@@ -63,10 +69,34 @@ pub(crate) fn all_hold(
     }
 }
 
-/// `object`, `oldObject`, `request`, `authorizer`.
-pub(crate) fn variables(api: &Api, at: &Attributes<'_>, object: &Value, old: &Value) -> HashMap<String, Cel> {
+/// The value of an expression, which may cost no more than one may, and no more than is left.
+pub(crate) fn limited(expr: &Expr, variables: &dyn Variables, left: &mut u64) -> Result<Cel, Failure> {
+    let most = MOST_COST_OF_ONE.min(*left);
+    let mut budget = Budget::new(most);
+    let value = evaluate(expr, variables, &mut budget);
+    *left -= most - budget.left();
+    value
+}
+
+/// The namespace of the request; `null` where it has none.
+pub(crate) fn namespace(api: &Api, at: &Attributes<'_>) -> Value {
+    if at.namespace.is_empty() {
+        return Value::Null;
+    }
+    api.stored_value(&format!("/registry/namespaces/{}", at.namespace)).unwrap_or_default()
+}
+
+/// `object`, `oldObject`, `request`, `authorizer`. `kind` is the resource in the version that is looked at.
+pub(crate) fn variables(
+    api: &Api,
+    at: &Attributes<'_>,
+    kind: &Kind,
+    object: &Value,
+    old: &Value,
+) -> HashMap<String, Cel> {
     let authorizer = Authorizer { rbac: api.rbac.load_full(), user: at.user.clone(), at: Question::default() };
     let own = at.gvk();
+    let seen = if at.has_own_body() { own.clone() } else { kind.gvk() };
     let check = Question {
         group: at.kind.group.clone(),
         resource: at.kind.plural.clone(),
@@ -77,8 +107,8 @@ pub(crate) fn variables(api: &Api, at: &Attributes<'_>, object: &Value, old: &Va
     };
     let of_request = Authorizer { at: check, ..authorizer.clone() };
     let mut request = json!({
-        "kind": {"group": own.group, "version": own.version, "kind": own.kind},
-        "resource": {"group": at.kind.group, "version": at.kind.version, "resource": at.kind.plural},
+        "kind": {"group": seen.group, "version": seen.version, "kind": seen.kind},
+        "resource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
         "requestKind": {"group": own.group, "version": own.version, "kind": own.kind},
         "requestResource": {"group": at.kind.group, "version": at.kind.version, "resource": at.kind.plural},
         "operation": at.operation.name(), "userInfo": at.user_info(), "dryRun": at.dry_run, "options": at.options(),

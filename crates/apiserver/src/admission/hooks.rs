@@ -19,6 +19,7 @@ use super::attributes::Attributes;
 use super::expressions::Condition;
 use super::matching;
 use super::rounds::Rounds;
+use super::versions::{self, Seen};
 use crate::api::Api;
 use crate::audit;
 use crate::webhook::Webhook;
@@ -119,11 +120,11 @@ fn is_exempt(kind: &Kind) -> bool {
 /// How a webhook is to be asked: in which version of the resource.
 struct Question<'h> {
     hook: &'h Hook,
-    kind: Arc<Kind>,
+    seen: Seen,
 }
 
 /// The webhook's question, if it is about the request.
-fn question<'h>(
+async fn question<'h>(
     api: &Api,
     hook: &'h Hook,
     at: &Attributes<'_>,
@@ -137,8 +138,10 @@ fn question<'h>(
     {
         return Ok(None);
     }
-    match super::expressions::all_hold(api, &hook.conditions, at, object, old) {
-        Ok(true) => Ok(Some(Question { hook, kind: api.kind_of(&gvr)? })),
+    let seen = Seen::new(api, at, object, old, &gvr).await?;
+    let (object, old) = seen.objects(object, old);
+    match super::expressions::all_hold(api, &hook.conditions, at, &seen.kind, object, old) {
+        Ok(true) => Ok(Some(Question { hook, seen })),
         Ok(false) => Ok(None),
         Err(_) if hook.ignores_failures() => Ok(None),
         Err(why) => Err(at.forbidden(&why)),
@@ -181,8 +184,8 @@ async fn ask(
     if at.dry_run && !matches!(text(&hook.declared["sideEffects"]), "None" | "NoneOnDryRun") {
         return Err(Status::bad_request(format!("admission webhook {name:?} does not support dry run")));
     }
-    let [object, old] = in_version(api, at, [object, old], &question.kind).await?;
-    let (review, uid) = review::request(at, &question.kind, &object, &old);
+    let (object, old) = question.seen.objects(object, old);
+    let (review, uid) = review::request(at, &question.seen.kind, object, old);
     let answer = match &hook.client {
         Ok(client) => client.call(&api.store, &review, hook.timeout).await,
         Err(why) => Err(why.clone()),
@@ -213,20 +216,6 @@ async fn ask(
 fn internal(why: String) -> Status {
     let cause = object::Cause { reason: String::new(), message: why.clone(), field: String::new() };
     Status { causes: vec![cause], ..Status::internal(why) }
-}
-
-/// The objects as the resource's other version has them.
-async fn in_version(api: &Api, at: &Attributes<'_>, values: [&Value; 2], kind: &Kind) -> Result<[Value; 2], Status> {
-    let (own, wanted) = (at.gvk(), kind.gvk());
-    if at.has_own_body() || own == wanted {
-        return Ok(values.map(Value::clone));
-    }
-    if kind.custom.is_some() {
-        return api.conversions.between(kind, values).await;
-    }
-    let convert =
-        |value: &Value| if value.is_null() { Value::Null } else { kinds::convert(value.clone(), &own, &wanted) };
-    Ok(values.map(convert))
 }
 
 /// Lets the mutating webhooks change the object. In the second round those are asked again that want to be when others changed it
@@ -266,7 +255,7 @@ async fn call_mutating(
     turn: Turn,
     warnings: &mut Vec<String>,
 ) -> Result<Option<bool>, Status> {
-    let Some(question) = question(api, hook, at, object, old)? else { return Ok(None) };
+    let Some(question) = question(api, hook, at, object, old).await? else { return Ok(None) };
     let answer = ask(api, &question, at, object, old, turn, warnings).await?;
     let changed = match answer {
         Answer::Skipped => return Ok(Some(false)),
@@ -301,18 +290,10 @@ async fn patched(
         json::apply(object, patch).map_err(failed)?;
         return Ok(*object != before);
     }
-    let [mut changed, _] = in_version(api, at, [object, &Value::Null], &question.kind).await?;
+    let mut changed = question.seen.objects(object, &Value::Null).0.clone();
     json::apply(&mut changed, patch).map_err(failed)?;
-    let (own, asked) = (at.kind.gvk(), question.kind.gvk());
-    same_kind(&changed, &asked, at.kind.custom.is_some())?;
-    let changed = match (&at.kind.custom, own == asked) {
-        (_, true) => changed,
-        (Some(_), false) => {
-            let [changed, _] = api.conversions.between(at.kind, [&changed, &Value::Null]).await?;
-            changed
-        }
-        (None, false) => kinds::convert(changed, &asked, &own),
-    };
+    same_kind(&changed, &question.seen.kind.gvk(), at.kind.custom.is_some())?;
+    let changed = versions::back(api, at, changed, &question.seen.kind).await?;
     let mut problems = Vec::new();
     let mut decoded = at.kind.decode(changed, &mut problems).map_err(|e| internal(e.to_string()))?;
     decoded["apiVersion"] = at.kind.api_version().into();
@@ -354,7 +335,7 @@ pub(super) async fn validate(
     }
     let mut questions = Vec::new();
     for hook in &hooks.validating {
-        questions.extend(question(api, hook, at, object, old)?);
+        questions.extend(question(api, hook, at, object, old).await?);
     }
     let asked = join_all(questions.iter().enumerate().map(|(index, question)| async move {
         let mut warnings = Vec::new();

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use cel::Expr;
 use client::Resource;
 use futures::StreamExt;
-use object::{Cause, Gvk, LabelSelector, Reason, Status};
+use kinds::Kind;
+use object::{Cause, Gvk, Gvr, LabelSelector, Reason, Status};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use super::attributes::Attributes;
 use super::expressions::Condition;
 use super::matching;
 use super::rounds::Rounds;
+use super::versions::{self, Seen};
 use crate::api::Api;
 use crate::audit;
 use evaluation::{Evaluation, Finding};
@@ -154,42 +156,80 @@ fn is_exempt(at: &Attributes<'_>) -> bool {
     at.kind.group == "admissionregistration.k8s.io" && at.kind.kind.contains("AdmissionPolicy")
 }
 
-fn is_about(api: &Api, constraints: &Value, at: &Attributes<'_>, object: &Value, old: &Value) -> bool {
+/// The resource through which the constraints are about the request.
+fn matched(api: &Api, constraints: &Value, at: &Attributes<'_>, object: &Value, old: &Value) -> Option<Gvr> {
     let equivalent = constraints["matchPolicy"] != "Exact";
     let rules = &constraints["resourceRules"];
-    let included =
-        rules.as_array().is_none_or(Vec::is_empty) || matching::by_rules(api, rules, at, equivalent).is_some();
-    included
-        && matching::by_rules(api, &constraints["excludeResourceRules"], at, equivalent).is_none()
+    let found = match rules.as_array().is_none_or(Vec::is_empty) {
+        true => at.gvr(),
+        false => matching::by_rules(api, rules, at, equivalent)?,
+    };
+    let is_meant = matching::by_rules(api, &constraints["excludeResourceRules"], at, equivalent).is_none()
         && matching::by_namespace(api, &constraints["namespaceSelector"], at, object, old)
-        && matching::by_object(&constraints["objectSelector"], object, old)
+        && matching::by_object(&constraints["objectSelector"], object, old);
+    is_meant.then_some(found)
+}
+
+/// Why a policy cannot be evaluated.
+enum Trouble {
+    /// Its declaration cannot be followed, whatever the binding.
+    Policy(String),
+    /// The binding's cannot.
+    Binding(String),
+    /// A match condition has no value.
+    Condition(String),
+}
+
+impl Trouble {
+    /// What of a policy and a binding the request is refused by, and why.
+    fn words(&self, binding: &str, quote: char, policy: &str) -> String {
+        match self {
+            Self::Policy(why) => format!("{quote}{policy}{quote} denied request: failed to configure policy: {why}"),
+            Self::Binding(why) => {
+                format!("'{policy}' with binding '{binding}' denied request: failed to configure binding: {why}")
+            }
+            Self::Condition(why) => format!("'{policy}' with binding '{binding}' denied request: {why}"),
+        }
+    }
 }
 
 /// The objects that a binding gives to its policy; one `null` when the policy takes none. The error says why there are none.
-fn params(api: &Api, policy: &Policy, binding: &Value, at: &Attributes<'_>) -> Result<Vec<Value>, String> {
+fn params(api: &Api, policy: &Policy, binding: &Value, at: &Attributes<'_>) -> Result<Vec<Value>, Trouble> {
     let wanted = &policy.spec["paramKind"];
     let reference = &binding["paramRef"];
-    if !wanted.is_object() || !reference.is_object() {
+    if !wanted.is_object() {
         return Ok(vec![Value::Null]);
     }
     let gvk = Gvk::from_api_version(text(&wanted["apiVersion"]), text(&wanted["kind"]));
     let kind = api.registry.by_gvk(&gvk).ok_or_else(|| {
-        format!("failed to find resource referenced by paramKind: '{}, Kind={}'", gvk.api_version(), gvk.kind)
+        Trouble::Policy(format!(
+            "failed to find resource referenced by paramKind: '{}, Kind={}'",
+            gvk.api_version(),
+            gvk.kind
+        ))
     })?;
+    if !reference.is_object() {
+        return Ok(vec![Value::Null]);
+    }
+    let told = |why: &str| Trouble::Binding(why.into());
     let given = text(&reference["namespace"]);
     let namespace = match (kind.namespaced(), given.is_empty()) {
-        (false, _) => None,
+        (false, false) => {
+            return Err(told("paramRef.namespace must not be provided for a cluster-scoped `paramKind`"));
+        }
+        (false, true) => None,
         (true, false) => Some(given),
         (true, true) if at.namespace.is_empty() => {
-            return Err("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".into());
+            return Err(told("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"));
         }
         (true, true) => Some(at.namespace),
     };
     let name = text(&reference["name"]);
     let mut found = Vec::new();
     if name.is_empty() {
-        let listing =
-            api.list(&Resource::collection(&kind.gvr(), namespace), &Default::default()).map_err(|e| e.to_string())?;
+        let listing = api
+            .list(&Resource::collection(&kind.gvr(), namespace), &Default::default())
+            .map_err(|e| told(&e.message))?;
         let selector = LabelSelector::from_object(&reference["selector"]).unwrap_or_default();
         let chosen = listing.items.iter().filter(|object| selector.matches(&object.head.labels));
         found.extend(chosen.filter_map(|object| object.value().ok()));
@@ -197,42 +237,63 @@ fn params(api: &Api, policy: &Policy, binding: &Value, at: &Attributes<'_>) -> R
         found.extend(object.value().ok());
     }
     if found.is_empty() && reference["parameterNotFoundAction"] == "Deny" {
-        return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
+        return Err(told("no params found for policy binding with `Deny` parameterNotFoundAction"));
     }
     Ok(found)
 }
 
 /// One policy under one binding with one set of parameters; or why it cannot be evaluated.
-type Work<'p> = (&'p Policy, &'p str, &'p Value, Result<Value, String>);
+struct Work<'p> {
+    policy: &'p Policy,
+    binding: &'p str,
+    declared: &'p Value,
+    seen: Arc<Seen>,
+    params: Result<Value, Trouble>,
+}
 
 /// What there is to evaluate for a request.
-fn work<'p>(api: &Api, policies: &'p [Policy], at: &Attributes<'_>, object: &Value, old: &Value) -> Vec<Work<'p>> {
+async fn work<'p>(
+    api: &Api,
+    policies: &'p [Policy],
+    at: &Attributes<'_>,
+    object: &Value,
+    old: &Value,
+) -> Result<Vec<Work<'p>>, Status> {
     let mut all = Vec::new();
-    for policy in policies.iter().filter(|p| is_about(api, &p.spec["matchConstraints"], at, object, old)) {
-        for (name, binding) in &policy.bindings {
+    for policy in policies {
+        let Some(gvr) = matched(api, &policy.spec["matchConstraints"], at, object, old) else { continue };
+        let limits = |(_, binding): &&(String, Value)| {
             let limits = &binding["matchResources"];
-            if limits.is_object() && !is_about(api, limits, at, object, old) {
-                continue;
-            }
-            match super::expressions::all_hold(api, &policy.conditions, at, object, old) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(why) => {
-                    all.push((policy, name.as_str(), binding, Err(why)));
-                    continue;
-                }
-            }
-            match params(api, policy, binding, at) {
-                Ok(params) => all.extend(params.into_iter().map(|p| (policy, name.as_str(), binding, Ok(p)))),
-                Err(why) => all.push((policy, name.as_str(), binding, Err(why))),
-            }
+            !limits.is_object() || matched(api, limits, at, object, old).is_some()
+        };
+        let bindings: Vec<_> = policy.bindings.iter().filter(limits).collect();
+        if bindings.is_empty() {
+            continue;
+        }
+        let seen = Arc::new(Seen::new(api, at, object, old, &gvr).await?);
+        let (object, old) = seen.objects(object, old);
+        let holds = super::expressions::all_hold(api, &policy.conditions, at, &seen.kind, object, old);
+        if holds == Ok(false) {
+            continue;
+        }
+        for (binding, declared) in bindings {
+            let params = match &holds {
+                Err(why) => Err(Trouble::Condition(why.clone())),
+                Ok(_) => params(api, policy, declared, at),
+            };
+            let params = match params {
+                Ok(params) => params.into_iter().map(Ok).collect(),
+                Err(why) => vec![Err(why)],
+            };
+            let work = |params| Work { policy, binding, declared, seen: seen.clone(), params };
+            all.extend(params.into_iter().map(work));
         }
     }
-    all
+    Ok(all)
 }
 
 /// Lets the mutating policies change the object.
-pub(super) fn mutate(
+pub(super) async fn mutate(
     api: &Api,
     at: &Attributes<'_>,
     object: &mut Value,
@@ -244,39 +305,71 @@ pub(super) fn mutate(
         return Ok(());
     }
     rounds.enter(object);
-    for (policy, binding, _, params) in work(api, &policies.mutating, at, object, old) {
+    // As upstream: what the policies did themselves counts, too.
+    let entered = object.clone();
+    for Work { policy, binding, seen, params, .. } in work(api, &policies.mutating, at, object, old).await? {
         let param = params.as_ref().map_or("", |params| text(&params["metadata"]["name"]));
         let key = format!("{}/{binding}/{param}", policy.name);
         if !rounds.concerns(&key) {
             continue;
         }
-        let changed = params.and_then(|params| {
-            let mut now = object.clone();
-            for rule in &policy.rules {
-                let evaluation = Evaluation::new(api, policy, at, &now, old, &params);
-                now = mutation::apply(at, rule, &evaluation, &now)?;
+        let params = match params {
+            Ok(params) => params,
+            Err(_) if policy.ignores_failures() => continue,
+            Err(why) => {
+                let reason = if matches!(why, Trouble::Condition(_)) { Reason::Invalid } else { Reason::Forbidden };
+                return Err(refused_mutation(at, why.words(binding, '"', &policy.name), reason));
             }
-            Ok(now)
-        });
-        match changed {
+        };
+        let [now, was] = versions::convert(api, at, [object, old], &seen.kind).await?;
+        match mutated(api, policy, at, &seen.kind, now, &was, &params) {
             Ok(changed) => {
+                let changed = versions::back(api, at, changed, &seen.kind).await?;
                 let differs = changed != *object;
                 *object = changed;
                 rounds.done(key, differs, policy.spec["reinvocationPolicy"] == "IfNeeded");
             }
-            Err(_) if policy.ignores_failures() => {}
-            Err(why) => {
-                let text = format!("policy '{}' with binding '{binding}' denied request: {why}", policy.name);
-                return Err(refused(at, &text, ""));
+            Err(mutation::Failed::Server(why)) => {
+                let cause = Cause { reason: String::new(), message: why.clone(), field: String::new() };
+                return Err(Status { causes: vec![cause], ..Status::internal(why) });
+            }
+            Err(mutation::Failed::Policy(_)) if policy.ignores_failures() => {}
+            Err(mutation::Failed::Policy(why)) => {
+                let text = format!("'{}' with binding '{binding}' denied request: {why}", policy.name);
+                return Err(refused_mutation(at, text, Reason::Invalid));
             }
         }
     }
-    rounds.leave(object);
+    rounds.leave(&entered);
     Ok(())
 }
 
+/// The object after all mutations of a policy.
+fn mutated(
+    api: &Api,
+    policy: &Policy,
+    at: &Attributes<'_>,
+    kind: &Kind,
+    mut now: Value,
+    old: &Value,
+    params: &Value,
+) -> Result<Value, mutation::Failed> {
+    for rule in &policy.rules {
+        let evaluation = Evaluation::new(api, policy, at, kind, (&now, old), params);
+        now = mutation::apply(kind, rule, &evaluation, &now)?;
+    }
+    Ok(now)
+}
+
+/// A mutating policy's refusal: what it says stands alone.
+fn refused_mutation(at: &Attributes<'_>, words: String, reason: Reason) -> Status {
+    let words = format!("policy {words}");
+    let cause = Cause { reason: String::new(), message: words.clone(), field: String::new() };
+    Status { message: words, causes: vec![cause], reason: Some(reason), code: 403, ..at.forbidden("") }
+}
+
 /// Lets the validating policies refuse the object, or warn of it.
-pub(super) fn validate(
+pub(super) async fn validate(
     api: &Api,
     at: &Attributes<'_>,
     object: &Value,
@@ -289,7 +382,8 @@ pub(super) fn validate(
     }
     let mut first: Option<Status> = None;
     let mut audited: Vec<Value> = Vec::new();
-    for (policy, name, binding, params) in work(api, &policies.validating, at, object, old) {
+    for work in work(api, &policies.validating, at, object, old).await? {
+        let Work { policy, binding: name, declared: binding, seen, params } = work;
         let deny = |finding: &Finding| {
             let text = format!(
                 "ValidatingAdmissionPolicy '{}' with binding '{name}' denied request: {}",
@@ -302,12 +396,12 @@ pub(super) fn validate(
             Err(_) if policy.ignores_failures() => continue,
             // Whatever the binding's actions are.
             Err(why) => {
-                let message = format!("failed to configure binding: {why}");
-                first.get_or_insert_with(|| deny(&Finding { message, reason: String::new(), index: 0 }));
+                let words = format!("ValidatingAdmissionPolicy {}", why.words(name, '\'', &policy.name));
+                first.get_or_insert_with(|| refused(at, &words, ""));
                 continue;
             }
         };
-        let evaluation = Evaluation::new(api, policy, at, object, old, &params);
+        let evaluation = Evaluation::new(api, policy, at, &seen.kind, seen.objects(object, old), &params);
         for finding in evaluation.failures(policy) {
             let has = |action: &str| items(&binding["validationActions"]).any(|a| a == action);
             if has("Deny") {

@@ -21,5 +21,6 @@ mod objects;
 mod over_tls;
 mod patience;
 mod plugins;
+mod policies;
 mod reads;
 mod world;

@@ -61,7 +61,12 @@ pub(super) fn call(method: bool, name: &str, args: &[&Value]) -> Answer {
         ("bytes", [Value::Bytes(bytes)]) => Ok(Value::Bytes(bytes.clone())),
         ("semver", [Value::String(text)]) => {
             let parsed = parse_semver(text).map(|v| Value::Semver(Arc::new(v)));
-            parsed.ok_or_else(|| Failure::new(format!("invalid semantic version: {text}")))
+            parsed.ok_or_else(|| {
+                Failure::new(match text.split('.').count() {
+                    0..3 => "No Major.Minor.Patch elements found".to_owned(),
+                    _ => format!("invalid semantic version: {text}"),
+                })
+            })
         }
         ("isSemver", [Value::String(text)]) => Ok(Value::Bool(parse_semver(text).is_some())),
         _ => return None,

@@ -118,7 +118,7 @@ fn substring(s: &str, from: i64, to: i64) -> Outcome {
     let length = s.chars().count();
     match (place(from), place(to)) {
         (Some(a), Some(b)) if a <= b && b <= length => Ok(text(s.chars().skip(a).take(b - a).collect::<String>())),
-        (Some(a), Some(b)) if b <= length && a > b => {
+        (Some(a), Some(b)) if a <= length && b <= length => {
             Err(Failure::new(format!("invalid substring range. start: {from}, end: {to}")))
         }
         (None, _) => Err(out_of_range(from)),

@@ -1,5 +1,7 @@
 //! Expressions of policies and match conditions are compiled when they are written, so that what cannot work is told at once.
 
+use std::sync::Arc;
+
 use cel::{Environment, Type};
 use object::Invalid;
 use serde_json::Value;
@@ -13,12 +15,65 @@ const MOST_ANNOTATIONS: usize = 20;
 
 /// What every expression of admission sees.
 fn environment(with_authorizer: bool) -> Environment {
-    let mut all = Environment::from(["object", "oldObject", "request"].map(|name| (name.to_owned(), Type::Dyn)));
+    let mut all = Environment::from(["object", "oldObject"].map(|name| (name.to_owned(), Type::Dyn)));
+    all.insert("request".into(), request());
+    all.insert("namespaceObject".into(), namespace());
     if with_authorizer {
         let host = Type::Host("kubernetes.authorization.Authorizer");
         all.extend(["authorizer", "authorizer.requestResource"].map(|name| (name.to_owned(), host.clone())));
     }
     all
+}
+
+fn structure(fields: &[(&str, Type)]) -> Type {
+    let fields = fields.iter().map(|(name, of)| ((*name).to_owned(), of.clone()));
+    Type::Object(Arc::new(fields.collect()))
+}
+
+/// A Namespace, as far as expressions see it.
+fn namespace() -> Type {
+    let without = |of: Type, hidden: &[&str]| match of {
+        Type::Object(fields) => {
+            let seen = fields.iter().filter(|(name, _)| !hidden.contains(&name.as_str()));
+            Type::Object(Arc::new(seen.map(|(name, of)| (name.clone(), of.clone())).collect()))
+        }
+        other => other,
+    };
+    let whole = cel::type_named(schema::table(), "io.k8s.api.core.v1.Namespace");
+    let metadata = cel::type_named(schema::table(), "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    let metadata = without(metadata, &["uid", "managedFields", "ownerReferences", "selfLink"]);
+    cel::with_field(without(whole, &["apiVersion", "kind"]), "metadata", metadata)
+}
+
+/// The request, as admission reviews show it but for its objects.
+fn request() -> Type {
+    let list = || Type::List(Box::new(Type::String));
+    let name = |last| structure(&[("group", Type::String), ("version", Type::String), (last, Type::String)]);
+    let user = structure(&[
+        ("username", Type::String),
+        ("uid", Type::String),
+        ("groups", list()),
+        ("extra", Type::Map(Box::new(Type::String), Box::new(list()))),
+    ]);
+    structure(&[
+        ("kind", name("kind")),
+        ("resource", name("resource")),
+        ("subResource", Type::String),
+        ("requestKind", name("kind")),
+        ("requestResource", name("resource")),
+        ("requestSubResource", Type::String),
+        ("name", Type::String),
+        ("namespace", Type::String),
+        ("operation", Type::String),
+        ("userInfo", user),
+        ("dryRun", Type::Bool),
+        ("options", Type::Dyn),
+    ])
+}
+
+/// A type as messages about results have it.
+fn shown(found: &Type) -> String {
+    if *found == Type::Null { "null_type".into() } else { found.to_string() }
 }
 
 fn compile(
@@ -41,8 +96,8 @@ fn compile(
             Type::Dyn
         }
         Ok(found) => {
-            if let Some(wanted) = wanted.filter(|wanted| found != *wanted && found != Type::Dyn) {
-                let detail = format!("must evaluate to {wanted} but got {found}");
+            if let Some(wanted) = wanted.filter(|wanted| found != *wanted) {
+                let detail = format!("must evaluate to {wanted} but got {}", shown(&found));
                 errors.push(Invalid::invalid(at, source, detail));
             }
             found
@@ -82,12 +137,13 @@ pub(super) fn policy(new: &Value, errors: &mut Vec<Invalid>) {
     let spec = Spot::new(&new["spec"], "spec");
     conditions(spec.at("matchConditions").value, "spec.matchConditions", errors);
     let mut all = environment(true);
-    all.insert("namespaceObject".into(), Type::Dyn);
     if spec.at("paramKind").is_set() {
         all.insert("params".into(), Type::Dyn);
     }
     // A variable sees those before it.
-    all.insert("variables".into(), Type::Object(Default::default()));
+    if spec.at("variables").len() > 0 {
+        all.insert("variables".into(), Type::Object(Default::default()));
+    }
     for variable in spec.list("variables") {
         let (name, source) = (variable.at("name"), variable.at("expression"));
         if name.text().trim().is_empty() {
@@ -96,6 +152,8 @@ pub(super) fn policy(new: &Value, errors: &mut Vec<Invalid>) {
             name.fail("must be a valid CEL identifier", errors);
         }
         let found = compile(source.value, &source.path(), &all, None, "expression is not specified", errors);
+        // What is none of CEL's own types is looked at when there is a value.
+        let found = if matches!(found, Type::Host(_) | Type::Object(_)) { Type::Dyn } else { found };
         all.insert(format!("variables.{}", name.text()), found);
     }
     match new["kind"] == "MutatingAdmissionPolicy" {
@@ -152,14 +210,15 @@ fn mutations(spec: &Spot, all: &Environment, errors: &mut Vec<Invalid>) {
             true => {
                 let source = used.at("expression");
                 let trimmed = Value::from(source.text().trim());
+                let before = errors.len();
                 let found = compile(&trimmed, &source.path(), all, None, "", errors);
-                let wanted = if kind.text() == "JSONPatch" { "list(JSONPatch)" } else { "Object" };
-                let plain = matches!(
-                    found,
-                    Type::Int | Type::Uint | Type::Double | Type::Bool | Type::String | Type::Bytes | Type::Null
-                );
-                if plain {
-                    source.fail(format!("must evaluate to {wanted} but got {found}"), errors);
+                let wanted = match kind.text() {
+                    "JSONPatch" => Type::List(Box::new(cel::JSON_PATCH)),
+                    _ => cel::CONFIGURATION,
+                };
+                // What does not compile has been told.
+                if errors.len() == before && found != wanted {
+                    source.fail(format!("must evaluate to {wanted} but got {}", shown(&found)), errors);
                 }
             }
         }
@@ -178,13 +237,16 @@ fn validations(new: &Value, spec: &Spot, all: &Environment, errors: &mut Vec<Inv
         }
         return;
     }
+    // Messages are made without the authorizer.
+    let mut told_by = all.clone();
+    told_by.retain(|name, _| !name.starts_with("authorizer"));
     for rule in spec.list("validations") {
         let [source, told, message] = ["expression", "messageExpression", "message"].map(|field| rule.at(field));
         compile(source.value, &source.path(), all, Some(Type::Bool), "expression is not specified", errors);
         if !told.text().is_empty() {
             match told.text().trim().is_empty() {
                 true => told.fail("must be non-empty if specified", errors),
-                false => drop(compile(told.value, &told.path(), all, Some(Type::String), "", errors)),
+                false => drop(compile(told.value, &told.path(), &told_by, Some(Type::String), "", errors)),
             }
         }
         if !message.text().is_empty() && message.text().trim().is_empty() {
@@ -209,9 +271,10 @@ fn validations(new: &Value, spec: &Spot, all: &Environment, errors: &mut Vec<Inv
             key.fail_as(if policy.is_empty() { key.text() } else { &whole }, why, errors);
         }
         let trimmed = Value::from(source.text().trim());
+        let before = errors.len();
         let found = compile(&trimmed, &source.path(), all, None, "valueExpression is not specified", errors);
-        if !matches!(found, Type::String | Type::Null | Type::Dyn) {
-            source.fail(format!("must evaluate to one of [string null_type] but got {found}"), errors);
+        if errors.len() == before && !matches!(found, Type::String | Type::Null) {
+            source.fail(format!("must evaluate to one of [string null_type] but got {}", shown(&found)), errors);
         }
         match seen.contains(&key.text()) {
             true => key.duplicate(errors),

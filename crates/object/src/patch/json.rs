@@ -26,6 +26,15 @@ pub enum JsonPatchError {
     Failed(String),
 }
 
+impl JsonPatchError {
+    /// True when it is a `test` that did not hold.
+    pub fn is_failed_test(&self) -> bool {
+        matches!(self, Self::Failed(why) if why.ends_with(TEST_FAILED))
+    }
+}
+
+const TEST_FAILED: &str = ": test failed";
+
 impl From<JsonPatchError> for Status {
     fn from(error: JsonPatchError) -> Self {
         match &error {
@@ -105,7 +114,7 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<()> {
                 let path = path("path")?;
                 let found = if path.is_empty() { Some(&*target) } else { read(target, path, "test")? };
                 if found.unwrap_or(&Value::Null) != &value() {
-                    return failed(format!("testing value {path} failed: test failed"));
+                    return failed(format!("testing value {path} failed{TEST_FAILED}"));
                 }
             }
             other => return failed(format!("Unexpected kind: {other}")),

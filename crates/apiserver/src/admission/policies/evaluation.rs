@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use cel::{Budget, Expr, Failure, Value as Cel, evaluate, from_json};
+use cel::{Expr, Failure, Value as Cel, from_json};
+use kinds::Kind;
 use serde_json::Value;
 
 use super::Policy;
 use crate::admission::attributes::Attributes;
-use crate::admission::expressions::{Layered, variables};
+use crate::admission::expressions::{Layered, limited, namespace, variables};
 use crate::api::Api;
 
 /// What all expressions of a policy may cost for one request.
@@ -29,7 +30,7 @@ pub(super) struct Evaluation<'p> {
     policy: &'p Policy,
     base: HashMap<String, Cel>,
     computed: RefCell<HashMap<String, Result<Cel, Failure>>>,
-    budget: RefCell<u64>,
+    left: RefCell<u64>,
 }
 
 impl<'p> Evaluation<'p> {
@@ -37,26 +38,23 @@ impl<'p> Evaluation<'p> {
         api: &Api,
         policy: &'p Policy,
         at: &Attributes<'_>,
-        object: &Value,
-        old: &Value,
+        kind: &Kind,
+        (object, old): (&Value, &Value),
         params: &Value,
     ) -> Self {
-        let mut base = variables(api, at, object, old);
+        let mut base = variables(api, at, kind, object, old);
         base.insert("params".into(), from_json(params));
-        let namespace =
-            api.store.get(&format!("/registry/namespaces/{}", at.namespace)).filter(|_| !at.namespace.is_empty());
-        let namespace = namespace.and_then(|n| n.object.value().ok()).unwrap_or(Value::Null);
-        base.insert("namespaceObject".into(), from_json(&namespace));
-        Self { policy, base, computed: RefCell::default(), budget: RefCell::new(MOST_COST) }
+        base.insert("namespaceObject".into(), from_json(&namespace(api, at)));
+        Self { policy, base, computed: RefCell::default(), left: RefCell::new(MOST_COST) }
     }
 
     pub(super) fn value(&self, expr: &Expr) -> Result<Cel, Failure> {
         let computed = |name: &str| self.computed(name);
         let layered = Layered { base: &self.base, computed: &computed };
-        let mut budget = Budget::new(*self.budget.borrow());
-        let value = evaluate(expr, &layered, &mut budget);
-        let left = budget.left();
-        let mut total = self.budget.borrow_mut();
+        // Variables that it asks for spend of the same.
+        let mut left = *self.left.borrow();
+        let value = limited(expr, &layered, &mut left);
+        let mut total = self.left.borrow_mut();
         *total = (*total).min(left);
         value
     }
@@ -74,6 +72,10 @@ impl<'p> Evaluation<'p> {
             Ok(expr) => self.value(expr),
             Err(why) => Err(Failure::Failed(why.clone())),
         };
+        let value = value.map_err(|why| match why {
+            Failure::Failed(why) => Failure::Failed(format!("composited variable {name:?} fails to evaluate: {why}")),
+            over => over,
+        });
         self.computed.borrow_mut().insert(name.into(), value.clone());
         Some(value)
     }
@@ -99,6 +101,8 @@ impl<'p> Evaluation<'p> {
                 Err(_) if policy.ignores_failures() => {}
                 Err(why) => {
                     let message = format!("expression '{}' resulted in error: {why}", rule.text);
+                    // What cannot be said is invalid, whatever it would be called otherwise.
+                    let reason = String::new();
                     found.push(Finding { message, reason, index });
                 }
             }

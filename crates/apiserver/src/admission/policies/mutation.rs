@@ -1,53 +1,74 @@
 //! What a mutating policy's expression does to the object: an apply configuration merged into it, or a JSON patch.
 
 use cel::{Value as Cel, to_json};
+use kinds::Kind;
 use object::patch::{self, FieldSet};
 use serde_json::Value;
 
 use super::Rule;
 use super::evaluation::Evaluation;
-use crate::admission::attributes::Attributes;
 
-/// The object after the mutation.
-pub(super) fn apply(
-    at: &Attributes<'_>,
-    rule: &Rule,
-    evaluation: &Evaluation<'_>,
-    object: &Value,
-) -> Result<Value, String> {
-    let expr = rule.expr.as_ref().map_err(Clone::clone)?;
-    let made = evaluation.value(expr).map_err(|e| format!("expression '{}' resulted in error: {e}", rule.text))?;
-    let mut changed = match rule.declared["patchType"].as_str() {
-        Some("JSONPatch") => patched(&made, object)?,
-        _ => merged(at, &made, object)?,
+/// Why there is no mutation.
+pub(super) enum Failed {
+    /// The policy's failure policy says what that means.
+    Policy(String),
+    /// It is the server's.
+    Server(String),
+}
+
+/// The object after the mutation; `kind` is the version that it is in.
+pub(super) fn apply(kind: &Kind, rule: &Rule, evaluation: &Evaluation<'_>, object: &Value) -> Result<Value, Failed> {
+    let expr = rule.expr.as_ref().map_err(|why| Failed::Policy(why.clone()))?;
+    let made = evaluation.value(expr);
+    let made = made.map_err(|e| Failed::Policy(format!("expression '{}' resulted in error: {e}", rule.text)))?;
+    let is_patch = rule.declared["patchType"] == "JSONPatch";
+    let mut changed = match is_patch {
+        true => match patched(&made, object).map_err(Failed::Policy)? {
+            Some(changed) => changed,
+            None => return Ok(object.clone()),
+        },
+        false => merged(kind, &made, object).map_err(Failed::Policy)?,
     };
     let mut problems = Vec::new();
-    changed = at.kind.decode(changed, &mut problems).map_err(|e| e.to_string())?;
-    changed["apiVersion"] = at.kind.api_version().into();
-    changed["kind"] = at.kind.kind.as_str().into();
-    at.kind.default(&mut changed);
+    changed = kind.decode(changed, &mut problems).map_err(|e| Failed::Server(e.to_string()))?;
+    if is_patch && !problems.is_empty() {
+        return Err(Failed::Server(schema::strict_error(&problems)));
+    }
+    changed["apiVersion"] = kind.api_version().into();
+    changed["kind"] = kind.kind.as_str().into();
+    kind.default(&mut changed);
     Ok(changed)
 }
 
-fn patched(made: &Cel, object: &Value) -> Result<Value, String> {
-    let json = to_json(made).ok_or("JSONPatch expression must evaluate to array of JSONPatch values")?;
+/// The object after the patch; `None` where a test in it fails, which means that there is nothing to do.
+fn patched(made: &Cel, object: &Value) -> Result<Option<Value>, String> {
+    let mut steps = to_json(made).ok_or("JSONPatch expression must evaluate to array of JSONPatch values")?;
+    // Steps are structures: what they do not say is empty.
+    for step in steps.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        step.entry("path").or_insert_with(|| "".into());
+    }
     let mut changed = object.clone();
-    patch::json::apply(&mut changed, &json).map_err(|e| e.to_string())?;
-    Ok(changed)
+    match patch::json::apply(&mut changed, &steps) {
+        Ok(()) => Ok(Some(changed)),
+        Err(error) if error.is_failed_test() => Ok(None),
+        Err(error) => Err(format!("JSON Patch: {error}")),
+    }
 }
 
-fn merged(at: &Attributes<'_>, made: &Cel, object: &Value) -> Result<Value, String> {
+fn merged(kind: &Kind, made: &Cel, object: &Value) -> Result<Value, String> {
     let mut config = to_json(made).filter(Value::is_object).ok_or("must evaluate to object")?;
     for field in ["apiVersion", "kind"] {
         if !config[field].is_string() {
             config[field] = object[field].clone();
         }
     }
-    config["metadata"]["name"] = object["metadata"]["name"].clone();
+    if !config["metadata"]["name"].is_string() {
+        config["metadata"]["name"] = object["metadata"]["name"].clone();
+    }
     // Nobody owns what a policy does: the merge is that of an apply, its book-keeping is not wanted.
     let mut live = object.clone();
     let managed = live["metadata"].as_object_mut().and_then(|m| m.remove("managedFields"));
-    let (version, time, ignored) = (at.kind.api_version(), base::time::now(), FieldSet::default());
+    let (version, time, ignored) = (kind.api_version(), base::time::now(), FieldSet::default());
     let write = patch::Write {
         manager: "admission-policy",
         api_version: &version,
@@ -55,8 +76,8 @@ fn merged(at: &Attributes<'_>, made: &Cel, object: &Value) -> Result<Value, Stri
         time: &time,
         ignored: &ignored,
     };
-    let mut merged = patch::apply(at.kind.place(), Some(&live), &config, &write, true)
-        .map_err(|e| object::Status::from(e).message)?;
+    let mut merged =
+        patch::apply(kind.place(), Some(&live), &config, &write, true).map_err(|e| object::Status::from(e).message)?;
     if let Some(metadata) = merged["metadata"].as_object_mut() {
         metadata.remove("managedFields");
         metadata.extend(managed.map(|m| ("managedFields".to_owned(), m)));

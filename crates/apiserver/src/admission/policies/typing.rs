@@ -130,7 +130,7 @@ fn warnings(api: &Api, policy: &Value) -> Vec<Value> {
             for (gvk, environment) in &kinds {
                 let checked = cel::parse(source).and_then(|expr| cel::check(&expr, source, environment));
                 if let Err(why) = checked {
-                    said.push_str(&format!("{}, Kind={}: {why}\n", gvk.api_version(), gvk.kind));
+                    said.push_str(&format!("{}/{}, Kind={}: {why}\n", gvk.group, gvk.version, gvk.kind));
                 }
             }
             if !said.is_empty() {
