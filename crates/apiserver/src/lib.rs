@@ -22,6 +22,7 @@ mod authz;
 mod bootstrap;
 mod connection;
 mod conversion;
+mod converted;
 mod decode;
 mod definitions;
 mod delete;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{self, Attributes, Operation};
 use crate::api::{Api, not_allowed};
+use crate::converted::{unconverted, unfit};
 use crate::decode;
 use crate::user::User;
 use crate::write::{Body, Part, WriteQuery, Written, parsed, part_of};
@@ -96,14 +97,25 @@ impl Change {
             }
             Change::Merge(patch, _) => object::patch::merge(&mut new, patch),
             Change::Strategic(patch) | Change::Apply(patch, _) => {
-                schema::strategic_merge(schema::table(), schema, &mut new, patch)
-                    .map_err(|e| invalid(e.to_string()))?;
+                schema::strategic_merge(schema::table(), schema, &mut new, patch).map_err(Status::from)?;
+                // What a strategic patch says of these is not looked at.
+                for field in ["kind", "apiVersion"] {
+                    new[field] = old[field].clone();
+                }
             }
         }
         if !new.is_object() {
             return Err(Status::bad_request("the patched object is not a map"));
         }
         Ok(new)
+    }
+
+    fn apply_to_scale(&self, old: &Value) -> Result<Value, Status> {
+        const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+        let new = self.apply(SCALE, old)?;
+        let shown = new.to_string();
+        let decoded = schema::decode(schema::table(), SCALE, new, &mut Vec::new());
+        decoded.map_err(|error| unfit(self, "Scale", &Status::bad_request(error.to_string()), &shown))
     }
 }
 
@@ -118,7 +130,7 @@ impl Api {
     ) -> Result<Written, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         if at.subresource.as_deref() == Some("scale") {
-            return self.scale(user, at, |old| change.apply("io.k8s.api.autoscaling.v1.Scale", old), query).await;
+            return self.scale(user, at, |old| change.apply_to_scale(old), query).await;
         }
         if matches!(change, Change::Strategic(_)) && kind.custom.is_some() {
             let text = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
@@ -130,7 +142,9 @@ impl Api {
                 let error = object::Invalid::required("fieldManager", "is required for apply patch");
                 return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
             }
-            decode::check_kind(config, kind)?;
+            if decode::check_kind(config, kind).is_err() {
+                return Err(Status::bad_request(format!("invalid object type: {}", patch::shown_kind(config))));
+            }
             let warnings = repeated(twice, query.validation)?;
             return self.apply(user, at, kind, part, config, query, warnings).await;
         }
@@ -150,11 +164,7 @@ impl Api {
             let checked = decode::check_kind(&tree.value, kind);
             let typed = checked.and_then(|()| decode::typed(tree, kind, query.validation, &mut found));
             *warnings.lock() = found;
-            typed.map_err(|status| {
-                let why = status.message.split_once(&format!("cannot be handled as a {}: ", kind.kind));
-                let why = why.map_or(status.message.as_str(), |(_, why)| why);
-                Status::invalid("", "", "", &[object::Invalid::invalid("patch", &shown.into(), why)])
-            })
+            typed.map_err(|status| unfit(change, &kind.kind, &status, &shown))
         };
         let mut written = self.change(user, kind, at, part, query, compute).await?;
         written.warnings.splice(0..0, warnings.into_inner());
@@ -179,30 +189,23 @@ impl Api {
             let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
             return Err(Status::bad_request(text));
         }
-        // Nobody can own what the type does not have, whatever `fieldValidation` says.
-        let mut problems = Vec::new();
-        kind.decode(config.clone(), &mut problems).map_err(|error| decode::unfit(kind, &error))?;
-        let unknown =
-            problems.iter().find_map(|p| if let schema::Problem::Unknown(path) = p { Some(path) } else { None });
-        if let Some(path) = unknown {
-            let namespace = config["metadata"]["namespace"].as_str().unwrap_or("");
-            let text = format!(
-                "failed to create typed patch object ({namespace}/{name}; {}/{}, Kind={}): .{path}: field not declared in schema",
-                kind.group, kind.version, kind.kind
-            );
-            return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
-        }
         let query = WriteQuery { applied: true, ..query.clone() };
         let merge = |live: Option<&Value>| -> Result<Value, Status> {
             let merged =
                 query.recorded(kind, part, |write| patch::apply(kind.place(), live, config, write, query.force));
             let ignored = &mut Vec::new();
-            decode::typed(parsed(merged.map_err(Status::from)?), kind, decode::FieldValidation::Ignore, ignored)
+            let typed =
+                decode::typed(parsed(merged.map_err(Status::from)?), kind, decode::FieldValidation::Ignore, ignored);
+            typed.map_err(|status| unconverted(config, &kind.kind, &status))
         };
         let exists = self.get(&Resource { subresource: None, ..at.clone() }).is_ok();
         if !exists && part == Part::Main {
-            let mut value = merge(None)?;
-            value["metadata"]["name"] = name.into();
+            let value = merge(None)?;
+            if given.is_empty() {
+                let text =
+                    format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+                return Err(Status::bad_request(text));
+            }
             return self.create_value(user, kind, at, value, &query, warnings).await;
         }
         let mut written = self.change(user, kind, at, part, &query, |old| merge(Some(old))).await?;

@@ -26,7 +26,10 @@ use crate::user::User;
 
 pub(crate) use create::suffix;
 pub(crate) use tree::metadata_of;
-use tree::{check_place, complete, complete_with_nulls, dedupe_owners, make_hollow, restore_metadata, spec_of, tidy};
+use tree::{
+    check_place, complete, complete_with_nulls, dedupe_owners, is_annotated_anew, make_hollow, restore_metadata,
+    spec_of, tidy,
+};
 
 /// Options of a write, from the query.
 #[derive(Clone, Debug, Default)]
@@ -346,7 +349,7 @@ impl Api {
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             let changed = !matches!(part, Part::Status | Part::Approval | Part::Inner)
-                && spec_of(kind, new) != spec_of(kind, old);
+                && (spec_of(kind, new) != spec_of(kind, old) || is_annotated_anew(kind, new, old));
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         match part {
@@ -445,8 +448,11 @@ impl Api {
     /// Encodes a tree, with the kind's selectable fields in its head.
     pub(crate) fn draft(&self, kind: &Kind, value: &mut Value) -> Result<Draft, Status> {
         let fields = kinds::fields(kind, value);
-        if let Some(stored) = kind.storage_version.as_ref().filter(|_| kind.custom.is_some()) {
-            value["apiVersion"] = stored.api_version().into();
+        if let (Some(stored), Some(custom)) = (&kind.storage_version, &kind.custom) {
+            if value["apiVersion"] != stored.api_version() {
+                value["apiVersion"] = stored.api_version().into();
+            }
+            custom.narrow(value);
         }
         let mut draft = Draft::new(value).map_err(|e| Status::bad_request(e.to_string()))?;
         draft.head.fields = fields;

@@ -65,6 +65,7 @@ struct Status {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct JobView {
+    metadata: Meta,
     status: JobStatus,
 }
 
@@ -136,7 +137,12 @@ fn track(cron: &Object, jobs: &[Arc<Object>], status: &mut Status, plan: &mut Pl
                     status.last_successful_time = status.last_successful_time.take().max(job_status.completion_time);
                 }
             }
-            (None, None) if !job.head.is_terminating() => status.active.push(reference(job)),
+            (None, None) if job.head.is_terminating() => {}
+            (None, None) if is_scheduled(job) => status.active.push(reference(job)),
+            (None, None) => {
+                let message = format!("Saw a job that the controller did not create or forgot: {}", job.head.name);
+                plan.events.push(Event::warning(cron, "UnexpectedJob", message));
+            }
             _ => {}
         }
     }
@@ -149,6 +155,14 @@ fn track(cron: &Object, jobs: &[Arc<Object>], status: &mut Status, plan: &mut Pl
         }
         there
     });
+}
+
+/// When a job of ours was due.
+const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+
+/// True for jobs that the schedule made, not somebody's hand (`kubectl create job --from`).
+fn is_scheduled(job: &Object) -> bool {
+    job.view::<JobView>().is_ok_and(|view| view.metadata.annotation(SCHEDULED).is_some())
 }
 
 fn reference(job: &Object) -> Value {
@@ -231,7 +245,7 @@ fn create(cron: &Object, view: &View, name: &str, due: i64) -> Op {
             metadata[field] = value.clone();
         }
     }
-    metadata["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] = json!(base::time::format_seconds(due));
+    metadata["annotations"][SCHEDULED] = json!(base::time::format_seconds(due));
     let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]});
     Op::create(&JOBS, &cron.head.namespace, job)
         .on_done(Event::normal(cron, "SuccessfulCreate", format!("Created job {name}")))
@@ -254,7 +268,7 @@ mod tests {
     fn job(name: &str, end: Option<&str>, created: &str) -> Value {
         let conditions: Vec<Value> = end.iter().map(|end| json!({"type": end, "status": "True"})).collect();
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "ns", "creationTimestamp": created,
-            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "c", "uid": "c", "controller": true}]},
+            "annotations": {SCHEDULED: created}, "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "c", "uid": "c", "controller": true}]},
             "status": {"conditions": conditions}})
     }
 
@@ -277,6 +291,16 @@ mod tests {
             c["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
         });
         assert!(!text(vec![late]).contains("create"), "the deadline passed");
+    }
+
+    #[test]
+    fn a_job_made_by_hand_is_not_active() {
+        let mut by_hand = job("mine", None, "2026-01-31T00:00:00Z");
+        by_hand["metadata"]["annotations"] = json!({"cronjob.kubernetes.io/instantiate": "manual"});
+        let paused = cron(|c| c["spec"]["suspend"] = json!(true));
+        let wanted = "event UnexpectedJob Saw a job that the controller did not create or forgot: mine\n";
+        assert_eq!(text(vec![paused.clone(), by_hand]), wanted);
+        assert!(text(vec![paused, job("c-1", None, "2026-01-31T00:00:00Z")]).contains(r#""active":[{"#));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Custom {
     pub root: Node,
     /// The text of the schema as the definition has it, for documents.
     pub document: Arc<str>,
+    /// The schema of the version that objects are stored in, where that is another one.
+    stored: Option<Node>,
     /// A number that changes with whatever the kind is made of.
     pub fingerprint: u64,
     /// `CronTabList`.
@@ -136,6 +138,10 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
         definition: text(&definition["metadata"]["name"]).into(),
         root: Node::parse(&version["schema"]["openAPIV3Schema"]),
         document: version["schema"]["openAPIV3Schema"].to_string().into(),
+        stored: (stored != name)
+            .then(|| list(&spec["versions"]).iter().find(|v| v["name"] == stored))
+            .flatten()
+            .map(|v| Node::parse(&v["schema"]["openAPIV3Schema"])),
         fingerprint: hasher.finish(),
         list_kind: text(&names["listKind"]).into(),
         scale: Scale::of(&version["subresources"]["scale"]),
@@ -291,6 +297,13 @@ impl Custom {
         value["apiVersion"] = kind.api_version().into();
         structural::prune(value, &self.root);
         self.default(value);
+    }
+
+    /// Takes from an object of this version what the version of storage does not know: without a webhook that is lost.
+    pub fn narrow(&self, value: &mut Value) {
+        if let Some(stored) = &self.stored {
+            structural::prune(value, stored);
+        }
     }
 
     /// Before an update through `status`: only that, and who wrote it, comes from the request.

@@ -19,7 +19,7 @@ use crate::config::NodeFacts;
 use crate::gc::Housekeeping;
 use crate::images::Puller;
 use crate::node::Keeper;
-use crate::node::facts::{Machine, disk};
+use crate::node::facts::{CpuMeter, Machine, disk};
 use crate::objects::Objects;
 use crate::pleg::Pleg;
 use crate::pods::manager::{Manager, Wakers};
@@ -166,6 +166,7 @@ impl Kubelet {
             runtime: config.runtime.clone(),
             runtime_name,
             node,
+            cpu: CpuMeter::new(),
             objects,
             services: services.lister(),
             services_synced: services.synced(),

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::NodeFacts;
 use crate::events::Events;
 use crate::images::Puller;
+use crate::node::facts::CpuMeter;
 use crate::objects::Objects;
 use crate::pods::backoff::Backoffs;
 use crate::volumes::Volumes;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     /// Prefix of container ids: `navarch`.
     pub(crate) runtime_name: String,
     pub(crate) node: NodeFacts,
+    pub(crate) cpu: CpuMeter,
     pub(crate) volumes: Volumes,
     pub(crate) objects: Objects,
     pub(crate) services: Lister,

@@ -37,6 +37,7 @@ enum Command {
     #[command(visible_alias = "stop")]
     Down(local::DownFlags),
     /// Run the control plane and a node in the foreground, on this machine's own network.
+    #[command(next_line_help = true)]
     Server(Flags),
     /// Schedule the pods of any Kubernetes, as kube-scheduler does.
     Scheduler(components::ComponentFlags),

@@ -194,7 +194,8 @@ fn start_control_plane(
     let user = apiserver::User::new("system:kube-controller-manager", &[]);
     let client = server.client(user, "kube-controller-manager");
     let for_identities = server.clone();
-    let identities: controllers::Identities = Arc::new(move |name| for_identities.client(identity(name), name));
+    let identities: controllers::Identities =
+        Arc::new(move |name| for_identities.client(identity(name), "kube-controller-manager"));
     let options = controllers::Options {
         ca_pem: pki.server_ca.certificate_pem().into(),
         keys: Some(controllers::Keys(pki.clone())),

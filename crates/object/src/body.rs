@@ -194,10 +194,10 @@ impl Object {
     /// not stand as [`Draft`] writes them.
     pub fn without_kind(&self) -> [Bytes; 3] {
         match said(&self.body) {
-            Some([version, kind]) => [
-                self.body.slice(..version.start),
-                self.body.slice(version.end..kind.start),
-                self.body.slice(kind.end..),
+            Some([first, second]) => [
+                self.body.slice(..first.start),
+                self.body.slice(first.end..second.start),
+                self.body.slice(second.end..),
             ],
             None => [self.body.clone(), Bytes::new(), Bytes::new()],
         }
@@ -223,16 +223,20 @@ fn metadata_start(body: &[u8]) -> Option<usize> {
     Some(own_field(body, 0, KEY)? + KEY.len())
 }
 
-/// Where the object says what it is: `"apiVersion":"v1",` and `"kind":"Pod",`.
+/// Where the object says what it is: `"kind":"Pod",` and `"apiVersion":"v1",`, in either order: what was written before kinds came first
+/// is by the alphabet.
 fn said(body: &[u8]) -> Option<[Range<usize>; 2]> {
+    const KIND: &[u8] = b"\"kind\":\"";
+    const VERSION: &[u8] = b"\"apiVersion\":\"";
     let entry = |from: usize, key: &[u8]| {
         let start = own_field(body, from, key)?;
         let end = string_end(body, start + key.len() - 1)? + 1;
         (body.get(end) == Some(&b',')).then_some(start..end + 1)
     };
-    let version = entry(0, b"\"apiVersion\":\"")?;
-    let kind = entry(version.end, b"\"kind\":\"")?;
-    Some([version, kind])
+    let (first, second) = if body.get(1..)?.starts_with(KIND) { (KIND, VERSION) } else { (VERSION, KIND) };
+    let first = entry(0, first)?;
+    let second = entry(first.end, second)?;
+    Some([first, second])
 }
 
 /// Where a field of the object itself begins; `from` is 0, or behind one of them. `key` begins with its quote.
@@ -313,6 +317,9 @@ impl<'de> Deserialize<'de> for Shown {
     }
 }
 
+/// The fields that come before the others.
+const FIRST: [&str; 2] = ["kind", "apiVersion"];
+
 /// What stands before the revision.
 const HOLE: &str = "\"resourceVersion\":";
 
@@ -338,9 +345,18 @@ impl Draft {
         let mut before = Vec::with_capacity(1024);
         // Nearly all of it: the status follows the metadata, and the specification.
         let mut after = Vec::with_capacity(4096);
-        for (i, (key, field)) in top.iter_mut().enumerate() {
+        // What it is comes first, as upstream has it: a reader knows the type before the data.
+        for key in FIRST {
+            if let Some(field) = top.get(key) {
+                before.push(if before.is_empty() { b'{' } else { b',' });
+                serde_json::to_writer(&mut before, key)?;
+                before.push(b':');
+                serde_json::to_writer(&mut before, field)?;
+            }
+        }
+        for (key, field) in top.iter_mut().filter(|(key, _)| !FIRST.contains(&key.as_str())) {
             let out = if after.is_empty() { &mut before } else { &mut after };
-            out.push(if i == 0 { b'{' } else { b',' });
+            out.push(if out.is_empty() { b'{' } else { b',' });
             serde_json::to_writer(&mut *out, key)?;
             out.push(b':');
             match field {
@@ -436,6 +452,19 @@ mod tests {
             r#"{"addressType":"IPv4","endpoints":[{"kind":"z"}],"metadata":{"resourceVersion":"1"}}"#,
         );
         check(json!({"kind": "Odd", "metadata": {}}), r#"{"kind":"Odd","metadata":{"resourceVersion":"1"}}"#);
+    }
+
+    #[test]
+    fn what_it_is_comes_first() {
+        let mut value = json!({"apiVersion": "v1", "data": {"a": "b"}, "kind": "ConfigMap", "metadata": {"name": "a"}});
+        let sealed = Draft::new(&mut value).unwrap().seal(1);
+        let wanted =
+            r#"{"kind":"ConfigMap","apiVersion":"v1","data":{"a":"b"},"metadata":{"resourceVersion":"1","name":"a"}}"#;
+        assert_eq!(sealed.body, wanted);
+        // Stores have objects of before.
+        let before = r#"{"apiVersion":"v1","data":{"a":"b"},"kind":"ConfigMap","metadata":{"name":"a"}}"#;
+        let object = Draft::from_bytes(before.as_bytes()).unwrap().seal(1);
+        assert_eq!(object.without_kind().concat(), sealed.without_kind().concat());
     }
 
     #[test]

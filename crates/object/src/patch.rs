@@ -18,7 +18,7 @@ pub mod strategic;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use apply::{ApplyError, Conflict, apply};
+pub use apply::{ApplyError, Conflict, apply, shown_kind};
 pub use combine::combine;
 pub use compare::{Comparison, Misfit, check, compare, field_set};
 pub use fields::{FieldSet, Path, PathElement};

@@ -11,11 +11,11 @@ use protos::cri::{self, Session, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::outcome;
 use crate::upgrade::Offer;
-use crate::wire::{PIECE, Sink, Source};
+use crate::wire::{LINGER, PIECE, Sink, Source};
 
 pub(crate) use channels::serve as over_websocket;
 pub(crate) use spdy::serve as over_spdy;
@@ -61,20 +61,33 @@ struct Ends<I, O> {
     is_status: bool,
 }
 
-/// Carries a session until the command has ended and all was told, or the client is gone.
+/// Carries a session until the command has ended and all was told, or the client is gone. What a client said before it went is still
+/// handed on: it may write and leave.
 async fn carry<I: Source, O: Sink>(
     ends: Ends<I, O>,
     open: impl Future<Output = cri::Result<Session>> + Send,
     gone: CancellationToken,
 ) {
+    let fed = CancellationToken::new();
+    let cut = async {
+        gone.cancelled().await;
+        // A command that does not read is not waited for without end.
+        let _ = tokio::time::timeout(LINGER, fed.cancelled()).await;
+    };
     tokio::select! {
-        () = play(ends, open) => {}
-        () = gone.cancelled() => {}
+        () = play(ends, open, fed.clone().drop_guard()) => {}
+        () = cut => {}
     }
 }
 
-async fn play<I: Source, O: Sink>(ends: Ends<I, O>, open: impl Future<Output = cri::Result<Session>> + Send) {
+/// `fed` goes when there is no more input to hand on.
+async fn play<I: Source, O: Sink>(
+    ends: Ends<I, O>,
+    open: impl Future<Output = cri::Result<Session>> + Send,
+    fed: DropGuard,
+) {
     let Ends { stdin, stdout, stderr, mut outcome, resize, is_status } = ends;
+    let fed = stdin.is_some().then_some(fed);
     let ended = match open.await {
         Ok(session) => {
             let exited = CancellationToken::new();
@@ -90,7 +103,12 @@ async fn play<I: Source, O: Sink>(ends: Ends<I, O>, open: impl Future<Output = c
             // Owned by this future: they end with it.
             let mut inputs = JoinSet::new();
             if let (Some(source), Some(target)) = (stdin, session.stdin) {
-                inputs.spawn(feed(source, target));
+                inputs.spawn(async move {
+                    feed(source, target).await;
+                    drop(fed);
+                });
+            } else {
+                drop(fed);
             }
             if let Some(source) = resize {
                 inputs.spawn(follow_sizes(source, session.resize));

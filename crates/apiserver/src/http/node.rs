@@ -2,11 +2,11 @@
 
 use client::Resource;
 use http::uri::PathAndQuery;
-use http::{Method, Request};
-use object::{Gvr, Status};
+use http::{Method, Request, Response};
+use object::{Gvr, Reason, Status};
 use serde_json::Value;
 
-use super::proxy::{self, Place};
+use super::proxy::{self, Place, Unanswered};
 use super::reply::{self, Body};
 use super::route::{self, Query};
 use super::upgrade::is_upgrade;
@@ -49,8 +49,9 @@ impl Service {
             return Err(Status::bad_request("Upgrade request required"));
         }
         let query = request.uri().query().map(|q| format!("?{}", route::kubelet_query(q))).unwrap_or_default();
-        let path = format!("{path}{query}").parse().map_err(|e| Status::bad_request(format!("{e}")))?;
-        let response = self.ask_node(&node, path, request).await?;
+        let path: PathAndQuery = format!("{path}{query}").parse().map_err(|e| Status::bad_request(format!("{e}")))?;
+        let response = self.ask_node(&node, path.clone(), request).await;
+        let response = response.map_err(|unanswered| silent(unanswered, sub, &path))?;
         // The client's credentials are not for whom a node names.
         if response.status().is_redirection() {
             return Err(Status { reason: None, ..Status::internal("redirects forbidden") });
@@ -59,7 +60,12 @@ impl Service {
     }
 
     /// Sends a request to a node's kubelet, under another path: within the process, or to the address that the node has.
-    pub(super) async fn ask_node(&self, node: &str, path: PathAndQuery, request: Request<Body>) -> Handled {
+    pub(super) async fn ask_node(
+        &self,
+        node: &str,
+        path: PathAndQuery,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Unanswered> {
         if let Some(local) = self.nodes.as_ref().filter(|local| local.is(node)) {
             let (mut parts, body) = request.into_parts();
             parts.uri = path.into();
@@ -69,6 +75,16 @@ impl Service {
         let place = kubelet(&self.api.get(&at)?.value().map_err(Status::internal)?)?;
         proxy::send(&self.api.egress, &place, &self.kubelet_tls, path, request).await
     }
+}
+
+/// The refusal of a request that a pod's kubelet does not answer.
+fn silent(unanswered: Unanswered, sub: &str, path: &PathAndQuery) -> Status {
+    let Unanswered::Unreached { at, why } = unanswered else { return unanswered.into() };
+    let message = match sub {
+        "log" => format!("Get \"https://{at}{path}\": {why}"),
+        _ => format!("error dialing backend: {why}"),
+    };
+    Status { reason: None, ..Status::new(Reason::InternalError, message) }
 }
 
 /// Where a node's kubelet listens, by what the node says of itself.
@@ -118,6 +134,19 @@ mod tests {
         assert_eq!(of("127.0.0.1", 10250).unwrap_err().message, "address not allowed");
         assert_eq!(of("169.254.0.1", 10250).unwrap_err().code, 400);
         assert_eq!(kubelet(&json!({})).unwrap_err().code, 503);
+    }
+
+    #[test]
+    fn a_kubelet_that_does_not_answer_is_told_of() {
+        let why = "dial tcp 192.0.2.1:10250: connect: connection refused";
+        let said = |sub| {
+            let unanswered = Unanswered::Unreached { at: "192.0.2.1:10250".parse().unwrap(), why: why.into() };
+            let status = silent(unanswered, sub, &"/containerLogs/ns/p/c?follow=true".parse().unwrap());
+            assert_eq!((status.code, status.reason), (500, None));
+            status.message
+        };
+        assert_eq!(said("log"), format!("Get \"https://192.0.2.1:10250/containerLogs/ns/p/c?follow=true\": {why}"));
+        assert_eq!(said("exec"), format!("error dialing backend: {why}"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Where to is never taken from the request alone: the address is a pod's, an endpoint's or a node's as the cluster knows it, and loopback
 //! and link-local addresses are refused, so that nobody reaches through here what only this server can reach.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -65,6 +65,35 @@ impl Place {
     }
 }
 
+/// Why there is no answer to hand on.
+pub(super) enum Unanswered {
+    /// This server's own refusal.
+    Refused(Status),
+    /// Nothing answers there: `dial tcp 192.0.2.1:10250: connect: connection refused`.
+    Unreached { at: SocketAddr, why: String },
+}
+
+impl From<Unanswered> for Status {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Refused(status) => status,
+            Unanswered::Unreached { why, .. } => unavailable(format!("error trying to reach service: {why}")),
+        }
+    }
+}
+
+impl From<Status> for Unanswered {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+/// What the system says of a connection, without its number.
+fn told(error: &std::io::Error) -> String {
+    let text = base::Chain(error).to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 /// `name`, `name:port`, `scheme:name:port`.
 fn split(text: &str) -> Option<(&str, &str, &str)> {
     let parts: Vec<&str> = text.split(':').collect();
@@ -112,7 +141,7 @@ impl Service {
             "services" => service(&self.api, &target, scheme, port)?,
             _ if port.is_empty() || number(port)? == KUBELET_PORT => {
                 self.api.get(&target)?;
-                return self.ask_node(name, wanted, request).await;
+                return Ok(self.ask_node(name, wanted, request).await?);
             }
             _ => node(&value(&self.api, &target)?, scheme, number(port)?)?,
         };
@@ -240,13 +269,13 @@ pub(super) async fn send(
     tls: &Arc<rustls::ClientConfig>,
     wanted: PathAndQuery,
     request: Request<Body>,
-) -> Handled {
-    let address = std::net::SocketAddr::new(place.ip, place.port);
-    let failed = |error: String| unavailable(format!("error trying to reach service: {error}"));
+) -> Result<Response<Body>, Unanswered> {
+    let address = SocketAddr::new(place.ip, place.port);
+    let failed = |why: String| Unanswered::Unreached { at: address, why };
     let connect = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
     let stream = connect
         .map_err(|_| failed(format!("dial tcp {address}: i/o timeout")))?
-        .map_err(|e| failed(format!("dial tcp {address}: connect: {}", base::Chain(&e).to_string().to_lowercase())))?;
+        .map_err(|e| failed(format!("dial tcp {address}: connect: {}", told(&e))))?;
     let (mut parts, body) = request.into_parts();
     parts.uri = wanted.into();
     parts.version = http::Version::HTTP_11;
@@ -266,7 +295,7 @@ pub(super) async fn send(
         exchange(egress, stream, request).await
     };
     let response = answered.map_err(failed)?;
-    if upgrades { upgraded(response) } else { Ok(response) }
+    if upgrades { Ok(upgraded(response)?) } else { Ok(response) }
 }
 
 /// The answer to a request to upgrade: another protocol, or why not. Anything else, a redirect above all, is not for the client.

@@ -127,6 +127,12 @@ pub(super) fn tidy(value: &mut Value) {
     }
 }
 
+/// True when annotations changed where a generation counts them: on deployments, whose controller hands them on to replica sets.
+pub(super) fn is_annotated_anew(kind: &Kind, new: &Value, old: &Value) -> bool {
+    let annotations = |value: &Value| value["metadata"]["annotations"].as_object().filter(|a| !a.is_empty()).cloned();
+    kind.kind == "Deployment" && kind.custom.is_none() && annotations(new) != annotations(old)
+}
+
 /// What a generation counts: everything but metadata, and status where that is apart.
 pub(super) fn spec_of(kind: &Kind, value: &Value) -> Map<String, Value> {
     // As upstream, which gives priority classes a generation and leaves it.

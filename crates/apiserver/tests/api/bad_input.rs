@@ -50,6 +50,7 @@ const JSON: &str = "Content-Type: application/json\r\n";
 const YAML: &str = "Content-Type: application/yaml\r\n";
 const MERGE: &str = "Content-Type: application/merge-patch+json\r\n";
 const STEPS: &str = "Content-Type: application/json-patch+json\r\n";
+const STRATEGIC: &str = "Content-Type: application/strategic-merge-patch+json\r\n";
 const APPLY: &str = "Content-Type: application/apply-patch+yaml\r\n";
 
 /// (request, head, body, code, reason, message or its beginning where it ends with `…`)
@@ -137,6 +138,8 @@ async fn changes() {
         (patch, MERGE, "{", 400, bad, "error decoding patch: unexpected end of JSON input"),
         (patch, MERGE, "[]", 400, bad, "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"),
         (patch, MERGE, r#"{"data":{"a":1}}"#, 422, "Invalid", " \"\" is invalid: patch: Invalid value: \"{\\\"…"),
+        (patch, STRATEGIC, r#"{"data":{"a":1,"b":null}}"#, 422, "Invalid", " \"\" is invalid: patch: Invalid value: \"map[data:map[a:1 b:<nil>]]\": cannot convert int64 to string"),
+        (patch, STRATEGIC, r#"{"kind":"Secret","apiVersion":"v7"}"#, 200, "", ""),
         (patch, MERGE, r#"{"metadata":{"name":"z"}}"#, 400, bad, "the name of the object (z) does not match the name on the URL (c)"),
         (patch, MERGE, r#"{"metadata":{"uid":"z"}}"#, 422, "Invalid", "ConfigMap \"c\" is invalid: metadata.uid: Invalid value: \"z\": field is immutable"),
         (patch, STEPS, "{}", 400, bad, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"),
@@ -144,7 +147,11 @@ async fn changes() {
         (patch, STEPS, r#"[{"op":"frob","path":"/data"}]"#, 422, "Invalid", step_error),
         (patch, APPLY, r#"{"apiVersion":"v1","kind":"ConfigMap"}"#, 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"),
         (apply, APPLY, r#"{"kind":"ConfigMap"}"#, 400, bad, "invalid object type: /, Kind=ConfigMap"),
-        (apply, APPLY, "apiVersion: v1\nkind: ConfigMap\nfoo: 1", 500, "", "failed to create typed patch object (/c; /v1, Kind=ConfigMap): .foo: field not declared in schema"),
+        (apply, APPLY, r#"{"apiVersion":"v1","kind":"Secret"}"#, 400, bad, "invalid object type: /v1, Kind=Secret"),
+        (apply, APPLY, r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"a":1}}"#, 500, "", "failed to create typed patch object (/; /v1, Kind=ConfigMap): .data.a: expected string, got &value.valueUnstructured{Value:1}"),
+        (apply, APPLY, r#"{"apiVersion":"v1","kind":"ConfigMap","immutable":1.5}"#, 500, "", "failed to create typed patch object (/; /v1, Kind=ConfigMap): .immutable: expected boolean, got &{1.5}"),
+        (&format!("PATCH {MAPS}/new?fieldManager=m"), APPLY, r#"{"apiVersion":"v1","kind":"ConfigMap"}"#, 400, bad, "the name of the object (new based on URL) was undeterminable: name must be provided"),
+        (apply, APPLY, "apiVersion: v1\nkind: ConfigMap\nfoo: 1", 500, "", "failed to create typed patch object (/; /v1, Kind=ConfigMap): .foo: field not declared in schema"),
         (&format!("{apply}&fieldValidation=Strict"), APPLY, "apiVersion: v1\nkind: ConfigMap\nkind: ConfigMap", 400, bad, "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 3: key \"kind\" already set in map"),
         (&format!("{patch}?force=true"), MERGE, "{}", 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch"),
         (&format!("{patch}?fieldManager=a%01b"), MERGE, "{}", 422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: \"a\\x01b\": invalid character U+0001 (at position 1)"),

@@ -198,3 +198,27 @@ async fn metadata_is_described_as_upstream_allows() {
     world.create(embedded("object")).await.unwrap();
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_stored_version_does_not_know_is_lost() {
+    let world = World::new().await;
+    let mut definition = definition();
+    let mut newer = definition["spec"]["versions"][0].clone();
+    newer["name"] = "v2".into();
+    let spec = &mut newer["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    spec.as_object_mut().unwrap().remove("replicas");
+    newer["subresources"] = json!({"status": {}});
+    definition["spec"]["versions"][0]["storage"] = false.into();
+    definition["spec"]["versions"].as_array_mut().unwrap().push(newer);
+    world.create(definition).await.unwrap();
+    established(&world).await;
+    let at = Resource::object(&tabs(), Some("default"), "a");
+    let make = async || world.create(tab("a", json!({"cronSpec": "* * * * *", "replicas": 3}))).await.ok();
+    let made = eventually(make).await;
+    let wanted = json!({"cronSpec": "* * * * *", "image": "none"});
+    assert_eq!((&made["spec"], &made["apiVersion"]), (&wanted, &json!("stable.example.com/v1")));
+    let patch = Patch::Merge(json!({"spec": {"replicas": 4}}));
+    let patched = world.client.patch(&at, &patch).await.unwrap().value().unwrap();
+    assert_eq!((&patched["spec"], &patched["apiVersion"]), (&wanted, &json!("stable.example.com/v1")));
+    world.stop().await;
+}

@@ -121,17 +121,22 @@ async fn generation_counts_changes_of_the_spec_only() {
     let generation = |o: std::sync::Arc<object::Object>| o.value().unwrap()["metadata"]["generation"].clone();
     let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     assert_eq!(generation(world.client.patch(&at, &label).await.unwrap()), 1);
+    // But for annotations, which a deployment hands on.
+    let annotation = Patch::Merge(json!({"metadata": {"annotations": {"a": "b"}}}));
+    assert_eq!(generation(world.client.patch(&at, &annotation).await.unwrap()), 2);
     let status = Patch::Merge(json!({"spec": {"replicas": 9}, "status": {"replicas": 1, "observedGeneration": 1}}));
     let patched = world.client.patch(&at.clone().sub("status"), &status).await.unwrap().value().unwrap();
-    assert_eq!((&patched["metadata"]["generation"], &patched["spec"]["replicas"]), (&json!(1), &json!(1)));
+    assert_eq!((&patched["metadata"]["generation"], &patched["spec"]["replicas"]), (&json!(2), &json!(1)));
     assert_eq!(patched["status"]["replicas"], 1);
     let mut scaled = Patch::Merge(json!({"spec": {"replicas": 3}}));
     let scale = world.client.patch(&at.clone().sub("scale"), &scaled).await.unwrap().value().unwrap();
     assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(3)));
     assert_eq!(scale["status"]["selector"], "app=web");
-    assert_eq!(world.get(&at).await.unwrap()["metadata"]["generation"], 2);
-    scaled = Patch::Merge(json!({"spec": {"replicas": -1}}));
-    assert_eq!(world.client.patch(&at.clone().sub("scale"), &scaled).await.unwrap_err().code, 422);
+    assert_eq!(world.get(&at).await.unwrap()["metadata"]["generation"], 3);
+    for wrong in [json!(-1), json!("x"), json!(1.5)] {
+        scaled = Patch::Merge(json!({"spec": {"replicas": wrong}}));
+        assert_eq!(world.client.patch(&at.clone().sub("scale"), &scaled).await.unwrap_err().code, 422);
+    }
     world.stop().await;
 }
 

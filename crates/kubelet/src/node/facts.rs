@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Facts that do not change while the kubelet runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,9 +128,56 @@ impl Load {
     }
 }
 
+/// How busy the machine's processors are.
+pub(crate) struct CpuMeter(Mutex<CpuUse>);
+
+/// What a [`CpuMeter`] says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuUse {
+    at: Instant,
+    /// Time that processors spent on something since the machine started.
+    pub(crate) nanoseconds: i64,
+    /// How many thousand millionths of a processor were busy lately.
+    pub(crate) nano_cores: i64,
+}
+
+impl CpuMeter {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(CpuUse { at: Instant::now(), nanoseconds: busy(&text("/proc/stat")), nano_cores: 0 }))
+    }
+
+    /// Reads `/proc`; the rate is that since the reading before, if that is not just now.
+    pub(crate) fn read(&self) -> CpuUse {
+        let mut last = self.0.lock();
+        let (at, nanoseconds) = (Instant::now(), busy(&text("/proc/stat")));
+        let passed = (at - last.at).as_secs_f64();
+        if passed < 1.0 && last.nano_cores > 0 {
+            return CpuUse { nanoseconds, ..*last };
+        }
+        let rate = (nanoseconds - last.nanoseconds) as f64 / passed.max(0.001);
+        *last = CpuUse { at, nanoseconds, nano_cores: rate.max(0.0) as i64 };
+        *last
+    }
+}
+
+/// Nanoseconds that `/proc/stat` calls busy. Its unit is a hundredth of a second on every architecture.
+fn busy(stat: &str) -> i64 {
+    let all = stat.lines().find_map(|line| line.strip_prefix("cpu "));
+    let ticks: Vec<i64> = all.unwrap_or("").split_whitespace().map_while(|n| n.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq
+    [0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum::<i64>() * 10_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processors_are_busy() {
+        assert_eq!(busy("cpu  10 2 30 400 50 6 7 80 0 0\ncpu0 1 2 3\n"), 55 * 10_000_000);
+        assert_eq!(busy(""), 0);
+        assert!(CpuMeter::new().read().nanoseconds > 0);
+    }
 
     #[test]
     fn files_are_read() {

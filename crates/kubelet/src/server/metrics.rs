@@ -68,6 +68,15 @@ pub(crate) async fn resource(shared: &Shared) -> String {
     family(&mut out, "pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes", &pod_memory);
     let used = shared.node.memory_bytes - Load::read().memory_available;
     let mut node = String::new();
+    line(&mut node, "node_cpu_usage_seconds_total", "", shared.cpu.read().nanoseconds as f64 / 1e9);
+    family(
+        &mut out,
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the node in core-seconds",
+        &node,
+    );
+    node.clear();
     line(&mut node, "node_memory_working_set_bytes", "", used as f64);
     family(&mut out, "node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes", &node);
     let mut error = String::new();

@@ -58,9 +58,11 @@ fn node(shared: &Shared, about: &About) -> Value {
     let disk = disk(&about.root_dir);
     let now = base::time::now();
     let used = shared.node.memory_bytes - load.memory_available;
+    let cpu = shared.cpu.read();
     json!({
         "nodeName": about.node_name,
         "startTime": now,
+        "cpu": {"time": now, "usageNanoCores": cpu.nano_cores, "usageCoreNanoSeconds": cpu.nanoseconds},
         "memory": {"time": now, "availableBytes": load.memory_available, "workingSetBytes": used, "usageBytes": used},
         "fs": {
             "time": now,

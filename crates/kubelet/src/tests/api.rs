@@ -51,7 +51,9 @@ async fn logs_and_pods_are_served() {
     assert_eq!(node.get("/healthz").await, (200, "ok".into()));
     assert!(node.get("/metrics").await.1.contains("kubelet_running_pods 1"));
     assert!(node.get("/metrics/resource").await.1.contains("node_memory_working_set_bytes"));
-    assert!(node.get("/stats/summary").await.1.contains("\"nodeName\":\"n1\""));
+    assert!(node.get("/metrics/resource").await.1.contains("\nnode_cpu_usage_seconds_total "));
+    let summary = node.get("/stats/summary").await.1;
+    assert!(summary.contains("\"nodeName\":\"n1\"") && summary.contains("\"usageNanoCores\":"), "{summary}");
     assert_eq!(node.get("/exec/ns/web/c?command=ls&output=1").await.0, 501);
     assert_eq!(node.get("/exec/ns/web/c?output=1").await.0, 400);
     assert_eq!(node.get("/exec/ns/web/none?command=ls&output=1").await.0, 500);

@@ -107,6 +107,13 @@ impl fmt::Display for Named<'_> {
     }
 }
 
+/// How Go shows what an object is: `apps/v1, Kind=Deployment`, `/v1, Kind=Pod`.
+pub fn shown_kind(object: &Value) -> String {
+    let text = |field: &str| object[field].as_str().unwrap_or("");
+    let slash = if text("apiVersion").contains('/') { "" } else { "/" };
+    format!("{slash}{}, Kind={}", text("apiVersion"), text("kind"))
+}
+
 /// Applies a configuration. `live` is the stored object, or `None` when the apply creates it. The result has its
 /// `managedFields`; defaults, validation and the like are the caller's.
 pub fn apply<T: MergeInfo>(
@@ -129,7 +136,7 @@ pub fn apply<T: MergeInfo>(
     }
     check(place, applied).map_err(|source| {
         let name = |field: &str| applied["metadata"][field].as_str().unwrap_or("").to_owned();
-        let about = format!("{}/{}; {}, Kind={}", name("namespace"), name("name"), text("apiVersion"), text("kind"));
+        let about = format!("{}/{}; {}", name("namespace"), name("name"), shown_kind(applied));
         ApplyError::Misfit { about, source }
     })?;
     let (present, mut entries) = match live {

@@ -225,7 +225,8 @@ fn identity<'a>(item: &'a Value, key: &str) -> Result<&'a Value> {
 }
 
 /// A value as Go's `%v` prints it.
-fn go(value: &Value) -> String {
+/// A value as Go prints it (`%v`): `map[a:1 b:[x <nil>]]`.
+pub fn go(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
         Value::String(text) => text.clone(),

@@ -260,7 +260,7 @@ impl Checker<'_> {
             return;
         }
         let words: Vec<String> = allowed.iter().map(|a| a.as_str().map_or_else(|| a.to_string(), Into::into)).collect();
-        self.add(Invalid::not_supported(path, value, &words.iter().map(String::as_str).collect::<Vec<_>>()));
+        self.add(Invalid::unsupported(path, value, &words.iter().map(String::as_str).collect::<Vec<_>>()));
     }
 
     fn object(&mut self, value: &Value, node: &Node, old: Option<&Value>, path: &str, root: bool) {

@@ -96,6 +96,32 @@ async fn what_cannot_be_opened_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_client_said_before_it_went_is_heard() {
+    let (told, _heard) = mpsc::unbounded_channel();
+    let (input, stdin) = queue(100);
+    let ends: Ends<Inlet, _> = Ends {
+        stdin: Some(stdin),
+        stdout: None,
+        stderr: None,
+        outcome: Collector(told, "outcome"),
+        resize: None,
+        is_status: true,
+    };
+    let ((stdin, mut far_in), (_exit, exit)) = (duplex(1), oneshot::channel());
+    let session =
+        Session { stdin: Some(Box::new(stdin)), stdout: None, stderr: None, resize: mpsc::channel(1).0, exit };
+    input.push("a file".into()).await.unwrap();
+    drop(input);
+    let gone = CancellationToken::new();
+    gone.cancel();
+    let mut read = String::new();
+    tokio::join!(carry(ends, async { Ok(session) }, gone), async {
+        tokio::io::AsyncReadExt::read_to_string(&mut far_in, &mut read).await.unwrap();
+    });
+    assert_eq!(read, "a file");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_is_gone_ends_all() {
     let (told, mut heard) = mpsc::unbounded_channel();
     let (_input, stdin) = queue(10);
