@@ -5,6 +5,8 @@ use std::hash::Hash;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+use object::{Reason, Status};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -17,12 +19,37 @@ pub(crate) fn server(kubeconfig: &Path) -> Result<client::Https, String> {
     client::Https::open(&resolved.server, resolved.credential, "kube-apiserver").map_err(|error| told(&error))
 }
 
-/// The `status` of a review as the server answers it.
+/// How often a server is asked that has a passing trouble.
+const ATTEMPTS: u32 = 5;
+/// The wait after the first time, to which some is added by chance; each further one is half as long again.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The `status` of a review as the server answers it; each attempt may take so long.
 pub(crate) async fn ask(server: &client::Https, review: &Value, patience: Duration) -> Result<Value, String> {
-    let asked = tokio::time::timeout(patience, server.post(review.to_string().into())).await;
-    let answer = asked.map_err(|_| "context deadline exceeded".to_owned())?.map_err(|status| status.message)?;
-    let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
-    Ok(answer["status"].take())
+    let review = Bytes::from(review.to_string());
+    let (mut attempt, mut wait) = (1, FIRST_WAIT);
+    loop {
+        let asked = tokio::time::timeout(patience, server.post(review.clone())).await;
+        match asked.map_err(|_| "context deadline exceeded".to_owned())? {
+            Ok(answer) => {
+                let mut answer: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
+                return Ok(answer["status"].take());
+            }
+            Err(status) if attempt < ATTEMPTS && is_passing(&status) => {
+                tokio::time::sleep(wait.mul_f64(1.0 + 0.2 * rand::random::<f64>())).await;
+                (attempt, wait) = (attempt + 1, wait.mul_f64(1.5));
+            }
+            Err(status) => return Err(status.message),
+        }
+    }
+}
+
+/// Whether the same question may be answered in a moment. As upstream, a server that is not there at all is not waited for.
+fn is_passing(status: &Status) -> bool {
+    let reset = ["connection reset", "broken pipe", "before message completed"];
+    matches!(status.reason, Some(Reason::InternalError | Reason::Timeout | Reason::TooManyRequests))
+        || status.retry_after_seconds > 0
+        || reset.iter().any(|word| status.message.to_lowercase().contains(word))
 }
 
 /// Answers that are believed for a while, `MOST` of them.

@@ -39,8 +39,8 @@ pub(crate) struct Authenticators {
     anonymous: Anonymous,
     /// A server that knows the tokens that nobody else does.
     webhook: Option<Webhook>,
-    /// The file that issuers are read from, and its text when it was read first.
-    config: Option<(PathBuf, String)>,
+    /// The file that issuers are read from, its text when it was read first, and what it said of anonymous requests.
+    config: Option<(PathBuf, String, Option<Anonymous>)>,
     /// The issuer of this cluster's service accounts.
     own: String,
 }
@@ -58,7 +58,7 @@ impl Authenticators {
             }
             let (text, settings) = Settings::load(path, own)?;
             issuers = opened(settings.issuers)?;
-            config = Some((path.clone(), text));
+            config = Some((path.clone(), text, settings.anonymous.clone()));
             if let Some(given) = settings.anonymous {
                 if security.refuses_anonymous {
                     return Err("--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file".into());
@@ -79,13 +79,16 @@ impl Authenticators {
         })
     }
 
-    /// Reads the file again whenever it changes. A file that is no good leaves what was; who is anonymous is read at the start only,
-    /// as upstream.
+    /// Reads the file again whenever it changes. A file that is no good leaves what was; so does, as upstream, one that says another
+    /// thing of anonymous requests.
     async fn follow(&self) {
-        let Some((path, first)) = &self.config else { return };
+        let Some((path, first, anonymous)) = &self.config else { return };
         let take = |text: &str| {
-            let issuers = Settings::parse(text, &self.own).and_then(|settings| opened(settings.issuers))?;
-            self.issuers.store(Arc::new(issuers));
+            let settings = Settings::parse(text, &self.own)?;
+            if settings.anonymous != *anonymous {
+                return Err("anonymous: Forbidden: changed from initial configuration file".into());
+            }
+            self.issuers.store(Arc::new(opened(settings.issuers)?));
             Ok(())
         };
         reload::follow(path, first, "authentication configuration", take).await;

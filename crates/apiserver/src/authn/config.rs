@@ -22,7 +22,7 @@ struct File {
 }
 
 /// Who may come without a credential.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Anonymous {
     pub(crate) enabled: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Anonymous {
     conditions: Vec<Place>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Place {
     path: String,

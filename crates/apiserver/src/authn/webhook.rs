@@ -25,7 +25,7 @@ pub struct TokenWebhookOptions {
 
 /// Answers that are remembered.
 const MOST_KNOWN: usize = 4096;
-/// How long it may take.
+/// How long it may take, with all attempts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Answer = Option<Authenticated>;
@@ -96,7 +96,8 @@ impl Webhook {
     async fn ask(&self, token: &str, audiences: &[String]) -> Result<Answer, String> {
         let review = json!({"apiVersion": format!("authentication.k8s.io/{}", self.version), "kind": "TokenReview",
             "metadata": {}, "spec": {"token": token, "audiences": audiences}});
-        let status = answers::ask(&self.server, &review, PATIENCE).await?;
+        let asked = tokio::time::timeout(PATIENCE, answers::ask(&self.server, &review, PATIENCE)).await;
+        let status = asked.unwrap_or_else(|_| Err("context deadline exceeded".into()))?;
         let status: Status = serde_json::from_value(status).map_err(|e| e.to_string())?;
         if !status.authenticated {
             return if status.error.is_empty() { Ok(None) } else { Err(status.error) };

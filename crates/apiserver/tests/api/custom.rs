@@ -208,13 +208,15 @@ async fn what_the_stored_version_does_not_know_is_lost() {
     let spec = &mut newer["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
     spec.as_object_mut().unwrap().remove("replicas");
     newer["subresources"] = json!({"status": {}});
+    newer.as_object_mut().unwrap().remove("selectableFields");
     definition["spec"]["versions"][0]["storage"] = false.into();
     definition["spec"]["versions"].as_array_mut().unwrap().push(newer);
     world.create(definition).await.unwrap();
     established(&world).await;
     let at = Resource::object(&tabs(), Some("default"), "a");
-    let make = async || world.create(tab("a", json!({"cronSpec": "* * * * *", "replicas": 3}))).await.ok();
-    let made = eventually(make).await;
+    let all = Resource::collection(&tabs(), Some("default"));
+    let given = tab("a", json!({"cronSpec": "* * * * *", "replicas": 3}));
+    let made = eventually(async || world.client.create(&all, &given).await.ok()).await.value().unwrap();
     let wanted = json!({"cronSpec": "* * * * *", "image": "none"});
     assert_eq!((&made["spec"], &made["apiVersion"]), (&wanted, &json!("stable.example.com/v1")));
     let patch = Patch::Merge(json!({"spec": {"replicas": 4}}));
