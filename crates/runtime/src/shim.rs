@@ -3,6 +3,7 @@
 mod init;
 mod log;
 mod processes;
+mod pty;
 pub(crate) mod wire;
 
 use std::collections::HashMap;

@@ -19,6 +19,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, pipe2};
 
 use crate::shim::processes::Io;
+use crate::shim::pty;
 use crate::spec::{ContainerSpec, User};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,6 +37,12 @@ struct Streams {
     terminal: bool,
 }
 
+impl Streams {
+    fn terminal(slave: OwnedFd) -> Result<Self> {
+        Ok(Self { stdin: slave.try_clone()?, stdout: slave.try_clone()?, stderr: slave, terminal: true })
+    }
+}
+
 fn null() -> Result<OwnedFd> {
     Ok(fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
 }
@@ -47,13 +54,7 @@ fn streams(tty: bool, wants_stdin: bool) -> Result<(Io, Streams)> {
         for fd in [&pty.master, &pty.slave] {
             nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
         }
-        let far = Streams {
-            stdin: pty.slave.try_clone()?,
-            stdout: pty.slave.try_clone()?,
-            stderr: pty.slave,
-            terminal: true,
-        };
-        return Ok((Io::Terminal { master: pty.master }, far));
+        return Ok((Io::Terminal { master: pty.master }, Streams::terminal(pty.slave)?));
     }
     let (out_near, out_far) = pipe2(OFlag::O_CLOEXEC)?;
     let (err_near, err_far) = pipe2(OFlag::O_CLOEXEC)?;
@@ -100,10 +101,15 @@ pub(super) fn exec(
     fds: Vec<OwnedFd>,
 ) -> Result<(i32, Option<OwnedFd>)> {
     let (master, far) = if tty {
-        match streams(true, true)? {
-            (Io::Terminal { master }, far) => (Some(master), far),
-            (Io::Pipes { .. }, _) => return Err(Error::other("a terminal was asked for")),
+        // A container without a `/dev/pts` gets one of ours.
+        let pair = pty::of_container(first).or_else(|_| nix::pty::openpty(None, None).map(|p| (p.master, p.slave)));
+        let (master, slave) = pair?;
+        for fd in [&master, &slave] {
+            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
         }
+        // It is the user's, who may open it by its name.
+        let _ = nix::unistd::fchown(&slave, Some(Uid::from_raw(spec.user.uid)), None);
+        (Some(master), Streams::terminal(slave)?)
     } else {
         let mut fds = fds.into_iter();
         let mut next = || fds.next().map_or_else(null, Ok);
