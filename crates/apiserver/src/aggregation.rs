@@ -8,19 +8,18 @@
 
 mod check;
 mod discovery;
+mod follow;
 mod local;
+mod merged;
 mod proxy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use client::Resource;
-use futures::StreamExt;
-use object::{Gvr, Object};
+use object::Gvr;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::user::User;
@@ -28,12 +27,6 @@ use crate::write::{Part, WriteQuery};
 use check::Condition;
 
 const APISERVICES: &str = "/registry/apiregistration.k8s.io/apiservices/";
-const DEFINITIONS: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
-/// Remote servers are asked again so often; sooner while one does not answer.
-const AGAIN: Duration = Duration::from_secs(30);
-const SOON: Duration = Duration::from_secs(1);
-/// Changes that come together are looked at together.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// A group and version that another server serves.
 pub(crate) struct Remote {
@@ -42,10 +35,14 @@ pub(crate) struct Remote {
     service: Service,
     tls: Result<Arc<rustls::ClientConfig>, String>,
     is_available: bool,
-    /// Its resources, as aggregated discovery lists them; from the last time that it answered.
+    /// Its resources, as aggregated discovery lists them; from the last time that it told them.
     resources: Option<Value>,
+    /// It told them when it was last asked.
+    is_current: bool,
     /// The hash of its OpenAPI document.
     openapi: Option<String>,
+    /// What its OpenAPI v2 document says of this group and version.
+    v2: Option<Arc<Value>>,
 }
 
 /// A Service that an APIService names.
@@ -65,6 +62,7 @@ pub(crate) struct Aggregation {
     remotes: ArcSwap<Remotes>,
     /// The groups of all APIServices, local and remote, each with its versions, by their priorities.
     order: ArcSwap<Vec<(String, Vec<String>)>>,
+    merged: merged::Cache,
 }
 
 fn apiservices() -> Gvr {
@@ -99,62 +97,6 @@ impl Aggregation {
 }
 
 impl Api {
-    /// Keeps local APIServices there, remote ones checked, and their conditions true, until the token is cancelled.
-    pub(crate) async fn follow_apiservices(self: Arc<Self>, token: CancellationToken) {
-        loop {
-            let revision = self.store.revision();
-            let prefixes = [APISERVICES, "/registry/services/specs/", "/registry/endpointslices/", DEFINITIONS];
-            let watches: Vec<_> = prefixes.iter().filter_map(|p| self.store.watch(p, revision).ok()).collect();
-            let mut changes = futures::stream::select_all(watches);
-            let Some(settled) = token.run_until_cancelled(self.sync_apiservices()).await else { return };
-            let wait = tokio::time::sleep(if settled { AGAIN } else { SOON });
-            tokio::pin!(wait);
-            loop {
-                let has_remotes = !self.aggregation.remotes.load().is_empty();
-                tokio::select! {
-                    () = token.cancelled() => return,
-                    () = &mut wait => break,
-                    change = changes.next() => match change {
-                        // Services matter only to those who are behind one.
-                        Some(Ok(events)) if has_remotes || events.iter().any(|e| is_ours(&e.key)) => {
-                            tokio::time::sleep(PAUSE).await;
-                            break;
-                        }
-                        Some(Ok(_)) => {}
-                        Some(Err(_)) => break,
-                        None => return,
-                    },
-                }
-            }
-        }
-    }
-
-    /// One look at everything; true when all is as it should be.
-    async fn sync_apiservices(&self) -> bool {
-        self.keep_local_apiservices().await;
-        let Ok(page) = self.store.range(APISERVICES, None, 0, 0) else { return false };
-        let before = self.aggregation.remotes.load_full();
-        let mut remotes = Remotes::new();
-        let mut settled = true;
-        let objects: Vec<Arc<Object>> = page.items.into_iter().map(|v| v.object).collect();
-        let before = &*before;
-        let values: Vec<Value> = objects.iter().map(|object| object.value().unwrap_or_default()).collect();
-        self.aggregation.order.store(Arc::new(discovery::order(&values)));
-        let looks = objects.iter().zip(&values).map(|(object, value)| async move {
-            let (remote, condition) = self.look(value, before).await;
-            self.tell_condition(object, value, &condition).await;
-            (remote, condition)
-        });
-        for (remote, condition) in futures::future::join_all(looks).await {
-            settled &= condition.is_true;
-            if let Some(remote) = remote {
-                remotes.insert((remote.group.clone(), remote.version.clone()), Arc::new(remote));
-            }
-        }
-        self.aggregation.remotes.store(Arc::new(remotes));
-        settled
-    }
-
     /// An APIService's server, if it has one, and whether it can be used.
     async fn look(&self, apiservice: &Value, before: &Remotes) -> (Option<Remote>, Condition) {
         let spec = &apiservice["spec"];
@@ -173,6 +115,8 @@ impl Api {
             tls: proxy::tls(&self.pki, spec),
             is_available: false,
             resources: known.and_then(|known| known.resources.clone()),
+            is_current: false,
+            v2: known.and_then(|known| known.v2.clone()),
             openapi: known.and_then(|known| known.openapi.clone()),
             group,
             version,
@@ -183,8 +127,8 @@ impl Api {
         (Some(remote), condition)
     }
 
-    /// Writes the condition down when it is another one.
-    async fn tell_condition(&self, object: &Object, value: &Value, condition: &Condition) {
+    /// Writes the condition down when it is another one; the status then.
+    async fn tell_condition(&self, name: &str, value: &Value, condition: &Condition) -> Option<Value> {
         let present = value["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let old = present.iter().find(|c| c["type"] == "Available");
         let status = if condition.is_true { "True" } else { "False" };
@@ -192,13 +136,13 @@ impl Api {
             old["status"] == status && old["reason"] == condition.reason && old["message"] == condition.message.as_str()
         };
         if old.is_some_and(same) {
-            return;
+            return None;
         }
         let since = old.filter(|old| old["status"] == status).map(|old| old["lastTransitionTime"].clone());
         let since = since.unwrap_or_else(|| base::time::now().into());
         let new = json!({"type": "Available", "status": status, "reason": condition.reason, "message": condition.message,
             "lastTransitionTime": since});
-        let at = Resource::object(&apiservices(), None, &object.head.name);
+        let at = Resource::object(&apiservices(), None, name);
         let change = |old: &Value| {
             let mut changed = old.clone();
             let mut conditions = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -207,18 +151,17 @@ impl Api {
             changed["status"] = json!({"conditions": conditions});
             Ok(changed)
         };
-        let Ok(kind) = self.stored_kind_of(&at.gvr) else { return };
+        let kind = self.stored_kind_of(&at.gvr).ok()?;
         let query = WriteQuery { manager: Some("kube-apiserver".into()), ..WriteQuery::default() };
         let written = self.change(&User::superuser(), &kind, &at, Part::Status, &query, change).await;
-        if let Err(error) = written.map(drop)
-            && !error.is_not_found()
-        {
-            tracing::warn!(%error, apiservice = object.head.name, "cannot write a condition");
+        match written {
+            Ok(written) => written.object.value().ok().map(|mut value| value["status"].take()),
+            Err(error) => {
+                if !error.is_not_found() {
+                    tracing::warn!(%error, apiservice = name, "cannot write a condition");
+                }
+                None
+            }
         }
     }
-}
-
-/// True for keys whose objects are APIServices, or make some.
-fn is_ours(key: &str) -> bool {
-    key.starts_with(APISERVICES) || key.starts_with(DEFINITIONS)
 }

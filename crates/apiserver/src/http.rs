@@ -50,6 +50,7 @@ use reads::Reads;
 pub use reply::Body;
 use reply::ok_json;
 pub(crate) use reply::{Extent, bare, failure, plain};
+pub(crate) use route::decode;
 use route::{Query, Target};
 pub(crate) use upgrade::{is_upgrade, join};
 
@@ -175,7 +176,7 @@ impl Service {
             return Ok(reply::text(200, dump));
         }
         let document = self.api.document(path, &header_text(headers, header::ACCEPT));
-        if let Some(merged) = self.api.aggregation.merge(path, document.as_deref()) {
+        if let Some(merged) = self.api.merged(path, document.as_deref()) {
             return documents::answer(path, &merged, query, headers);
         }
         if let Some(document) = document {

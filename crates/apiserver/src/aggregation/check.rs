@@ -1,11 +1,12 @@
 //! Whether a remote API can be used: upstream's checks, reasons and words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::seq::IndexedRandom;
 use serde_json::Value;
 
-use super::{Remote, Service, discovery, proxy};
+use super::{Remote, Service, discovery, merged, proxy};
 use crate::api::Api;
 use crate::egress::Target;
 
@@ -113,13 +114,26 @@ impl Api {
             }
             Err(_) => return Condition::not("FailedDiscoveryCheck", format!("timed out waiting for {url}")),
         };
-        remote.resources = Some(discovery::resources(&remote.group, &remote.version, &list));
+        // An answer that is no list leaves what was known, as something old.
+        remote.is_current = list["resources"].is_array();
+        if remote.is_current {
+            remote.resources = Some(discovery::resources(&remote.group, &remote.version, &list));
+        }
+        let known = remote.openapi.clone();
         if let Ok(Ok(index)) =
             tokio::time::timeout(PATIENCE, self.egress.get(&target, "/openapi/v3", &headers, MOST_BYTES)).await
         {
             let index: Value = serde_json::from_slice(&index).unwrap_or_default();
             let url = index["paths"][path.trim_start_matches('/')]["serverRelativeURL"].as_str().unwrap_or("");
             remote.openapi = url.split_once("hash=").map(|(_, hash)| hash.split('&').next().unwrap_or("").to_owned());
+        }
+        // As long as the newer document is the same, so is the older one.
+        if remote.v2.is_none() || remote.openapi.is_none() || remote.openapi != known {
+            let asked = self.egress.get(&target, "/openapi/v2", &headers, MOST_BYTES);
+            if let Ok(Ok(document)) = tokio::time::timeout(PATIENCE, asked).await {
+                let document: Value = serde_json::from_slice(&document).unwrap_or_default();
+                remote.v2 = Some(Arc::new(merged::part_v2(document, &remote.group, &remote.version)));
+            }
         }
         Condition { is_true: true, reason: "Passed", message: "all checks passed".into() }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kinds::custom::by_priority;
 use serde_json::{Value, json};
 
-use super::{Aggregation, Remote};
+use super::{Aggregation, Remote, Remotes, merged};
 use crate::discovery::Document;
 
 /// An APIResourceList's resources, as aggregated discovery lists them: subresources under their resource.
@@ -45,11 +45,7 @@ pub(super) fn resources(group: &str, version: &str, list: &Value) -> Value {
 
 impl Aggregation {
     /// The document at a path, with what remote servers add to it; `base` is this server's own.
-    pub(crate) fn merge(&self, path: &str, base: Option<&Document>) -> Option<Document> {
-        let remotes = self.remotes.load();
-        if remotes.is_empty() {
-            return None;
-        }
+    pub(super) fn merge(&self, remotes: &Remotes, path: &str, base: Option<&Document>) -> Option<Document> {
         let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
         let mut value = match base {
             Some(base) => serde_json::from_slice(&base.body).ok()?,
@@ -63,6 +59,11 @@ impl Aggregation {
                     let path = format!("apis/{}/{}", remote.group, remote.version);
                     let url = format!("/openapi/v3/{path}?hash={}", remote.openapi.as_deref().unwrap_or(""));
                     value["paths"][path] = json!({"serverRelativeURL": url});
+                }
+            }
+            "/openapi/v2" => {
+                for part in remotes.values().filter_map(|remote| remote.v2.as_deref()) {
+                    merged::add_v2(&mut value, part);
                 }
             }
             _ => {
@@ -133,7 +134,7 @@ impl Aggregation {
         let Some(present) = list["items"].as_array_mut() else { return };
         for (group, versions) in self.groups() {
             let known = versions.iter().map(|remote| {
-                let freshness = if remote.is_available { "Current" } else { "Stale" };
+                let freshness = if remote.is_available && remote.is_current { "Current" } else { "Stale" };
                 let mut version = json!({"version": remote.version, "freshness": freshness});
                 if let Some(resources) = &remote.resources {
                     version["resources"] = resources.clone();
@@ -155,9 +156,9 @@ impl Aggregation {
 }
 
 /// The groups of APIServices, each with its versions, by their priorities.
-pub(super) fn order(apiservices: &[Value]) -> Vec<(String, Vec<String>)> {
+pub(super) fn order<'v>(apiservices: impl IntoIterator<Item = &'v Value>) -> Vec<(String, Vec<String>)> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-    let mut all: Vec<&Value> = apiservices.iter().collect();
+    let mut all: Vec<&Value> = apiservices.into_iter().collect();
     all.sort_by_key(|a| (-a["spec"]["groupPriorityMinimum"].as_i64().unwrap_or(0), text(&a["metadata"]["name"])));
     let mut groups: Vec<(String, Vec<(i64, String)>)> = Vec::new();
     for service in all {

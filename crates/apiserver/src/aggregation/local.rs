@@ -60,21 +60,22 @@ fn object(group: &str, version: &str) -> Value {
 }
 
 impl Api {
-    /// Makes what is missing, and removes what custom resources left behind.
-    pub(super) async fn keep_local_apiservices(&self) {
+    /// Makes what is missing of a group, and removes what custom resources left behind. `present`: the names of its APIServices.
+    pub(super) async fn keep_local_apiservices(&self, group: &str, present: &[&str]) {
+        // Its own group is there without saying so, as upstream.
+        if group == "apiregistration.k8s.io" {
+            return;
+        }
         let Ok(kind) = self.stored_kind_of(&apiservices()) else { return };
         let kind = &*kind;
-        let groups = self.registry.groups();
-        let all =
-            groups.iter().flat_map(|(group, versions)| versions.iter().map(move |v| (group.as_str(), v.as_str())));
-        // Its own group is there without saying so, as upstream.
-        let wanted: Vec<(&str, &str)> = all.filter(|(group, _)| *group != "apiregistration.k8s.io").collect();
-        let missing =
-            wanted.iter().filter(|(g, v)| self.store.get(&format!("{}{}", super::APISERVICES, name(g, v))).is_none());
+        let served = self.registry.groups().into_iter().find(|(known, _)| known == group);
+        let versions = served.map(|(_, versions)| versions).unwrap_or_default();
+        let is_there = |name: &str| self.store.get(&format!("{}{name}", super::APISERVICES));
+        let missing = versions.iter().filter(|version| is_there(&name(group, version)).is_none());
         let (user, query) =
             (User::superuser(), WriteQuery { manager: Some("kube-apiserver".into()), ..WriteQuery::default() });
         let at = Resource::collection(&apiservices(), None);
-        let creates = missing.map(|(g, v)| self.create_value(&user, kind, &at, object(g, v), &query, Vec::new()));
+        let creates = missing.map(|v| self.create_value(&user, kind, &at, object(group, v), &query, Vec::new()));
         for created in futures::future::join_all(creates).await {
             if let Err(error) = created.map(drop)
                 && !error.is_already_exists()
@@ -82,10 +83,13 @@ impl Api {
                 tracing::warn!(%error, "cannot create an APIService");
             }
         }
-        let Ok(page) = self.store.range(super::APISERVICES, None, 0, 0) else { return };
-        let managed = page.items.iter().filter(|v| v.object.head.labels.get(MANAGED).is_some_and(|m| m == "true"));
-        for left in managed.filter(|v| !wanted.iter().any(|(g, ver)| name(g, ver) == v.object.head.name)) {
-            let at = Resource::object(&apiservices(), None, &left.object.head.name);
+        for left in present.iter().filter(|present| !versions.iter().any(|version| name(group, version) == **present)) {
+            let managed =
+                is_there(left).is_some_and(|v| v.object.head.labels.get(MANAGED).is_some_and(|m| m == "true"));
+            if !managed {
+                continue;
+            }
+            let at = Resource::object(&apiservices(), None, left);
             if let Err(error) = self.delete(&user, &at, &DeleteRequest::default(), &mut Vec::new()).await.map(drop) {
                 tracing::debug!(%error, "an APIService is gone already");
             }

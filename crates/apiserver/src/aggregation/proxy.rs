@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use object::{Reason, Status};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::Remote;
 use crate::api::Api;
 use crate::egress::outgoing;
-use crate::http::{Body, is_upgrade, join};
+use crate::http::{Body, Peer, is_upgrade, join};
 use crate::user::User;
 
 /// Headers that concern one connection only, and those by which a client could speak for somebody else.
@@ -82,6 +82,35 @@ fn escaped(key: &str) -> String {
     key.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
+/// Where the request came from, as proxies tell it.
+fn tell_way(headers: &mut HeaderMap, peer: Option<&Peer>, host: &str, path: &str) {
+    let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+    let peer = peer.map(|peer| peer.0.ip().to_string());
+    let way: Vec<&str> = before.into_iter().chain(peer.as_deref()).collect();
+    let told = [
+        ("x-forwarded-for", way.join(", ")),
+        ("x-forwarded-host", host.to_owned()),
+        ("x-forwarded-proto", "https".to_owned()),
+        ("x-forwarded-uri", path.to_owned()),
+    ];
+    for (name, value) in told {
+        if let Ok(value) = HeaderValue::from_str(&value)
+            && !value.is_empty()
+        {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// The path as it was understood: what is escaped without need is not, an escaped slash is a slash.
+fn plain_path(path: &str) -> String {
+    let Some(decoded) = Some(path).filter(|path| path.contains('%')).and_then(crate::http::decode) else {
+        return path.to_owned();
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&b);
+    decoded.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
 fn forwarded(name: &HeaderName) -> bool {
     !DROPPED.contains(name) && !DROPPED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
@@ -106,8 +135,12 @@ impl Api {
         let upgrade = is_upgrade(request.headers());
         let (mut parts, body) = request.into_parts();
         let on_client = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-        let mut forward = Request::builder().method(parts.method).uri(path).version(Version::HTTP_11);
+        let path = plain_path(parts.uri.path());
+        let uri = match parts.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.clone(),
+        };
+        let mut forward = Request::builder().method(parts.method).uri(uri).version(Version::HTTP_11);
         if let Some(headers) = forward.headers_mut() {
             for (name, value) in parts.headers.iter().filter(|(name, _)| forwarded(name)) {
                 headers.append(name, value.clone());
@@ -115,7 +148,8 @@ impl Api {
             for (name, value) in speak_for(user) {
                 headers.append(name, value);
             }
-            headers.insert(header::HOST, target.name.parse().map_err(Status::internal)?);
+            headers.insert(header::HOST, target.address.parse().map_err(Status::internal)?);
+            tell_way(headers, parts.extensions.get::<Peer>(), &target.address, &path);
             if upgrade {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
                 if let Some(protocol) = parts.headers.get(header::UPGRADE) {
@@ -152,6 +186,13 @@ impl Api {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_sent_on_as_they_were_understood() {
+        assert_eq!(plain_path("/apis/g/v1/things/a%2Fb"), "/apis/g/v1/things/a/b");
+        assert_eq!(plain_path("/apis/g/v1/things/a%20b%25%3A%3F"), "/apis/g/v1/things/a%20b%25:%3F");
+        assert_eq!(plain_path("/apis/g/v1/things/a:b"), "/apis/g/v1/things/a:b");
+    }
 
     #[test]
     fn nobody_speaks_for_others_through_the_proxy() {

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::reply::{self, Body};
 use super::route::{self, Query};
-use super::{Handled, Service, deadline, header_text, read_body, verb};
+use super::{AUDIT_ID, Handled, Service, deadline, header_text, read_body, verb};
 use crate::api::prefix;
 use crate::audit::{self, Asked, Recording, Stage};
 use crate::flow;
@@ -83,6 +83,11 @@ impl Service {
         let about = About { wanted: flow::Request::new(&verb, at, &path), query: &query, attributes };
         let acting = self.api.impersonated(&sender, request.headers(), &about.attributes).await;
         forget_identity(request.headers_mut());
+        if self.api.aggregation.of(&path).is_some()
+            && let Ok(id) = HeaderValue::from_str(id)
+        {
+            request.headers_mut().insert(HeaderName::from_static(AUDIT_ID), id);
+        }
         match (recording, acting) {
             (None, Err(status)) => Err(status),
             (None, Ok(acting)) => self.limited(&acting.map_or(sender, |a| a.user), &about, request).await,

@@ -56,7 +56,7 @@ pub(super) fn parse(path: &str) -> Option<Target> {
 }
 
 /// Percent-decodes; `None` for what is no UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
+pub(crate) fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.into());
     }

@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::authn::{connect, exchange};
+use crate::bad_input::send;
+use crate::custom::eventually;
 use crate::world::World;
 
 /// A server that believes the front proxy only: lists its resources, redirects, upgrades, and else tells what it was asked.
@@ -37,16 +39,25 @@ async fn extension(world: &World, pki: &pki::Pki, tasks: &mut JoinSet<()>) -> u1
                 let head = String::from_utf8_lossy(&head).into_owned();
                 let path = head.split(' ').nth(1).unwrap_or("").to_owned();
                 if path.ends_with("/stream") {
-                    let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").await;
+                    // Into whatever protocol is asked for; the key comes back, as that of a WebSocket does in its way.
+                    let told = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
+                    let (protocol, key) = (told("upgrade:"), told("sec-websocket-key:"));
+                    let reply = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nSec-WebSocket-Accept: {key}\r\n\r\n");
+                    let _ = stream.write_all(reply.as_bytes()).await;
                     let mut word = [0; 4];
-                    let _ = stream.read_exact(&mut word).await;
-                    let _ = stream.write_all(&word).await;
+                    // More than once, in both directions.
+                    while stream.read_exact(&mut word).await.is_ok() && &word != b"stop" {
+                        let _ = stream.write_all(&word).await;
+                    }
                     let _ = stream.shutdown().await;
                     return;
                 }
+                let thing = json!({"$ref": "#/definitions/org.example.Thing"});
                 let (status, more, body) = match path.as_str() {
                     "/apis/ext.example.org/v1" => ("200 OK", "", json!({"kind": "APIResourceList", "resources": [
                         {"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get", "list"]}]})),
+                    "/openapi/v2" => ("200 OK", "", json!({"swagger": "2.0", "definitions": {"org.example.Thing": {"type": "object"}},
+                        "paths": {"/apis/ext.example.org/v1/things": {"get": {"operationId": "listThings", "responses": {"200": {"description": "OK", "schema": thing}}}}, "/version": {}}})),
                     path if path.ends_with("/away") => ("302 Found", "Location: https://127.0.0.1/\r\n", json!({})),
                     _ => ("200 OK", "", json!({"head": head, "proxy": proxy.map(|p| p.user)})),
                 };
@@ -147,6 +158,37 @@ async fn another_server_is_asked_for_its_group() {
     let ours = all["items"].as_array().unwrap().iter().find(|g| g["metadata"]["name"] == "ext.example.org").unwrap();
     assert_eq!(ours["versions"][0]["resources"][0]["resource"], "things");
 
+    // The way here is told, in the words of upstream's proxy; an escaped slash is a slash.
+    let id = "Audit-ID: one\r\nX-Forwarded-For: 192.0.2.1\r\n";
+    let (_, told) = get(&world, &admin, "/apis/ext.example.org/v1/things/a%2Fb", id).await;
+    let head = told["head"].as_str().unwrap();
+    assert!(head.starts_with("GET /apis/ext.example.org/v1/things/a/b HTTP/1.1\r\n"), "{head}");
+    let address = format!("127.0.0.1:{port}");
+    for line in [
+        format!("host: {address}"),
+        "x-forwarded-for: 192.0.2.1, 127.0.0.1".into(),
+        format!("x-forwarded-host: {address}"),
+        "x-forwarded-proto: https".into(),
+        "x-forwarded-uri: /apis/ext.example.org/v1/things/a/b".into(),
+        "audit-id: one".into(),
+    ] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+    }
+
+    // Its OpenAPI v2 is part of ours, in both encodings.
+    let (_, v2) = get(&world, &admin, "/openapi/v2", "").await;
+    assert_eq!(v2["paths"]["/apis/ext.example.org/v1/things"]["get"]["operationId"], "listThings");
+    assert!(v2["definitions"]["org.example.Thing"].is_object() && v2["paths"]["/api/v1/pods"].is_null().eq(&false));
+    let sealed = send(
+        &world,
+        false,
+        "GET /openapi/v2",
+        "Accept: application/com.github.proto-openapi.spec.v2@v1.0+protobuf\r\n",
+        b"",
+    )
+    .await;
+    assert!(sealed.body.windows(10).any(|w| w == b"listThings"), "{}", sealed.head);
+
     let bob = world.pki.client("bob", "bob", "dev").unwrap();
     assert_eq!(get(&world, &bob, "/apis/ext.example.org/v1/things", "").await.0, 403);
     assert_eq!(
@@ -155,12 +197,26 @@ async fn another_server_is_asked_for_its_group() {
         "what is ambiguous goes nowhere"
     );
     assert_eq!(get(&world, &admin, "/apis/ext.example.org/v1/away", "").await.0, 502, "redirects are not followed");
-    let mut stream = connect(&world, Some(&admin)).await;
-    stream.write_all(b"GET /apis/ext.example.org/v1/stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nping").await.unwrap();
-    let mut reply = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut reply)).await.unwrap();
-    let reply = String::from_utf8_lossy(&reply);
-    assert!(reply.starts_with("HTTP/1.1 101") && reply.ends_with("ping"), "{reply}");
+    for protocol in ["websocket", "SPDY/3.1", "echo"] {
+        let mut stream = connect(&world, Some(&admin)).await;
+        let request = format!(
+            "GET /apis/ext.example.org/v1/stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nSec-WebSocket-Key: a2V5\r\nSec-WebSocket-Version: 13\r\n\r\nping"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = Vec::new();
+        let conversation = async {
+            while !reply.ends_with(b"ping") {
+                reply.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"pongstop").await.unwrap();
+            let _ = stream.read_to_end(&mut reply).await;
+        };
+        tokio::time::timeout(Duration::from_secs(30), conversation).await.unwrap();
+        let reply = String::from_utf8_lossy(&reply).to_lowercase();
+        assert!(reply.starts_with("http/1.1 101") && reply.ends_with("\r\n\r\npingpong"), "{reply}");
+        assert!(reply.contains(&format!("\r\nupgrade: {}\r\n", protocol.to_lowercase())), "{reply}");
+        assert!(reply.contains("sec-websocket-accept: a2v5"), "{reply}");
+    }
 
     // Not even an administrator of a namespace sends this server elsewhere.
     let elsewhere = json!({"spec": {"type": "ExternalName", "externalName": "127.0.0.1.example.org", "clusterIP": null, "clusterIPs": null}});
@@ -174,6 +230,15 @@ async fn another_server_is_asked_for_its_group() {
 
     put(&world, "/registry/endpointslices/default/ext-1", slice(1)).await;
     until(&world, "FailedDiscoveryCheck").await;
+    // Discovery tells what was there, and that it is old.
+    let stale = eventually(async || {
+        let (_, all) = get(&world, &admin, "/apis", aggregated).await;
+        let groups = all["items"].as_array().unwrap().clone();
+        let ours = groups.into_iter().find(|g| g["metadata"]["name"] == "ext.example.org").unwrap();
+        (ours["versions"][0]["freshness"] == "Stale").then_some(ours)
+    })
+    .await;
+    assert_eq!(stale["versions"][0]["resources"][0]["resource"], "things");
     assert_eq!(get(&world, &admin, "/apis/ext.example.org/v1/things", "").await.0, 503);
     world.stop().await;
 }
