@@ -39,6 +39,21 @@ impl Document {
 const JSON: &str = "application/json";
 pub(crate) const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
+const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+
+pub(crate) const AGGREGATED_YAML: &str = "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+pub(crate) const AGGREGATED_PROTOBUF: &str =
+    "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// The first form that the client takes and that there is.
+fn prefers_v3_protobuf(accept: &str) -> bool {
+    let ranges = accept.split(',').map(|range| range.split(';').next().unwrap_or("").trim());
+    let known = |range: &&str| {
+        range.contains("proto-openapi.spec.v3") || matches!(*range, "application/json" | "*/*" | "application/*")
+    };
+    ranges.into_iter().find(known).is_some_and(|range| range.contains("proto-openapi"))
+}
+
 /// Documents that were made, each with the stamp of the kinds that it was made from.
 #[derive(Default)]
 pub(crate) struct Documents {
@@ -86,6 +101,14 @@ impl Api {
         };
         let json = |value: Value| Some(Document::new(&value, JSON));
         let all = Scope::Everything;
+        if path.starts_with("/openapi/v3/") && prefers_v3_protobuf(accept) {
+            let plain = self.document(path, "")?;
+            return get(&format!("{path}#protobuf"), all, &|| {
+                let value = serde_json::from_slice(&plain.body).ok()?;
+                let body = openapi::encode_v3(&value).into();
+                Some(Document { body, etag: plain.etag.clone(), content_type: V3_PROTOBUF })
+            });
+        }
         match path {
             "/version" => get(path, Scope::Group(""), &|| json(version())),
             "/openapi/v2" if accept.contains("proto-openapi.spec.v2") => get("/openapi/v2#protobuf", all, &|| {
@@ -176,6 +199,7 @@ fn roots(registry: &Registry) -> Value {
         "/openapi/v3/",
         "/openid/v1/jwks",
         "/readyz",
+        "/statusz",
         "/version",
     ]
     .map(Into::into)

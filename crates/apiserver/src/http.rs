@@ -13,6 +13,7 @@ mod reply;
 mod route;
 mod sealed;
 mod splice;
+mod status;
 mod upgrade;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ use reply::ok_json;
 pub(crate) use reply::{Extent, bare, failure, plain};
 pub(crate) use route::decode;
 use route::{Query, Target};
+pub(crate) use status::begin;
 pub(crate) use upgrade::{is_upgrade, join};
 
 /// Upstream's limit of a body.
@@ -77,6 +79,10 @@ type Handled = Result<Response<Body>, Status>;
 impl Service {
     /// Answers a request. `identity` is the verified client certificate's.
     pub(crate) async fn handle(&self, identity: Option<pki::Identity>, request: Request<Body>) -> Response<Body> {
+        // As upstream, whose HTTP server does not take such a path for one.
+        if !route::is_escaped(request.uri().path()) {
+            return reply::bytes(StatusCode::BAD_REQUEST, "400 Bad Request".into(), "text/plain; charset=utf-8");
+        }
         let pretty = Query::of(request.uri().query()).get("pretty").is_some_and(|p| p == "true" || p == "1");
         let accept = header_text(request.headers(), header::ACCEPT);
         let given =
@@ -116,6 +122,9 @@ impl Service {
     async fn elsewhere(&self, user: &User, remote: &Remote, query: &Query, request: Request<Body>) -> Handled {
         let path = request.uri().path();
         match route::parse(path) {
+            Some(target) if matches!(target.resource.namespace.as_deref(), Some("." | "..")) => {
+                return Ok(reply::page_not_found());
+            }
             Some(target) => {
                 let at = target.resource;
                 let verb = verb(request.method(), &at, query.flag("watch") || target.watch);
@@ -148,13 +157,17 @@ impl Service {
         {
             return Ok(reply::text(code, text));
         }
-        if verb != "get" && verb != "head" {
+        let is_rest = documents::is_rest(path);
+        if verb != "get" && (verb != "head" || is_rest) {
             let known = matches!(path, "/metrics" | "/metrics/slis" | "/openid/v1/jwks")
                 || path == "/.well-known/openid-configuration"
-                || self.api.document(path, "").is_some();
-            return if known { Err(not_allowed()) } else { Ok(reply::page_not_found()) };
+                || (is_rest && self.api.document(path, "").is_some());
+            if known {
+                return Err(not_allowed());
+            }
         }
         match path {
+            "/statusz" => return status::answer(headers),
             "/metrics" => return Ok(reply::bytes(StatusCode::OK, self.metrics().await?, base::metrics::CONTENT_TYPE)),
             "/metrics/slis" => {
                 let text = metrics::of_checks(&health::all(&self.api).await);
@@ -175,6 +188,9 @@ impl Service {
         if let Some(dump) = self.api.flow_dump(path) {
             return Ok(reply::text(200, dump));
         }
+        if let Some(missing) = documents::missing(path) {
+            return Ok(missing);
+        }
         let document = self.api.document(path, &header_text(headers, header::ACCEPT));
         if let Some(merged) = self.api.merged(path, document.as_deref()) {
             return documents::answer(path, &merged, query, headers);
@@ -183,9 +199,11 @@ impl Service {
             return documents::answer(path, &document, query, headers);
         }
         // Paths of groups that are served have the API's words.
-        let group =
-            path.strip_prefix("/api/").map(|_| "").or(path.strip_prefix("/apis/").and_then(|p| p.split('/').next()));
-        if group.is_some_and(|group| self.api.registry.has_group(group)) {
+        let group = path.strip_prefix("/apis/").and_then(|path| path.split('/').next());
+        if path.starts_with("/api/")
+            || path.starts_with("/version/")
+            || group.is_some_and(|group| self.api.registry.has_group(group))
+        {
             return Err(Status::new(Reason::NotFound, "the server could not find the requested resource"));
         }
         Ok(reply::page_not_found())
@@ -206,6 +224,9 @@ impl Service {
         let sub = at.subresource.as_deref().unwrap_or("");
         let fields = query.get("fieldSelector").and_then(|s| FieldSelector::parse(&s).ok()).unwrap_or_default();
         self.api.authorize(user, &selective(verb, &at, &fields)).await?;
+        if let Some(namespace @ ("." | "..")) = at.namespace.as_deref() {
+            return Err(self.misplaced(&at, namespace, verb));
+        }
         if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
             self.connect(user, &*self.api.kind_of(&at.gvr)?, &at, query, request.uri().path()).await?;
             return self.proxy(&at, request).await;
@@ -233,6 +254,19 @@ impl Service {
         let mut response = answered.unwrap_or_else(|status| reply::failure_as(&status, query.flag("pretty"), &accept));
         reply::warn_first(&mut response, words);
         Ok(response)
+    }
+
+    /// Nothing is in such a namespace; of lists it is upstream's store that says so.
+    fn misplaced(&self, at: &Resource, namespace: &str, verb: &str) -> Status {
+        let built_in = self.api.kind_of(&at.gvr).ok().filter(|kind| kind.custom.is_none());
+        let stored = built_in.filter(|kind| kind.namespaced()).and_then(|kind| kind.storage_prefix.clone());
+        match stored.filter(|_| matches!(verb, "list" | "watch" | "deletecollection")) {
+            Some(prefix) => {
+                let text = format!("invalid key: \"/{prefix}/{namespace}\"");
+                Status { code: 500, reason: None, ..Status::bad_request(text) }
+            }
+            None => Status::new(Reason::NotFound, "the server could not find the requested resource"),
+        }
     }
 
     async fn on_kind(
@@ -486,6 +520,10 @@ fn verb(method: &Method, at: &Resource, watching: bool) -> &'static str {
 fn served_verb(kind: &Kind, at: &Resource, verb: &str, method: &Method) -> Result<(), Status> {
     let not_found = || Status::new(Reason::NotFound, "the server could not find the requested resource");
     if at.namespace.is_some() && !kind.namespaced() {
+        return Err(not_found());
+    }
+    // What is made and answered at once is nowhere afterwards.
+    if at.name.is_some() && kind.verbs == ["create"] {
         return Err(not_found());
     }
     let verbs = match at.subresource.as_deref() {

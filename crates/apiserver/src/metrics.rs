@@ -3,9 +3,10 @@
 //! A request costs one look into a map that is never locked, and a few additions.
 
 mod admission;
+pub(crate) mod extensions;
 pub(crate) mod flow;
 mod identity;
-mod lists;
+pub(crate) mod lists;
 mod requests;
 mod store;
 

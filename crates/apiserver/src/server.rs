@@ -99,6 +99,7 @@ impl Server {
     /// Binds, writes what every cluster begins with, and serves in a task of `tasks` until its token is cancelled.
     pub async fn start(config: Config, tasks: &mut Tasks) -> Result<Self, StartError> {
         let listen = |source| StartError::Listen { address: config.listen, source };
+        crate::http::begin();
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let addresses = Addresses::new(&config.service_cidr).ok_or(StartError::ServiceCidr(config.service_cidr))?;

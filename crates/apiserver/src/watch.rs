@@ -10,8 +10,10 @@ use futures::stream::{self, BoxStream, StreamExt};
 use kinds::Kind;
 use object::Status;
 use store::{Backend, Event, EventKind};
+use tokio::time::Instant;
 
 use crate::api::{Api, namespace_of, prefix, served, store_status};
+use crate::metrics::lists;
 use crate::read::ListQuery;
 
 /// Upstream sends a bookmark about every minute.
@@ -81,6 +83,7 @@ fn in_version(kind: &Kind, event: WatchEvent) -> WatchEvent {
 impl Api {
     /// Begins a watch.
     pub(crate) async fn watch(&self, at: &Resource, query: &WatchQuery) -> Result<Events, Status> {
+        let began = Instant::now();
         let kind = &self.stored_kind_of(&at.gvr)?;
         query.list.check_fields(kind)?;
         let prefix = prefix(kind, namespace_of(kind, at)?);
@@ -119,6 +122,13 @@ impl Api {
                 None => seen.boxed(),
             }
         };
+        let scope = match (&at.name, &at.namespace) {
+            (Some(_), _) => "resource",
+            (None, Some(_)) => "namespace",
+            (None, None) => "cluster",
+        };
+        let of = self.stored_kind_of(&at.gvr)?;
+        let end = end.into_iter().inspect(move |_| lists::began(&of, scope, began.elapsed()));
         // Of what waits for a client that reads slowly there is a pointer each.
         let first = first.into_iter().map(|object| plain(WatchEvent::Added(object)));
         let events = stream::iter(first.chain(end)).chain(live);

@@ -16,12 +16,14 @@ mod custom;
 mod definitions;
 mod described;
 mod gnostic;
+mod gnostic3;
 mod operation;
 mod parameters;
 mod paths;
 
 pub use custom::CustomSchema;
 pub use gnostic::encode as encode_v2;
+pub use gnostic3::encode as encode_v3;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 

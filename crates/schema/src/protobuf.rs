@@ -15,9 +15,11 @@ use serde_json::{Map, Number, Value};
 
 use crate::types::{Opaque, Scalar, Struct, Table, Type};
 
+mod discovery;
 mod encode;
 mod text;
 
+pub use discovery::encode_discovery;
 pub use encode::{encode, encode_list, encode_metadata, list_envelope, seal, watch_frame};
 pub use text::{put_item, put_metadata_item, transcode};
 

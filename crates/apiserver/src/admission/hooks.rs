@@ -13,6 +13,7 @@ use kinds::Kind;
 use object::patch::json;
 use object::{Gvk, Status};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
@@ -21,8 +22,9 @@ use super::matching;
 use super::rounds::Rounds;
 use super::versions::{self, Seen};
 use crate::api::Api;
-use crate::audit;
+use crate::metrics::extensions::Said;
 use crate::webhook::Webhook;
+use crate::{audit, metrics};
 
 const MUTATING: &str = "/registry/mutatingwebhookconfigurations/";
 const VALIDATING: &str = "/registry/validatingwebhookconfigurations/";
@@ -186,12 +188,22 @@ async fn ask(
     }
     let (object, old) = question.seen.objects(object, old);
     let (review, uid) = review::request(at, &question.seen.kind, object, old);
+    let began = Instant::now();
     let answer = match &hook.client {
         Ok(client) => client.call(&api.store, &review, hook.timeout).await,
         Err(why) => Err(why.clone()),
     };
     let answer = answer.map_err(|why| format!("failed to call webhook: {why}"));
     let read = answer.and_then(|answer| review::response(answer, &uid, &hook.declared));
+    let said = match &read {
+        Ok(response) => {
+            response.denied.as_ref().map_or(Said::Yes, |result| Said::No(review::denial(name, result).code))
+        }
+        Err(_) if hook.ignores_failures() => Said::Ignored,
+        Err(_) => Said::Nothing,
+    };
+    let sort = if turn.sort == "mutating" { "admit" } else { turn.sort };
+    metrics::extensions::asked(name, at.operation.name(), sort, began.elapsed(), &said);
     match read {
         Ok(response) => {
             warnings.extend(response.warnings);

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use kinds::Kind;
 use object::{Cause, Gvk, Gvr, LabelSelector, Reason, Status};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
@@ -22,6 +23,7 @@ use super::rounds::Rounds;
 use super::versions::{self, Seen};
 use crate::api::Api;
 use crate::audit;
+use crate::metrics::extensions;
 use evaluation::{Evaluation, Finding};
 
 /// The policies of one sort, with their bindings.
@@ -322,7 +324,10 @@ pub(super) async fn mutate(
             }
         };
         let [now, was] = versions::convert(api, at, [object, old], &seen.kind).await?;
-        match mutated(api, policy, at, &seen.kind, now, &was, &params) {
+        let began = Instant::now();
+        let made = mutated(api, policy, at, &seen.kind, now, &was, &params);
+        extensions::mutated(made.is_err(), &policy.name, binding, began.elapsed());
+        match made {
             Ok(changed) => {
                 let changed = versions::back(api, at, changed, &seen.kind).await?;
                 let differs = changed != *object;
@@ -401,9 +406,22 @@ pub(super) async fn validate(
                 continue;
             }
         };
+        let began = Instant::now();
         let evaluation = Evaluation::new(api, policy, at, &seen.kind, seen.objects(object, old), &params);
-        for finding in evaluation.failures(policy) {
-            let has = |action: &str| items(&binding["validationActions"]).any(|a| a == action);
+        let findings = evaluation.failures(policy);
+        let took = began.elapsed();
+        if findings.is_empty() {
+            extensions::validated("allow", "no_error", &policy.name, name, took);
+        }
+        for finding in findings {
+            let has = |action: &str| {
+                let is_one = items(&binding["validationActions"]).any(|a| a == action);
+                if is_one {
+                    let action = action.to_ascii_lowercase();
+                    extensions::validated(&action, "invalid_error", &policy.name, name, took);
+                }
+                is_one
+            };
             if has("Deny") {
                 first.get_or_insert_with(|| deny(&finding));
             }

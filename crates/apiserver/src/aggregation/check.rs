@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Remote, Service, discovery, merged, proxy};
 use crate::api::Api;
-use crate::egress::Target;
+use crate::egress::{EgressError, Target};
 
 /// How long a server may take to answer the check.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -105,10 +105,10 @@ impl Api {
             Ok(Ok(body)) => serde_json::from_slice(&body).unwrap_or_default(),
             Ok(Err(error)) => {
                 let message = match &error {
-                    crate::egress::EgressError::Code(_, code) => {
+                    EgressError::Code(_, code) => {
                         format!("failing or missing response from {url}: bad status from {url}: {}", code.as_u16())
                     }
-                    error => format!("failing or missing response from {url}: {}", base::Chain(error)),
+                    error => format!("failing or missing response from {url}: Get \"{url}\": {}", words(error)),
                 };
                 return Condition::not("FailedDiscoveryCheck", message);
             }
@@ -136,6 +136,21 @@ impl Api {
             }
         }
         Condition { is_true: true, reason: "Passed", message: "all checks passed".into() }
+    }
+}
+
+/// What went wrong, in the words of Go's client where those are known.
+fn words(error: &EgressError) -> String {
+    match error {
+        EgressError::Handshake(_, why) if why.to_string().contains("UnknownIssuer") => {
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
+        }
+        EgressError::Connect(address, why) => {
+            let why = why.to_string();
+            let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+            format!("dial tcp {address}: connect: {why}")
+        }
+        error => base::Chain(error).to_string(),
     }
 }
 

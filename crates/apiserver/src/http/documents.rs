@@ -13,6 +13,23 @@ use crate::discovery::{self, Document};
 /// In seconds.
 const YEAR: i64 = 365 * 24 * 3600;
 
+/// True for paths that are served for GET alone; the others do not look at the method.
+pub(super) fn is_rest(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let version = path.strip_prefix("/apis/").is_some_and(|rest| rest.contains('/'));
+    path == "/api" || path.starts_with("/api/") || version || path == "/version" || path.starts_with("/version/")
+}
+
+/// What is no document whatever the one without the slash at its end is.
+pub(super) fn missing(path: &str) -> Option<Response<Body>> {
+    let is_v3 = path.starts_with("/openapi/v3/") && path.ends_with('/');
+    match path {
+        "/openapi/v2/" => Some(reply::page_not_found()),
+        _ if is_v3 => Some(reply::bare(StatusCode::NOT_FOUND)),
+        _ => None,
+    }
+}
+
 /// Answers with a document.
 pub(super) fn answer(path: &str, document: &Document, query: &Query, headers: &HeaderMap) -> Handled {
     let accept = header_text(headers, header::ACCEPT);
@@ -20,7 +37,7 @@ pub(super) fn answer(path: &str, document: &Document, query: &Query, headers: &H
         return Ok(openapi(path, document, query, headers, &accept));
     }
     let mut response = if document.content_type == discovery::AGGREGATED {
-        reply::document(document, headers)
+        aggregated(document, &accept, headers)?
     } else if path.starts_with("/api") {
         // The aggregator has fewer words.
         let in_short = |refused| if path.trim_end_matches('/') == "/apis" { accept::not_acceptable() } else { refused };
@@ -39,6 +56,27 @@ pub(super) fn answer(path: &str, document: &Document, query: &Query, headers: &H
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
     }
     Ok(response)
+}
+
+/// Aggregated discovery in the first encoding that is asked for with it.
+fn aggregated(document: &Document, accept: &str, headers: &HeaderMap) -> Handled {
+    let wanted = accept.split(',').find(|range| range.contains("g=apidiscovery.k8s.io")).unwrap_or("");
+    let media = wanted.split(';').next().unwrap_or("").trim();
+    let body = match media {
+        "application/vnd.kubernetes.protobuf" | "application/yaml" => {
+            let value: Value = serde_json::from_slice(&document.body).map_err(object::Status::internal)?;
+            if media.ends_with("yaml") {
+                accept::encoded(&value, Encoding::Yaml, false)?
+            } else {
+                let raw = schema::protobuf::encode_discovery(&value);
+                schema::protobuf::seal("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList", &raw).into()
+            }
+        }
+        _ => return Ok(reply::document(document, headers)),
+    };
+    let content_type =
+        if media.ends_with("yaml") { discovery::AGGREGATED_YAML } else { discovery::AGGREGATED_PROTOBUF };
+    Ok(reply::document(&Document::of(body, content_type), headers))
 }
 
 /// A document that is named by its hash is good for ever; a client that has an old hash is sent to the new one.

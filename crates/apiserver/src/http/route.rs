@@ -40,7 +40,7 @@ pub(super) fn parse(path: &str) -> Option<Target> {
     let no_segment = |part: &str| part.is_empty() || part == "." || part == "..";
     namespace = namespace.filter(|namespace| !namespace.is_empty());
     let named = Some(&group).filter(|_| path.starts_with("/apis/"));
-    let segments = [named, Some(&version), namespace.as_ref(), rest.first(), rest.get(2)];
+    let segments = [named, Some(&version), rest.first(), rest.get(2)];
     if segments.into_iter().flatten().any(|part| no_segment(part)) || rest.get(1).is_some_and(String::is_empty) {
         return None;
     }
@@ -53,6 +53,18 @@ pub(super) fn parse(path: &str) -> Option<Target> {
         return None;
     }
     Some(Target { resource: Resource { gvr, namespace, name, subresource }, watch })
+}
+
+/// Every percent sign begins an escape.
+pub(super) fn is_escaped(path: &str) -> bool {
+    let mut rest = path.as_bytes();
+    while let Some(at) = rest.iter().position(|b| *b == b'%') {
+        match rest.get(at + 1..at + 3) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => rest = &rest[at + 3..],
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Percent-decodes; `None` for what is no UTF-8.
@@ -159,8 +171,8 @@ mod tests {
         );
         check("/api/v1", None);
         check("/apis/apps/v1", None);
-        check("/api/v1/namespaces/../pods", None);
-        check("/api/v1/namespaces/%2e%2e/pods", None);
+        check("/api/v1/namespaces/../pods", Some("pods .. - -"));
+        check("/api/v1/namespaces/%2e%2e/pods", Some("pods .. - -"));
         check("/api/v1/pods/a%2fb", Some("pods - a b"));
         check("/api/v1/namespaces/dev/pods/..", Some("pods dev .. -"));
         check("/api/v1/namespaces/dev/pods//", Some("pods dev - -"));
@@ -168,6 +180,8 @@ mod tests {
         check("/api/v1/namespaces/dev//a", None);
         check("/api/v1//pods", None);
         check("/healthz", None);
+        assert!(is_escaped("/a%2Fb%00") && is_escaped("/a"));
+        assert!(!is_escaped("/%zz") && !is_escaped("/a%") && !is_escaped("/a%2"));
     }
 
     #[test]

@@ -225,6 +225,9 @@ async fn webhooks_see_and_do_what_upstreams_do() {
     hook.later.store(2, Ordering::SeqCst);
     assert_eq!(ask(&create, &map_of("b", "1")).await.code, 201);
     assert_eq!(hook.connections.load(Ordering::SeqCst), 1, "connections are kept");
+    let metrics = send(&world, false, "GET /metrics", "", b"").await;
+    let rejected = "apiserver_admission_webhook_rejection_count{error_type=\"no_error\",name=\"h.example.org\",operation=\"CREATE\",rejection_code=\"403\",type=\"admit\"}";
+    assert!(String::from_utf8_lossy(&metrics.body).contains(rejected));
     world.stop().await;
 }
 

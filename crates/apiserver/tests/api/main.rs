@@ -13,6 +13,7 @@ mod custom;
 mod deletion;
 mod encodings;
 mod encryption;
+mod endpoints;
 mod guarded;
 mod hooks;
 mod kubectl;

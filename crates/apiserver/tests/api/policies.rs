@@ -4,6 +4,7 @@ use client::Resource;
 use object::{Gvr, Reason, Status};
 use serde_json::{Value, json};
 
+use crate::bad_input::send;
 use crate::custom::eventually;
 use crate::world::{World, config_maps};
 
@@ -97,6 +98,14 @@ async fn refusals_are_upstreams_to_the_letter() {
         })
         .await;
         assert_eq!((refused.code, refused.message), (*code, words.replace("NAME", &name)));
+    }
+    let metrics = send(&world, false, "GET /metrics", "", b"").await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    for series in [
+        "apiserver_validating_admission_policy_check_total{enforcement_action=\"deny\",error_type=\"invalid_error\",policy=\"c0\",policy_binding=\"c0\"}",
+        "apiserver_mutating_admission_policy_check_total{error_type=\"invalid_error\",policy=\"c7\",policy_binding=\"c7\"}",
+    ] {
+        assert!(metrics.contains(series), "{series}");
     }
     // What an expression gives is known when the policy is written.
     for (kind, spec, words) in [

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// A message that is being written.
 #[derive(Default)]
-struct Message(Vec<u8>);
+pub(super) struct Message(Vec<u8>);
 
 impl Message {
     fn varint(&mut self, mut value: u64) {
@@ -17,39 +17,63 @@ impl Message {
         self.0.push(value as u8);
     }
 
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, field: u64, bytes: &[u8]) {
         self.varint(field << 3 | 2);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    fn text(&mut self, field: u64, value: &Value) {
+    pub(super) fn text(&mut self, field: u64, value: &Value) {
         if let Some(text) = value.as_str().filter(|t| !t.is_empty()) {
             self.bytes(field, text.as_bytes());
         }
     }
 
-    fn texts(&mut self, field: u64, value: &Value) {
+    pub(super) fn texts(&mut self, field: u64, value: &Value) {
         for text in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
             self.bytes(field, text.as_bytes());
         }
     }
 
-    fn truth(&mut self, field: u64, value: &Value) {
+    pub(super) fn truth(&mut self, field: u64, value: &Value) {
         if value == true {
             self.varint(field << 3);
             self.varint(1);
         }
     }
 
-    fn message(&mut self, field: u64, write: impl FnOnce(&mut Message)) {
+    /// What is one of several is written when it is false, too.
+    pub(super) fn either(&mut self, field: u64, value: bool) {
+        self.varint(field << 3);
+        self.varint(u64::from(value));
+    }
+
+    pub(super) fn integer(&mut self, field: u64, value: &Value) {
+        if let Some(number) = value.as_u64().filter(|n| *n != 0) {
+            self.varint(field << 3);
+            self.varint(number);
+        }
+    }
+
+    pub(super) fn number(&mut self, field: u64, value: &Value) {
+        if let Some(number) = value.as_f64() {
+            self.varint(field << 3 | 1);
+            self.0.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(super) fn message(&mut self, field: u64, write: impl FnOnce(&mut Message)) {
         let mut inner = Message::default();
         write(&mut inner);
         self.bytes(field, &inner.0);
     }
 
     /// A map's entries: (name, message) each.
-    fn named(&mut self, field: u64, value: &Value, write: fn(&mut Message, &Value)) {
+    pub(super) fn named(&mut self, field: u64, value: &Value, write: fn(&mut Message, &Value)) {
         for (name, value) in value.as_object().into_iter().flatten() {
             self.message(field, |entry| {
                 entry.bytes(1, name.as_bytes());
@@ -59,7 +83,7 @@ impl Message {
     }
 
     /// Extensions; values as YAML, of which JSON is a part.
-    fn extensions(&mut self, field: u64, value: &Value) {
+    pub(super) fn extensions(&mut self, field: u64, value: &Value) {
         for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| name.starts_with("x-")) {
             self.message(field, |entry| {
                 entry.bytes(1, name.as_bytes());
@@ -69,7 +93,7 @@ impl Message {
     }
 }
 
-fn any(m: &mut Message, value: &Value) {
+pub(super) fn any(m: &mut Message, value: &Value) {
     m.bytes(2, format!("{value}\n").as_bytes());
 }
 
