@@ -99,9 +99,8 @@ async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>, token: Cancellat
         let query = packet[..length].to_vec();
         match server.reply(&query) {
             Reply::Done(message) => {
-                let most = Message::from_vec(&query).map_or(512, |m| usize::from(m.max_payload().max(512)));
                 // A peer that is gone is no fault of ours.
-                let _ = socket.send_to(&encode(&message, most), peer).await;
+                let _ = socket.send_to(&encode(&message, room(&query)), peer).await;
             }
             Reply::Ignore => {}
             Reply::Upstream(started) => {
@@ -155,6 +154,11 @@ async fn serve_connection(server: &Server, mut stream: TcpStream) -> std::io::Re
     }
 }
 
+/// How long an answer by UDP may be.
+fn room(query: &[u8]) -> usize {
+    Message::from_vec(query).map_or(512, |m| usize::from(m.max_payload().max(512)))
+}
+
 /// Encodes an answer; one that is larger than `most` bytes is cut and marked so.
 fn encode(message: &Message, most: usize) -> Vec<u8> {
     let bytes = message.to_vec().unwrap_or_default();
@@ -179,11 +183,12 @@ impl Server {
         let mut message = Message::response(query.metadata.id, query.metadata.op_code);
         message.metadata.recursion_desired = query.metadata.recursion_desired;
         message.metadata.recursion_available = true;
-        message.add_queries(query.queries.iter().cloned());
         let [question] = query.queries.as_slice() else {
+            // None of them is repeated: many would make an answer that no packet holds.
             message.metadata.response_code = ResponseCode::FormErr;
             return Reply::Done(message);
         };
+        message.add_query(question.clone());
         if query.metadata.op_code != OpCode::Query {
             message.metadata.response_code = ResponseCode::NotImp;
             return Reply::Done(message);
@@ -245,16 +250,35 @@ impl Server {
             message.add_answers(answer.answers);
         }
         // An alias whose target does not resolve is still an answer.
-        message.to_vec().ok()
+        Some(encode(&message, if tcp { usize::from(u16::MAX) } else { room(query) }))
     }
 }
 
-/// The door for the fuzz target: the zone's answer to a packet.
-#[cfg(fuzzing)]
+/// The zone's answer to a packet: for tests, and the door for the fuzz target.
+#[cfg(any(test, fuzzing))]
 pub fn answer(zone: Zone, packet: &[u8]) -> Option<Vec<u8>> {
     let server = Server { zone, upstreams: Vec::new(), way: None };
     match server.reply(packet) {
         Reply::Done(message) => Some(encode(&message, 512)),
         Reply::Ignore | Reply::Upstream(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_questions_get_a_small_answer() {
+        let mut query = Message::query();
+        for n in 0..40 {
+            let name = Name::from_ascii(format!("a-name-that-is-long-enough-{n}.dev.svc.cluster.local.")).unwrap();
+            query.add_query(hickory_proto::op::Query::query(name, RecordType::A));
+        }
+        let zone = Zone::new("cluster.local", client::Lister::default(), client::Lister::default());
+        let answer = answer(zone, &query.to_vec().unwrap()).unwrap();
+        let read = Message::from_vec(&answer).unwrap();
+        assert!(answer.len() <= 512 && read.queries.is_empty(), "{read:?}");
+        assert_eq!(read.metadata.response_code, ResponseCode::FormErr);
     }
 }

@@ -37,7 +37,7 @@ impl Reference {
             _ => ("docker.io", name),
         };
         let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
-        if !is_domain(domain) || name.len() > 255 || !path.split('/').all(is_component) {
+        if !is_domain(domain) || !path.split('/').all(is_component) {
             return None;
         }
         // 64 hex digits alone are an id, never a repository.
@@ -46,6 +46,9 @@ impl Reference {
         }
         let path =
             if domain == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        if path.len() > 255 {
+            return None;
+        }
         let tag = match (&digest, tag) {
             (Some(_), _) => None,
             (None, tag) => Some(tag.unwrap_or("latest").to_owned()),
@@ -150,6 +153,10 @@ mod tests {
             ("r.io:99999/a", None),
             ("a___b", None),
             (&"a".repeat(64), None),
+            // What counts is the name in its registry, whole.
+            (&"b".repeat(247), Some(&format!("docker.io/library/{}:latest", "b".repeat(247)))),
+            (&"b".repeat(248), None),
+            (&format!("r.io/{}", "b".repeat(256)), None),
         ] {
             assert_eq!(Reference::parse(text).ok().map(|r| r.to_string()).as_deref(), expect, "{text}");
         }
