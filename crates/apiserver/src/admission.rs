@@ -27,7 +27,7 @@ mod storage;
 mod tolerations;
 mod versions;
 
-use object::Status;
+use object::{Cause, Status};
 use serde_json::Value;
 
 use crate::api::Api;
@@ -43,6 +43,16 @@ pub(crate) use plugins::{Plugin, Settled};
 pub(crate) use policies::Policies;
 pub(crate) use resource_quota::Charges;
 use rounds::Rounds;
+
+/// The one cause of a refusal.
+fn cause(message: &str) -> Vec<Cause> {
+    vec![Cause { reason: String::new(), message: message.into(), field: String::new() }]
+}
+
+/// A failure that is the server's, with its cause.
+fn internal(why: String) -> Status {
+    Status { causes: cause(&why), ..Status::internal(why) }
+}
 
 /// Changes an object, or refuses it. `object` is `null` for a deletion, `old` for what is new.
 pub(crate) async fn mutate(

@@ -38,6 +38,19 @@ pub(crate) enum EgressError {
     Body(String, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// That nothing answers at an address, as Go's client says it.
+pub(crate) fn undialed(address: impl std::fmt::Display, error: &std::io::Error) -> String {
+    let why = error.to_string();
+    let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+    format!("dial tcp {address}: connect: {why}")
+}
+
+/// The words of Go's client for a certificate that nobody vouches for; `None` for other failures of a handshake.
+pub(crate) fn unvouched(error: &std::io::Error) -> Option<&'static str> {
+    let words = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+    error.to_string().contains("UnknownIssuer").then_some(words)
+}
+
 /// Where to, and whom to expect there.
 #[derive(Clone)]
 pub(crate) struct Target {

@@ -15,9 +15,6 @@ use crate::decode;
 use crate::user::User;
 use crate::write::{Body, Part, WriteQuery, Written, parsed, part_of};
 
-/// Operations of a JSON patch that are taken.
-const MOST_OPERATIONS: usize = 10_000;
-
 /// A patch by its media type.
 pub(crate) enum Change {
     /// Steps that are read one by one: a bad step is an error of the change, not of the body.
@@ -54,11 +51,8 @@ impl Change {
         const DECODING: &str = "error decoding patch: ";
         match media {
             "application/json-patch+json" => match json(DECODING)?.0 {
-                Value::Array(steps) if steps.len() > MOST_OPERATIONS => {
-                    let text = format!(
-                        "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
-                        steps.len()
-                    );
+                Value::Array(steps) if steps.len() > patch::json::MOST_OPERATIONS => {
+                    let text = patch::json::JsonPatchError::TooLong(steps.len()).to_string();
                     Err(Status::new(Reason::RequestEntityTooLarge, text))
                 }
                 steps @ (Value::Array(_) | Value::Null) => Ok(Self::Json(steps)),

@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use crate::egress::{undialed, unvouched};
+
 /// The largest reply that is read.
 const MOST_REPLY_BYTES: usize = 10 * 1024 * 1024;
 
@@ -135,18 +137,11 @@ impl Webhook {
             Ok(Arc::new(config))
         });
         let tls = TlsConnector::from(tls.clone()?);
-        let stream = TcpStream::connect(address).await.map_err(|e| {
-            let why = e.to_string().split(" (os error").next().unwrap_or_default().to_lowercase();
-            format!("dial tcp {address}: connect: {why}")
-        })?;
+        let stream = TcpStream::connect(address).await.map_err(|e| undialed(address, &e))?;
         let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
-        let stream = tls.connect(name, stream).await.map_err(|e| match e.to_string() {
-            why if why.contains("UnknownIssuer") => {
-                "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
-            }
-            why => format!("tls: {why}"),
-        })?;
+        let stream = tls.connect(name, stream).await;
+        let stream = stream.map_err(|e| unvouched(&e).map_or_else(|| format!("tls: {e}"), Into::into))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         self.connections.run(connection);
         Ok(sender)
@@ -188,9 +183,10 @@ impl Webhook {
         if !code.is_success() {
             let shown = if is_text { String::from_utf8_lossy(&body[..body.len().min(2048)]) } else { "unknown".into() };
             let words = refusal(code.as_u16(), shown.trim());
-            return Ok(Err(
-                later.map_or_else(|| Failure::Answer(words.clone()), |pause| Failure::Later(pause, words.clone()))
-            ));
+            return Ok(Err(match later {
+                Some(pause) => Failure::Later(pause, words),
+                None => Failure::Answer(words),
+            }));
         }
         if let Err(why) = crate::decode::is_object(&body, code.as_u16()) {
             return Ok(Err(Failure::Answer(why)));

@@ -33,11 +33,11 @@ pub struct Custom {
     /// The definition's name: `crontabs.stable.example.com`.
     pub definition: String,
     /// The schema.
-    pub root: Node,
+    pub root: Arc<Node>,
     /// The text of the schema as the definition has it, for documents.
     pub document: Arc<str>,
     /// The schema of the version that objects are stored in, where that is another one.
-    stored: Option<Node>,
+    stored: Option<Arc<Node>>,
     /// A number that changes with whatever the kind is made of.
     pub fingerprint: u64,
     /// `CronTabList`.
@@ -84,10 +84,26 @@ pub fn kinds(definition: &Value, since: u64) -> Vec<Kind> {
         return Vec::new();
     }
     let spec = &definition["spec"];
-    let stored = list(&spec["versions"]).iter().find(|v| v["storage"] == true).map_or("", |v| text(&v["name"]));
+    let stored = list(&spec["versions"]).iter().find(|v| v["storage"] == true).map(Stored::new);
     let mut served: Vec<&Value> = list(&spec["versions"]).iter().filter(|v| v["served"] == true).collect();
     served.sort_by(|a, b| by_priority(text(&a["name"]), text(&b["name"])));
-    served.into_iter().map(|version| kind(definition, version, stored, since)).collect()
+    served.into_iter().map(|version| kind(definition, version, stored.as_ref(), since)).collect()
+}
+
+/// The version that objects are stored in.
+struct Stored<'d> {
+    name: &'d str,
+    root: Arc<Node>,
+}
+
+impl<'d> Stored<'d> {
+    fn new(version: &'d Value) -> Self {
+        Self { name: text(&version["name"]), root: root(version) }
+    }
+}
+
+fn root(version: &Value) -> Arc<Node> {
+    Arc::new(Node::parse(&version["schema"]["openAPIV3Schema"]))
 }
 
 /// The finalizer that keeps a definition until its objects are gone.
@@ -109,7 +125,7 @@ pub fn begin_deletion(definition: &mut Value, now: &str) {
 /// The kind that objects of a definition are stored as, whether it is served or not.
 pub fn stored_kind(definition: &Value) -> Option<Kind> {
     let version = list(&definition["spec"]["versions"]).iter().find(|v| v["storage"] == true)?;
-    Some(kind(definition, version, text(&version["name"]), u64::MAX))
+    Some(kind(definition, version, Some(&Stored::new(version)), u64::MAX))
 }
 
 /// The resource that the definition is of: whose stored objects its deletion deletes.
@@ -118,7 +134,7 @@ pub fn storage_prefix(definition: &Value) -> String {
     format!("{}/{}", text(&spec["group"]), text(&spec["names"]["plural"]))
 }
 
-fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
+fn kind(definition: &Value, version: &Value, stored: Option<&Stored<'_>>, since: u64) -> Kind {
     let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
     let (group, name, kind) = (text(&spec["group"]), text(&version["name"]), text(&names["kind"]));
     let terminating = definition["metadata"]["deletionTimestamp"].is_string();
@@ -134,14 +150,12 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
     let mut hasher = DefaultHasher::new();
     (spec.to_string(), names.to_string(), name, terminating).hash(&mut hasher);
     definition["metadata"]["uid"].to_string().hash(&mut hasher);
+    let (own, other) = (stored.filter(|stored| stored.name == name), stored.filter(|stored| stored.name != name));
     let custom = Custom {
         definition: text(&definition["metadata"]["name"]).into(),
-        root: Node::parse(&version["schema"]["openAPIV3Schema"]),
+        root: own.map_or_else(|| root(version), |stored| stored.root.clone()),
         document: version["schema"]["openAPIV3Schema"].to_string().into(),
-        stored: (stored != name)
-            .then(|| list(&spec["versions"]).iter().find(|v| v["name"] == stored))
-            .flatten()
-            .map(|v| Node::parse(&v["schema"]["openAPIV3Schema"])),
+        stored: other.map(|stored| stored.root.clone()),
         fingerprint: hasher.finish(),
         list_kind: text(&names["listKind"]).into(),
         scale: Scale::of(&version["subresources"]["scale"]),
@@ -168,7 +182,7 @@ fn kind(definition: &Value, version: &Value, stored: &str, since: u64) -> Kind {
         verbs: words(if terminating { &VERBS_OF_THE_DYING } else { &VERBS }),
         subresources: subresources(&version["subresources"], &gvk),
         storage_prefix: Some(storage_prefix(definition)),
-        storage_version: Some(Gvk::new(group, stored, kind)),
+        storage_version: Some(Gvk::new(group, stored.map_or("", |stored| stored.name), kind)),
         columns,
         selectable: custom.selectable.iter().map(|(field, _)| field.clone()).collect(),
         generation: true,

@@ -20,6 +20,7 @@ mod encode;
 mod text;
 
 pub use discovery::encode_discovery;
+pub(crate) use encode::varint;
 pub use encode::{encode, encode_list, encode_metadata, list_envelope, seal, watch_frame};
 pub use text::{put_item, put_metadata_item, transcode};
 

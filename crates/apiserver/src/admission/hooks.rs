@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
 use super::expressions::Condition;
-use super::matching;
 use super::rounds::Rounds;
 use super::versions::{self, Seen};
+use super::{internal, matching};
 use crate::api::Api;
 use crate::metrics::extensions::Said;
 use crate::webhook::Webhook;
@@ -195,12 +195,12 @@ async fn ask(
     };
     let answer = answer.map_err(|why| format!("failed to call webhook: {why}"));
     let read = answer.and_then(|answer| review::response(answer, &uid, &hook.declared));
-    let said = match &read {
-        Ok(response) => {
-            response.denied.as_ref().map_or(Said::Yes, |result| Said::No(review::denial(name, result).code))
-        }
-        Err(_) if hook.ignores_failures() => Said::Ignored,
-        Err(_) => Said::Nothing,
+    let denial = read.as_ref().ok().and_then(|response| Some(review::denial(name, response.denied.as_ref()?)));
+    let said = match (&read, &denial) {
+        (Ok(_), None) => Said::Yes,
+        (Ok(_), Some(denial)) => Said::No(denial.code),
+        (Err(_), _) if hook.ignores_failures() => Said::Ignored,
+        (Err(_), _) => Said::Nothing,
     };
     let sort = if turn.sort == "mutating" { "admit" } else { turn.sort };
     metrics::extensions::asked(name, at.operation.name(), sort, began.elapsed(), &said);
@@ -210,10 +210,7 @@ async fn ask(
             for (key, value) in response.annotations {
                 audit::annotate(format!("{name}/{key}"), value);
             }
-            match response.denied {
-                Some(result) => Err(review::denial(name, &result)),
-                None => Ok(Answer::Allowed(response.patch)),
-            }
+            denial.map_or(Ok(Answer::Allowed(response.patch)), Err)
         }
         Err(why) if hook.ignores_failures() => {
             tracing::warn!(webhook = name, why, "failed calling webhook, failing open");
@@ -222,12 +219,6 @@ async fn ask(
         }
         Err(why) => Err(internal(format!("failed calling webhook {name:?}: {why}"))),
     }
-}
-
-/// A failure that is the server's, with its cause.
-fn internal(why: String) -> Status {
-    let cause = object::Cause { reason: String::new(), message: why.clone(), field: String::new() };
-    Status { causes: vec![cause], ..Status::internal(why) }
 }
 
 /// Lets the mutating webhooks change the object. In the second round those are asked again that want to be when others changed it

@@ -11,16 +11,16 @@ use cel::Expr;
 use client::Resource;
 use futures::StreamExt;
 use kinds::Kind;
-use object::{Cause, Gvk, Gvr, LabelSelector, Reason, Status};
+use object::{Gvk, Gvr, LabelSelector, Reason, Status};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
 use super::expressions::Condition;
-use super::matching;
 use super::rounds::Rounds;
 use super::versions::{self, Seen};
+use super::{cause, internal, matching};
 use crate::api::Api;
 use crate::audit;
 use crate::metrics::extensions;
@@ -323,9 +323,10 @@ pub(super) async fn mutate(
                 return Err(refused_mutation(at, why.words(binding, '"', &policy.name), reason));
             }
         };
-        let [now, was] = versions::convert(api, at, [object, old], &seen.kind).await?;
+        let [now, _] = versions::convert(api, at, [object, &Value::Null], &seen.kind).await?;
+        let (_, was) = seen.objects(object, old);
         let began = Instant::now();
-        let made = mutated(api, policy, at, &seen.kind, now, &was, &params);
+        let made = mutated(api, policy, at, &seen.kind, now, was, &params);
         extensions::mutated(made.is_err(), &policy.name, binding, began.elapsed());
         match made {
             Ok(changed) => {
@@ -334,10 +335,7 @@ pub(super) async fn mutate(
                 *object = changed;
                 rounds.done(key, differs, policy.spec["reinvocationPolicy"] == "IfNeeded");
             }
-            Err(mutation::Failed::Server(why)) => {
-                let cause = Cause { reason: String::new(), message: why.clone(), field: String::new() };
-                return Err(Status { causes: vec![cause], ..Status::internal(why) });
-            }
+            Err(mutation::Failed::Server(why)) => return Err(internal(why)),
             Err(mutation::Failed::Policy(_)) if policy.ignores_failures() => {}
             Err(mutation::Failed::Policy(why)) => {
                 let text = format!("'{}' with binding '{binding}' denied request: {why}", policy.name);
@@ -369,8 +367,7 @@ fn mutated(
 /// A mutating policy's refusal: what it says stands alone.
 fn refused_mutation(at: &Attributes<'_>, words: String, reason: Reason) -> Status {
     let words = format!("policy {words}");
-    let cause = Cause { reason: String::new(), message: words.clone(), field: String::new() };
-    Status { message: words, causes: vec![cause], reason: Some(reason), code: 403, ..at.forbidden("") }
+    Status { causes: cause(&words), message: words, reason: Some(reason), code: 403, ..at.forbidden("") }
 }
 
 /// Lets the validating policies refuse the object, or warn of it.
@@ -464,6 +461,6 @@ fn refused(at: &Attributes<'_>, words: &str, reason: &str) -> Status {
         _ => Reason::Invalid,
     };
     (status.reason, status.code) = (Some(reason), reason.code());
-    status.causes = vec![Cause { reason: String::new(), message: words.into(), field: String::new() }];
+    status.causes = cause(words);
     status
 }

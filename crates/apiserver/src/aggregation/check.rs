@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Remote, Service, discovery, merged, proxy};
 use crate::api::Api;
-use crate::egress::{EgressError, Target};
+use crate::egress::{EgressError, Target, undialed, unvouched};
 
 /// How long a server may take to answer the check.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -141,17 +141,12 @@ impl Api {
 
 /// What went wrong, in the words of Go's client where those are known.
 fn words(error: &EgressError) -> String {
-    match error {
-        EgressError::Handshake(_, why) if why.to_string().contains("UnknownIssuer") => {
-            "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
-        }
-        EgressError::Connect(address, why) => {
-            let why = why.to_string();
-            let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
-            format!("dial tcp {address}: connect: {why}")
-        }
-        error => base::Chain(error).to_string(),
-    }
+    let known = match error {
+        EgressError::Handshake(_, why) => unvouched(why).map(Into::into),
+        EgressError::Connect(address, why) => Some(undialed(address, why)),
+        _ => None,
+    };
+    known.unwrap_or_else(|| base::Chain(error).to_string())
 }
 
 impl Service {

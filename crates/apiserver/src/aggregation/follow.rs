@@ -145,11 +145,13 @@ impl Api {
 
     /// Does what is due.
     async fn settle_apiservices(&self, known: &mut Known) {
+        let served = if known.groups.is_empty() { Vec::new() } else { self.registry.groups() };
         for group in std::mem::take(&mut known.groups) {
             let of_group =
                 known.services.iter().filter(|(_, value)| value["spec"]["group"].as_str().unwrap_or("") == group);
             let names: Vec<&str> = of_group.map(|(name, _)| name.as_str()).collect();
-            self.keep_local_apiservices(&group, &names).await;
+            let versions = served.iter().find(|(served, _)| *served == group).map_or(&[][..], |(_, versions)| versions);
+            self.keep_local_apiservices(&group, versions, &names).await;
         }
         if std::mem::take(&mut known.reordered) {
             self.aggregation.order.store(Arc::new(discovery::order(known.services.values())));

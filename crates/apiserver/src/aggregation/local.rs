@@ -60,16 +60,15 @@ fn object(group: &str, version: &str) -> Value {
 }
 
 impl Api {
-    /// Makes what is missing of a group, and removes what custom resources left behind. `present`: the names of its APIServices.
-    pub(super) async fn keep_local_apiservices(&self, group: &str, present: &[&str]) {
+    /// Makes what is missing of a group that is served in these versions, and removes what custom resources left behind. `present`: the
+    /// names of its APIServices.
+    pub(super) async fn keep_local_apiservices(&self, group: &str, versions: &[String], present: &[&str]) {
         // Its own group is there without saying so, as upstream.
         if group == "apiregistration.k8s.io" {
             return;
         }
         let Ok(kind) = self.stored_kind_of(&apiservices()) else { return };
         let kind = &*kind;
-        let served = self.registry.groups().into_iter().find(|(known, _)| known == group);
-        let versions = served.map(|(_, versions)| versions).unwrap_or_default();
         let is_there = |name: &str| self.store.get(&format!("{}{name}", super::APISERVICES));
         let missing = versions.iter().filter(|version| is_there(&name(group, version)).is_none());
         let (user, query) =

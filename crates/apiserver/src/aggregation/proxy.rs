@@ -78,8 +78,13 @@ fn speak_for(user: &User) -> Vec<(HeaderName, HeaderValue)> {
 
 /// Percent-encodes what may not stand in a header's name.
 fn escaped(key: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&b);
-    key.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    percent_encoded(key, b"!#$&'*+-.^_`|~")
+}
+
+/// Letters, digits and what is `plain` stay.
+fn percent_encoded(text: &str, plain: &[u8]) -> String {
+    let stays = |b: u8| b.is_ascii_alphanumeric() || plain.contains(&b);
+    text.bytes().map(|b| if stays(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// Where the request came from, as proxies tell it.
@@ -107,8 +112,7 @@ fn plain_path(path: &str) -> String {
     let Some(decoded) = Some(path).filter(|path| path.contains('%')).and_then(crate::http::decode) else {
         return path.to_owned();
     };
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&b);
-    decoded.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    percent_encoded(&decoded, b"-_.~$&+,/:;=@")
 }
 
 fn forwarded(name: &HeaderName) -> bool {

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use super::upgrade::{self, is_upgrade};
 use super::{Body, Handled, Service, reply};
 use crate::api::Api;
-use crate::egress::Egress;
+use crate::egress::{Egress, undialed};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where a kubelet listens that does not say.
@@ -86,12 +86,6 @@ impl From<Status> for Unanswered {
     fn from(status: Status) -> Self {
         Self::Refused(status)
     }
-}
-
-/// What the system says of a connection, without its number.
-fn told(error: &std::io::Error) -> String {
-    let text = base::Chain(error).to_string().to_lowercase();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// `name`, `name:port`, `scheme:name:port`.
@@ -275,7 +269,7 @@ pub(super) async fn send(
     let connect = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
     let stream = connect
         .map_err(|_| failed(format!("dial tcp {address}: i/o timeout")))?
-        .map_err(|e| failed(format!("dial tcp {address}: connect: {}", told(&e))))?;
+        .map_err(|e| failed(undialed(address, &e)))?;
     let (mut parts, body) = request.into_parts();
     parts.uri = wanted.into();
     parts.version = http::Version::HTTP_11;

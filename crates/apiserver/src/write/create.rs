@@ -8,7 +8,10 @@ use object::{Object, Status};
 use serde_json::Value;
 use store::{Compare, Op, StoreError, Txn};
 
-use super::tree::{complete, complete_with_nulls, dedupe_owners, make_hollow, metadata_of, set_namespace, tidy};
+use super::tree::{
+    complete, complete_with_nulls, dedupe_owners, make_hollow, metadata_of, own_metadata, restore_own_metadata,
+    set_namespace, tidy,
+};
 use super::{Body, Part, WriteQuery, Written, is_request};
 use crate::admission::addresses::GUARD;
 use crate::admission::{self, Attributes, Operation, certificates};
@@ -119,13 +122,11 @@ impl Api {
             dry_run: query.dry_run,
             sent: admission::Sent::Write(query),
         };
-        let given = value["metadata"].clone();
+        let own = own_metadata(&value);
         admission::mutate(self, &admitted, &mut value, &Value::Null, &mut warnings).await?;
         // What only the server sets nobody changes.
         set_namespace(kind, &mut value, namespace)?;
-        for field in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-            kinds::kind::keep(&mut value["metadata"], &given, field);
-        }
+        restore_own_metadata(&mut value, &own);
         admitted.title = &name;
         admission::escalation::check(self, user, kind, &value, None).await?;
         if is_request(kind) {

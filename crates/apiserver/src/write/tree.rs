@@ -50,25 +50,28 @@ pub(super) fn set_namespace(kind: &Kind, value: &mut Value, namespace: Option<&s
     }
 }
 
-/// What only the server sets stays as it was; the deletion of an object cannot be taken back.
+/// What only the server sets.
+const OWN: [&str; 5] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+/// The part of an object's metadata that only the server sets.
+pub(super) fn own_metadata(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    OWN.iter().filter_map(|field| Some(((*field).to_owned(), metadata.get(field)?.clone()))).collect()
+}
+
+/// That part as it was.
+pub(super) fn restore_own_metadata(new: &mut Value, own: &Value) {
+    let metadata = &mut new["metadata"];
+    OWN.iter().for_each(|field| kinds::kind::keep(metadata, own, field));
+}
+
+/// What only the server sets stays as it was, and so do names; the deletion of an object cannot be taken back.
 pub(super) fn restore_metadata(new: &mut Value, old: &Value) {
-    let metadata = metadata_of(new);
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "namespace",
-        "name",
-        "generateName",
-    ] {
-        match old["metadata"].get(field) {
-            Some(value) => drop(metadata.insert(field.into(), value.clone())),
-            None => drop(metadata.remove(field)),
-        }
+    metadata_of(new).remove("selfLink");
+    restore_own_metadata(new, &old["metadata"]);
+    for field in ["namespace", "name", "generateName"] {
+        kinds::kind::keep(&mut new["metadata"], &old["metadata"], field);
     }
-    metadata.remove("selfLink");
 }
 
 /// Adds what Go holds by value.
@@ -127,10 +130,14 @@ pub(super) fn tidy(value: &mut Value) {
     }
 }
 
+fn annotations(value: &Value) -> Option<&Map<String, Value>> {
+    value["metadata"]["annotations"].as_object()
+}
+
 /// True when annotations changed where a generation counts them: on deployments, whose controller hands them on to replica sets.
 pub(super) fn is_annotated_anew(kind: &Kind, new: &Value, old: &Value) -> bool {
-    let annotations = |value: &Value| value["metadata"]["annotations"].as_object().filter(|a| !a.is_empty()).cloned();
-    kind.kind == "Deployment" && kind.custom.is_none() && annotations(new) != annotations(old)
+    let of = |value| annotations(value).filter(|annotations| !annotations.is_empty());
+    kind.kind == "Deployment" && kind.custom.is_none() && of(new) != of(old)
 }
 
 /// What a generation counts: everything but metadata, and status where that is apart.

@@ -24,16 +24,10 @@ pub enum JsonPatchError {
     /// An operation does not fit the object.
     #[error("{0}")]
     Failed(String),
+    /// A `test` of the value at this path does not hold.
+    #[error("testing value {0} failed: test failed")]
+    TestFailed(String),
 }
-
-impl JsonPatchError {
-    /// True when it is a `test` that did not hold.
-    pub fn is_failed_test(&self) -> bool {
-        matches!(self, Self::Failed(why) if why.ends_with(TEST_FAILED))
-    }
-}
-
-const TEST_FAILED: &str = ": test failed";
 
 impl From<JsonPatchError> for Status {
     fn from(error: JsonPatchError) -> Self {
@@ -43,7 +37,7 @@ impl From<JsonPatchError> for Status {
                 Status::new(Reason::RequestEntityTooLarge, format!("Request entity is too large: {error}"))
             }
             // Upstream does not tell the client which operation failed.
-            JsonPatchError::Failed(_) => {
+            JsonPatchError::Failed(_) | JsonPatchError::TestFailed(_) => {
                 Status::new(Reason::Invalid, "the server rejected our request due to an error in our request")
             }
         }
@@ -114,7 +108,7 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<()> {
                 let path = path("path")?;
                 let found = if path.is_empty() { Some(&*target) } else { read(target, path, "test")? };
                 if found.unwrap_or(&Value::Null) != &value() {
-                    return failed(format!("testing value {path} failed{TEST_FAILED}"));
+                    return Err(JsonPatchError::TestFailed(path.into()));
                 }
             }
             other => return failed(format!("Unexpected kind: {other}")),

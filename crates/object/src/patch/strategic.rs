@@ -224,7 +224,6 @@ fn identity<'a>(item: &'a Value, key: &str) -> Result<&'a Value> {
     }
 }
 
-/// A value as Go's `%v` prints it.
 /// A value as Go prints it (`%v`): `map[a:1 b:[x <nil>]]`.
 pub fn go(value: &Value) -> String {
     match value {

@@ -49,12 +49,8 @@ fn null() -> Result<OwnedFd> {
 
 fn streams(tty: bool, wants_stdin: bool) -> Result<(Io, Streams)> {
     if tty {
-        let pty = nix::pty::openpty(None, None)?;
-        // Descriptors of the pair must not leak into what is executed.
-        for fd in [&pty.master, &pty.slave] {
-            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-        }
-        return Ok((Io::Terminal { master: pty.master }, Streams::terminal(pty.slave)?));
+        let (master, slave) = pty::of_machine()?;
+        return Ok((Io::Terminal { master }, Streams::terminal(slave)?));
     }
     let (out_near, out_far) = pipe2(OFlag::O_CLOEXEC)?;
     let (err_near, err_far) = pipe2(OFlag::O_CLOEXEC)?;
@@ -102,11 +98,7 @@ pub(super) fn exec(
 ) -> Result<(i32, Option<OwnedFd>)> {
     let (master, far) = if tty {
         // A container without a `/dev/pts` gets one of ours.
-        let pair = pty::of_container(first).or_else(|_| nix::pty::openpty(None, None).map(|p| (p.master, p.slave)));
-        let (master, slave) = pair?;
-        for fd in [&master, &slave] {
-            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-        }
+        let (master, slave) = pty::of_container(first).or_else(|_| pty::of_machine())?;
         // It is the user's, who may open it by its name.
         let _ = nix::unistd::fchown(&slave, Some(Uid::from_raw(spec.user.uid)), None);
         (Some(master), Streams::terminal(slave)?)

@@ -1,14 +1,25 @@
-//! Terminals of a container's own `/dev/pts`: programs look for the name of theirs there (`tty`, `tmux`, `gpg`).
+//! Terminals: the machine's, and those of a container's own `/dev/pts`, where programs look for the name of theirs (`tty`, `tmux`,
+//! `gpg`). No descriptor of theirs leaks into what is executed.
 
 use std::fs::File;
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat, makedev};
 
 /// What `/dev/ptmx` is.
 const MULTIPLEXER: (u64, u64) = (5, 2);
+
+/// Both ends of a new terminal of the machine.
+pub(super) fn of_machine() -> Result<(OwnedFd, OwnedFd)> {
+    let pair = nix::pty::openpty(None, None)?;
+    for fd in [&pair.master, &pair.slave] {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok((pair.master, pair.slave))
+}
 
 /// Both ends of a new terminal of the container that the process is in.
 pub(super) fn of_container(process: i32) -> Result<(OwnedFd, OwnedFd)> {

@@ -4,17 +4,15 @@
 
 use serde_json::Value;
 
+use crate::protobuf::varint;
+
 /// A message that is being written.
 #[derive(Default)]
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
+    fn varint(&mut self, value: u64) {
+        varint(value, &mut self.0);
     }
 
     pub(super) fn bytes(&mut self, field: u64, bytes: &[u8]) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::encode::varint;
+use super::encode::bytes;
 
 /// The message, without its envelope.
 pub fn encode_discovery(list: &Value) -> Vec<u8> {
@@ -24,22 +24,16 @@ pub fn encode_discovery(list: &Value) -> Vec<u8> {
     out
 }
 
-fn bytes(field: u64, value: &[u8], out: &mut Vec<u8>) {
-    varint(field << 3 | 2, out);
-    varint(value.len() as u64, out);
-    out.extend_from_slice(value);
-}
-
 /// What Go holds by value is written when it is empty, too.
-fn text(field: u64, value: &Value, out: &mut Vec<u8>) {
+fn text(field: u32, value: &Value, out: &mut Vec<u8>) {
     bytes(field, value.as_str().unwrap_or("").as_bytes(), out);
 }
 
-fn texts(field: u64, value: &Value, out: &mut Vec<u8>) {
+fn texts(field: u32, value: &Value, out: &mut Vec<u8>) {
     value.as_array().into_iter().flatten().for_each(|item| text(field, item, out));
 }
 
-fn messages(field: u64, value: &Value, out: &mut Vec<u8>, write: fn(&Value, &mut Vec<u8>)) {
+fn messages(field: u32, value: &Value, out: &mut Vec<u8>, write: fn(&Value, &mut Vec<u8>)) {
     for item in value.as_array().into_iter().flatten() {
         let mut m = Vec::new();
         write(item, &mut m);
@@ -68,7 +62,7 @@ fn resource(value: &Value, out: &mut Vec<u8>) {
     });
 }
 
-fn kind(field: u64, value: &Value, out: &mut Vec<u8>) {
+fn kind(field: u32, value: &Value, out: &mut Vec<u8>) {
     if !value.is_object() {
         return;
     }

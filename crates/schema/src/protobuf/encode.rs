@@ -88,7 +88,7 @@ pub fn watch_frame(event: &str, sealed: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;

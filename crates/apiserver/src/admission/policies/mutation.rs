@@ -2,6 +2,7 @@
 
 use cel::{Value as Cel, to_json};
 use kinds::Kind;
+use object::patch::json::JsonPatchError;
 use object::patch::{self, FieldSet};
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ fn patched(made: &Cel, object: &Value) -> Result<Option<Value>, String> {
     let mut changed = object.clone();
     match patch::json::apply(&mut changed, &steps) {
         Ok(()) => Ok(Some(changed)),
-        Err(error) if error.is_failed_test() => Ok(None),
+        Err(JsonPatchError::TestFailed(_)) => Ok(None),
         Err(error) => Err(format!("JSON Patch: {error}")),
     }
 }
