@@ -75,6 +75,17 @@ const MOST_ID_BYTES: usize = 64;
 
 type Handled = Result<Response<Body>, Status>;
 
+/// Whether JSON is indented: when that is asked for, and for programs that show it to people.
+fn is_pretty(query: &Query, headers: &http::HeaderMap) -> bool {
+    match query.get("pretty").filter(|pretty| !pretty.is_empty()) {
+        Some(pretty) => matches!(pretty.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        None => {
+            let program = header_text(headers, header::USER_AGENT);
+            ["curl", "Wget", "Mozilla/5.0"].iter().any(|shows| program.starts_with(shows))
+        }
+    }
+}
+
 impl Service {
     /// Answers a request. `identity` is the verified client certificate's.
     pub(crate) async fn handle(&self, identity: Option<pki::Identity>, request: Request<Body>) -> Response<Body> {
@@ -82,7 +93,7 @@ impl Service {
         if !route::is_escaped(request.uri().path()) {
             return reply::bytes(StatusCode::BAD_REQUEST, "400 Bad Request".into(), "text/plain; charset=utf-8");
         }
-        let pretty = Query::of(request.uri().query()).get("pretty").is_some_and(|p| p == "true" || p == "1");
+        let pretty = is_pretty(&Query::of(request.uri().query()), request.headers());
         let accept = header_text(request.headers(), header::ACCEPT);
         let given =
             request.headers().get(AUDIT_ID).and_then(|id| id.to_str().ok()).filter(|id| id.len() <= MOST_ID_BYTES);
@@ -169,13 +180,14 @@ impl Service {
         metrics::deprecated(kind, sub);
         crate::audit::annotate("k8s.io/deprecated".into(), "true".into());
         let accept = header_text(request.headers(), header::ACCEPT);
+        let pretty = is_pretty(query, request.headers());
         let answered = self.on_kind(user, at, kind, verb, query, request).await;
         if let Err(refused) = &answered
             && refused.reason == Some(Reason::MethodNotAllowed)
         {
             return answered;
         }
-        let mut response = answered.unwrap_or_else(|status| reply::failure_as(&status, query.flag("pretty"), &accept));
+        let mut response = answered.unwrap_or_else(|status| reply::failure_as(&status, pretty, &accept));
         reply::warn_first(&mut response, words);
         Ok(response)
     }
@@ -244,7 +256,7 @@ impl Service {
             kind,
             accepted,
             include: query.include()?,
-            pretty: query.get("pretty").is_some_and(|p| p == "true" || p == "1"),
+            pretty: is_pretty(query, request.headers()),
         };
         if at.gvr.resource == "componentstatuses" {
             if verb == "list" {

@@ -154,12 +154,12 @@ fn reconcile(deployment: &Arc<Object>, world: &World) -> Plan {
     plan
 }
 
-/// The deployment bears the revision of its new replica set.
+/// The deployment bears the revision of its new replica set. That is status, not what somebody wants: it makes no new generation.
 fn write_revision(deployment: &Arc<Object>, view: &View, revision: Option<String>, plan: &mut Plan) {
     let Some(revision) = revision else { return };
     if view.metadata.annotation(sets::REVISION) != Some(revision.as_str()) {
         let change = json!({"metadata": {"annotations": {sets::REVISION: revision}}});
-        plan.push(Op::update(&DEPLOYMENTS, deployment, change));
+        plan.push(Op::status(&DEPLOYMENTS, deployment, change));
     }
 }
 

@@ -48,7 +48,8 @@ impl Service {
         if sub != "log" && !is_upgrade(request.headers()) {
             return Err(Status::bad_request("Upgrade request required"));
         }
-        let query = request.uri().query().map(|q| format!("?{}", route::kubelet_query(q))).unwrap_or_default();
+        let query = request.uri().query().map(route::kubelet_query).filter(|query| !query.is_empty());
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let path: PathAndQuery = format!("{path}{query}").parse().map_err(|e| Status::bad_request(format!("{e}")))?;
         let response = self.ask_node(&node, path.clone(), request).await;
         let response = response.map_err(|unanswered| silent(unanswered, sub, &path))?;
