@@ -151,9 +151,13 @@ async fn answer(
     // What becomes another protocol is as good as a write.
     let reads = matches!(method, Method::GET | Method::HEAD) && !request.headers().contains_key(header::UPGRADE);
     let request = request.map(incoming);
-    let work = async move { service.handle(identity, request).await };
-    let work = std::panic::AssertUnwindSafe(work).catch_unwind();
-    let answered = if reads { work.await.ok() } else { requests.spawn(work).await.ok().and_then(Result::ok) };
+    // It is made where it runs: in two places it would take room in both.
+    let work = || {
+        let work = async move { service.handle(identity, request).await };
+        std::panic::AssertUnwindSafe(work).catch_unwind()
+    };
+    let answered =
+        if reads { work().boxed().await.ok() } else { requests.spawn(work()).await.ok().and_then(Result::ok) };
     let response = answered.unwrap_or_else(|| {
         tracing::error!(%method, path = uri.path(), "a request handler panicked");
         failure(&Status::internal("the request could not be handled"), false)

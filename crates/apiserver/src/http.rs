@@ -120,7 +120,7 @@ impl Service {
         let path = request.uri().path().to_owned();
         let query = Query::of(request.uri().query());
         if let Some(remote) = self.api.aggregation.of(&path) {
-            return self.elsewhere(user, &remote, &query, request).await;
+            return Box::pin(self.elsewhere(user, &remote, &query, request)).await;
         }
         match route::parse(&path) {
             Some(target) => self.resource(user, target, &query, request).await,
@@ -163,8 +163,9 @@ impl Service {
             return Err(self.misplaced(&at, namespace, verb));
         }
         if sub == "proxy" && matches!(at.gvr.resource.as_str(), "pods" | "services" | "nodes") {
-            self.connect(user, &*self.api.kind_of(&at.gvr)?, &at, query, request.uri().path()).await?;
-            return self.proxy(&at, request).await;
+            let kind = &*self.api.kind_of(&at.gvr)?;
+            Box::pin(self.connect(user, kind, &at, query, request.uri().path())).await?;
+            return Box::pin(self.proxy(&at, request)).await;
         }
         // As upstream: of resources there is no head alone.
         if method == Method::HEAD {
@@ -242,11 +243,11 @@ impl Service {
         if node::is_streamed(&at) {
             if sub == "log" {
                 let asked = streaming::take_websocket(&mut request);
-                let reply = self.to_node(user, &at, query, request).await?;
+                let reply = Box::pin(self.to_node(user, &at, query, request)).await?;
                 return Ok(self.over_socket(asked, reply, false));
             }
-            self.connect(user, kind, &at, query, "").await?;
-            return self.to_node(user, &at, query, request).await;
+            Box::pin(self.connect(user, kind, &at, query, "")).await?;
+            return Box::pin(self.to_node(user, &at, query, request)).await;
         }
         let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb)?;
         if kind.storage_prefix.is_none() && verb == "create" && accepted.shape != Shape::Whole {
@@ -293,7 +294,8 @@ impl Service {
             _ => {
                 let headers = request.headers().clone();
                 let body = read_body(request).await?;
-                warned::heard(self.write(user, verb, &at, query, &headers, body, reads)).await
+                // The steps of a write take more room than all else: reads go without it.
+                Box::pin(warned::heard(self.write(user, verb, &at, query, &headers, body, reads))).await
             }
         }
     }

@@ -23,6 +23,11 @@ pub(crate) struct Charges {
 }
 
 impl Charges {
+    /// True when another write can come before this one with its own.
+    pub(crate) fn may_be_lost(&self) -> bool {
+        !self.compares.is_empty()
+    }
+
     /// True when a key is one of the quotas'.
     pub(crate) fn concern(&self, key: &str) -> bool {
         self.compares.iter().any(|c| matches!(c, Compare::ModRevision(k, _) if **k == *key))

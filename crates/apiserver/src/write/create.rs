@@ -164,6 +164,11 @@ impl Api {
             let text = "resourceVersion should not be set on objects to be created";
             return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
         }
+        drop((given, stored));
+        if !charges.may_be_lost() {
+            // What waits for the disk is bytes: the tree takes ten times as much.
+            value.take();
+        }
         loop {
             let mut txn =
                 Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key.clone(), draft.clone())] };
