@@ -1,8 +1,8 @@
 //! Lists in protobuf as they go over the wire.
 //!
 //! The length of the whole stands at its beginning, so a list is encoded before any of it is sent. What was encoded is kept, up to a
-//! budget; of a larger list the rest is encoded again when its turn comes. So a list of a gigabyte costs its sender some megabytes, and
-//! nearly all lists are encoded once.
+//! budget of each list and one of all; the rest is encoded again when its turn comes. So a list of a gigabyte costs its sender some
+//! megabytes, ten of them not ten times as many, and nearly all lists are encoded once.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -16,19 +16,24 @@ use http_body::{Body, Frame, SizeHint};
 use kinds::Kind;
 use object::{Object, Status};
 use schema::protobuf;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::splice::{Item, PIECE_BYTES};
 use crate::read::Listing;
 
-/// What is kept of a list between the two passes.
+/// What is kept of a list between the two passes, and of all lists together.
 const BUDGET: usize = 16 << 20;
+static ROOM: Semaphore = Semaphore::const_new(3 * BUDGET);
+
+/// A piece that was kept, and the room that it takes.
+type Kept = (Bytes, SemaphorePermit<'static>);
 
 /// The body of a list.
 pub(super) struct Sealed {
     kind: Arc<Kind>,
     item: Item,
     head: Option<Bytes>,
-    kept: VecDeque<Bytes>,
+    kept: VecDeque<Kept>,
     /// Those that are not in `kept`.
     items: std::vec::IntoIter<Arc<Object>>,
     tail: Option<Bytes>,
@@ -40,16 +45,24 @@ pub(super) struct Sealed {
 impl Sealed {
     /// Encodes the list. Others of this thread have their turn meanwhile.
     pub(super) async fn new(kind: &Arc<Kind>, item: Item, listing: Listing) -> Result<Self, Status> {
-        Self::within(BUDGET, kind, item, listing).await
+        Self::within(BUDGET, &ROOM, kind, item, listing).await
     }
 
-    async fn within(budget: usize, kind: &Arc<Kind>, item: Item, mut listing: Listing) -> Result<Self, Status> {
+    async fn within(
+        budget: usize,
+        room: &'static Semaphore,
+        kind: &Arc<Kind>,
+        item: Item,
+        mut listing: Listing,
+    ) -> Result<Self, Status> {
         let (mut at, mut size, mut kept, mut kept_to) = (0, 0, VecDeque::new(), 0);
         while at < listing.items.len() {
             let (piece, count) = piece(kind, item, &listing.items[at..])?;
+            let follows = kept_to == at;
             (at, size) = (at + count, size + piece.len());
-            if size <= budget {
-                kept.push_back(piece);
+            let taken = u32::try_from(piece.len()).ok().filter(|_| follows && size <= budget);
+            if let Some(Ok(room)) = taken.map(|bytes| room.try_acquire_many(bytes)) {
+                kept.push_back((piece, room));
                 kept_to = at;
             }
             tokio::task::yield_now().await;
@@ -105,7 +118,7 @@ impl Iterator for Sealed {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let kept = self.head.take().or_else(|| self.kept.pop_front());
+        let kept = self.head.take().or_else(|| self.kept.pop_front().map(|(piece, _)| piece));
         let next = kept.or_else(|| {
             // It was encoded once: it is again.
             let (piece, count) =
@@ -165,8 +178,10 @@ mod tests {
     #[tokio::test]
     async fn pieces_make_the_list_that_was_promised() {
         let kind = kinds::table().by_gvr(&Gvr::new("", "v1", "configmaps")).unwrap();
-        for (count, budget) in [(0, 100), (1, 0), (100, 0), (100, 150_000), (100, BUDGET)] {
-            let sealed = Sealed::within(budget, kind, Item::Whole, listing(count)).await.unwrap();
+        static LITTLE: Semaphore = Semaphore::const_new(100_000);
+        let cases = [(0, 100), (1, 0), (100, 0), (100, 150_000), (100, BUDGET)];
+        for ((count, budget), room) in cases.into_iter().flat_map(|case| [(case, &ROOM), (case, &LITTLE)]) {
+            let sealed = Sealed::within(budget, room, kind, Item::Whole, listing(count)).await.unwrap();
             let promised = sealed.left();
             let whole = sealed.collect::<Vec<_>>().concat();
             assert_eq!(whole.len(), promised, "{count} items, {budget} bytes kept");
@@ -182,6 +197,7 @@ mod tests {
             let by_tree = accept::sealed(&value).unwrap();
             assert!(whole.len() == by_tree.len() && list(&whole) == list(&by_tree), "{count} items, {budget} kept");
         }
+        assert_eq!(LITTLE.available_permits(), 100_000, "what was sent takes no room");
     }
 
     #[tokio::test]
