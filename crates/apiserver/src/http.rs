@@ -253,12 +253,7 @@ impl Service {
         if kind.storage_prefix.is_none() && verb == "create" && accepted.shape != Shape::Whole {
             return Err(accept::not_acceptable());
         }
-        let reads = Reads {
-            kind,
-            accepted,
-            include: query.include()?,
-            pretty: is_pretty(query, request.headers()),
-        };
+        let reads = Reads { kind, accepted, include: query.include()?, pretty: is_pretty(query, request.headers()) };
         if at.gvr.resource == "componentstatuses" {
             if verb == "list" {
                 options::list(query)?.check_fields(kind)?;

@@ -52,6 +52,11 @@ fn etc() -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
+/// What stands below shared directories: others' may go meanwhile, which `find` calls a failure.
+fn everything(places: &[&str]) -> String {
+    String::from_utf8(Command::new("find").args(places).output().unwrap().stdout).unwrap()
+}
+
 /// The command lines of all processes but this one.
 fn processes() -> String {
     let pids = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
@@ -126,10 +131,10 @@ impl Host {
                 ),
             ),
             ("mounts", ours(&std::fs::read_to_string("/proc/self/mounts").unwrap())),
-            ("cgroups", ours(&run("find", &["/sys/fs/cgroup", "-type", "d"]))),
+            ("cgroups", ours(&everything(&["/sys/fs/cgroup"]))),
             ("processes", ours(&processes())),
             ("etc", etc()),
-            ("run", ours(&run("find", &["/run", "/var/run", "/var/lib", "/var/log"]))),
+            ("run", ours(&everything(&["/run", "/var/run", "/var/lib", "/var/log"]))),
             ("own", run("find", &[&self.dir.path().to_string_lossy()])),
         ])
     }
@@ -151,6 +156,13 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in &self.names {
+                let log = std::fs::read_to_string(self.data(name).join("server.log")).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("{name}: the log's end:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            }
+        }
         for name in self.names.clone() {
             drop(self.navarch("down", &name, &["--purge"]));
         }
@@ -174,14 +186,21 @@ fn get(url: &str) -> Option<String> {
 }
 
 async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    until_or(what, async || found().await.ok_or("")).await
+}
+
+/// As `until`; what is not so yet is told when it never is.
+async fn until_or<T, E: std::fmt::Debug>(what: &str, mut found: impl AsyncFnMut() -> Result<T, E>) -> T {
     let begun = Instant::now();
     let deadline = begun + Duration::from_secs(60);
     loop {
-        if let Some(found) = found().await {
-            eprintln!("{what}: {:?}", begun.elapsed());
-            return found;
+        match found().await {
+            Ok(found) => {
+                eprintln!("{what}: {:?}", begun.elapsed());
+                return found;
+            }
+            Err(yet) => assert!(Instant::now() < deadline, "not within a minute: {what}: {yet:?}"),
         }
-        assert!(Instant::now() < deadline, "not within a minute: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -198,9 +217,14 @@ fn is_ready(object: &Value) -> bool {
 }
 
 async fn ready(client: &Client, count: usize) -> Vec<Value> {
-    until("the pods are ready", async || {
+    until_or("the pods are ready", async || {
         let all = pods(client).await;
-        (all.len() == count && all.iter().all(is_ready)).then_some(all)
+        if all.len() == count && all.iter().all(is_ready) {
+            return Ok(all);
+        }
+        let told =
+            |pod: &Value| format!("{} on {}: {}", pod["metadata"]["name"], pod["spec"]["nodeName"], pod["status"]);
+        Err(all.iter().filter(|pod| !is_ready(pod)).map(told).collect::<Vec<_>>())
     })
     .await
 }
