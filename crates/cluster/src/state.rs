@@ -92,11 +92,18 @@ impl Running {
 
 /// The server's process, if it runs.
 pub(crate) fn server(cluster: &Cluster) -> Option<Process> {
-    let mut file = File::open(cluster.dir.join(SERVER_LOCK)).ok()?;
-    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
-        return None;
-    }
     let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
+    held(cluster)?.read_to_string(&mut text).ok()?;
     Process::of(text.trim().parse().ok()?)
+}
+
+/// True when a server was killed and its last threads have not ended: its files are still locked.
+pub(crate) fn is_ending(cluster: &Cluster) -> bool {
+    held(cluster).is_some() && server(cluster).is_none()
+}
+
+/// The server's lock file when somebody has the lock.
+fn held(cluster: &Cluster) -> Option<File> {
+    let file = File::open(cluster.dir.join(SERVER_LOCK)).ok()?;
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(file)
 }

@@ -56,6 +56,10 @@ pub async fn up(cluster: &Cluster, options: &Up, wire: &dyn Wire, progress: Prog
     }
     kubeconfig::check(&options.place)?;
     let mut child = None;
+    let called = Instant::now();
+    while state::is_ending(cluster) && called.elapsed() < PATIENCE {
+        tokio::time::sleep(POLL).await;
+    }
     let was_running = state::server(cluster).is_some();
     if !was_running {
         preflight::run(&Wanted { data_dir: cluster.dir.clone(), agent: true, local: true, ..Wanted::default() })?;
