@@ -159,7 +159,7 @@ fn write_revision(deployment: &Arc<Object>, view: &View, revision: Option<String
     let Some(revision) = revision else { return };
     if view.metadata.annotation(sets::REVISION) != Some(revision.as_str()) {
         let change = json!({"metadata": {"annotations": {sets::REVISION: revision}}});
-        plan.push(Op::status(&DEPLOYMENTS, deployment, change));
+        plan.push(Op::update(&DEPLOYMENTS, deployment, change).sub("status"));
     }
 }
 

@@ -112,9 +112,14 @@ fn replace(state: &mut State, at: &Resource, old: &Object, mut new: Value) -> Re
     let before = old.value().map_err(Status::internal)?;
     match at.subresource.as_deref() {
         Some("status") => {
-            let status = new["status"].take();
+            // As upstream for most kinds, annotations go with it.
+            let (status, annotations) = (new["status"].take(), new["metadata"]["annotations"].take());
             new = before.clone();
             new["status"] = status;
+            match annotations.is_null() {
+                true => drop(new["metadata"].as_object_mut().and_then(|metadata| metadata.remove("annotations"))),
+                false => new["metadata"]["annotations"] = annotations,
+            }
         }
         Some("finalize") => {
             let finalizers = new["spec"]["finalizers"].take();

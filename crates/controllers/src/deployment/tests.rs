@@ -69,12 +69,12 @@ fn a_new_deployment_gets_its_first_set() {
     check(
         vec![deployment(3, "a", |_| {})],
         expect![[r#"
-        create replicasets ns/web-7b575fc44
-          event ScalingReplicaSet Scaled up replica set web-7b575fc44 from 0 to 3
-        update deployments ns/web {"metadata":{"annotations":{"deployment.kubernetes.io/revision":"1"}}}
-        update deployments/status ns/web {"status":{"conditions":[{"lastTransitionTime":"2026-02-01T00:00:00Z","lastUpdateTime":"2026-02-01T00:00:00Z","message":"Created new replica set \"web-7b575fc44\"","reason":"NewReplicaSetCreated","status":"True","type":"Progressing"},{"lastTransitionTime":"2026-02-01T00:00:00Z","lastUpdateTime":"2026-02-01T00:00:00Z","message":"Deployment does not have minimum availability.","reason":"MinimumReplicasUnavailable","status":"False","type":"Available"}],"observedGeneration":1,"terminatingReplicas":0,"unavailableReplicas":3}}
-        requeue 601 s
-    "#]],
+            create replicasets ns/web-7b575fc44
+              event ScalingReplicaSet Scaled up replica set web-7b575fc44 from 0 to 3
+            update deployments/status ns/web {"metadata":{"annotations":{"deployment.kubernetes.io/revision":"1"}}}
+            update deployments/status ns/web {"status":{"conditions":[{"lastTransitionTime":"2026-02-01T00:00:00Z","lastUpdateTime":"2026-02-01T00:00:00Z","message":"Created new replica set \"web-7b575fc44\"","reason":"NewReplicaSetCreated","status":"True","type":"Progressing"},{"lastTransitionTime":"2026-02-01T00:00:00Z","lastUpdateTime":"2026-02-01T00:00:00Z","message":"Deployment does not have minimum availability.","reason":"MinimumReplicasUnavailable","status":"False","type":"Available"}],"observedGeneration":1,"terminatingReplicas":0,"unavailableReplicas":3}}
+            requeue 601 s
+        "#]],
     );
     let hash = HASH("a");
     let annotated = deployment(3, "a", |d| {
@@ -215,7 +215,8 @@ fn progress_conditions_over_a_rollouts_life() {
         let mut objects = vec![deployment(10, "b", |d| d["status"] = status)];
         objects.extend(sets);
         let plan = plan(objects);
-        let status = plan.ops().find(|op| op.at.subresource.is_some()).map(|op| op.to_string()).unwrap_or_default();
+        let told = plan.ops().filter(|op| op.at.subresource.is_some()).map(ToString::to_string);
+        let status = told.collect::<Vec<_>>().join("\n");
         let reasons = ["NewReplicaSetAvailable", "ReplicaSetUpdated", "ProgressDeadlineExceeded", "FoundNewReplicaSet"];
         reasons.into_iter().filter(|reason| status.contains(reason)).collect::<Vec<_>>().join(",")
     };
