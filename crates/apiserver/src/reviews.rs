@@ -48,13 +48,18 @@ fn check(kind: &str, spec: &Value, namespace: Option<&str>) -> Result<(), Status
                     let why = "disallowed on this kind of request";
                     errors.push(Invalid::invalid("spec.nonResourceAttributes", &spec["nonResourceAttributes"], why));
                 }
-                if namespace.is_some_and(|namespace| namespace != other) {
+                if given("resourceAttributes") && namespace.is_some_and(|namespace| namespace != other) {
                     let why = "must match metadata.namespace";
                     errors.push(Invalid::invalid("spec.resourceAttributes.namespace", &other.into(), why));
                 }
             }
         }
         _ => {}
+    }
+    // As upstream: shown with Go's names.
+    for error in errors.iter_mut().filter(|error| error.field == "spec.nonResourceAttributes") {
+        let name = "io.k8s.api.authorization.v1.NonResourceAttributes";
+        error.value = schema::go::shown(schema::table(), name, &spec["nonResourceAttributes"]);
     }
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", &errors)) }
 }

@@ -27,7 +27,7 @@ use crate::user::User;
 pub(crate) use create::suffix;
 pub(crate) use tree::metadata_of;
 use tree::{
-    check_place, complete, complete_with_nulls, dedupe_owners, is_annotated_anew, make_hollow, restore_metadata,
+    check_place, complete, complete_with_nulls, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata,
     spec_of, tidy,
 };
 
@@ -349,7 +349,7 @@ impl Api {
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             let changed = !matches!(part, Part::Status | Part::Approval | Part::Inner)
-                && (spec_of(kind, new) != spec_of(kind, old) || is_annotated_anew(kind, new, old));
+                && (spec_of(kind, new) != spec_of(kind, old) || is_labelled_anew(kind, new, old));
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         match part {
@@ -429,7 +429,7 @@ impl Api {
             (Part::Inner, _) => {}
             _ => kind.validate(new, old, &mut errors),
         }
-        if old.is_none() && kind.group == "resource.k8s.io" {
+        if (old.is_none() || part == Part::Status) && kind.group == "resource.k8s.io" {
             let namespace = new["metadata"]["namespace"].as_str().unwrap_or("");
             let namespace = self.stored_value(&format!("/registry/namespaces/{namespace}")).unwrap_or_default();
             kinds::validate_admin_access(new, &namespace, &mut errors);

@@ -11,7 +11,10 @@ use crate::kind::{NO_RULES, Rules};
 use crate::tree::{child, each, list, set};
 
 pub(crate) const CLAIM_RULES: Rules = Rules {
-    default: |claim| default_spec(claim, "spec"),
+    default: |claim| {
+        default_spec(claim, "spec");
+        each(claim, "status.allocation.devices.results", |result| each(result, "tolerations", tolerated));
+    },
     validate: claims::validate,
     prepare_status: status::prepare,
     validate_status: status::validate,
@@ -30,6 +33,10 @@ pub(crate) const SLICE_RULES: Rules = Rules {
     ..NO_RULES
 };
 
+fn tolerated(toleration: &mut Value) {
+    crate::tree::set_text(toleration, "operator", "Equal");
+}
+
 fn default_spec(object: &mut Value, path: &str) {
     let Some(spec) = child(object, path) else { return };
     let one = |request: &mut Value| {
@@ -37,11 +44,7 @@ fn default_spec(object: &mut Value, path: &str) {
         if request["allocationMode"] == "ExactCount" && request["count"].as_i64().unwrap_or(0) == 0 {
             request["count"] = 1.into();
         }
-        each(request, "tolerations", |toleration| {
-            if toleration["operator"].as_str().unwrap_or("").is_empty() {
-                toleration["operator"] = "Equal".into();
-            }
-        });
+        each(request, "tolerations", tolerated);
     };
     each(spec, "devices.requests", |request| {
         if let Some(exactly) = child(request, "exactly") {
@@ -59,6 +62,15 @@ pub fn validate_admin_access(claim: &Value, namespace: &Value, errors: &mut Vec<
     }
     let spec = if claim["spec"]["spec"].is_object() { &claim["spec"]["spec"] } else { &claim["spec"] };
     let detail = format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
+    for (index, result) in list(&claim["status"]["allocation"]["devices"]["results"]).iter().enumerate() {
+        if result["adminAccess"] == true {
+            let at = format!("status.allocation.devices.results[{index}].adminAccess");
+            errors.push(object::Invalid::forbidden(&at, detail.as_str()));
+        }
+    }
+    if claim["status"]["allocation"].is_object() {
+        return;
+    }
     for (index, request) in list(&spec["devices"]["requests"]).iter().enumerate() {
         if request["exactly"]["adminAccess"] == true {
             // As upstream, where a request had it once.

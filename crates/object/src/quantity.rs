@@ -87,6 +87,10 @@ impl Quantity {
         Some(quantity.print(format))
     }
 
+    /// The canonical text in the manner of another: with its kind of suffixes.
+    pub fn print_like(self, text: &str) -> String {
+        self.print(Self::parse_as(text).map_or(Format::Decimal, |(_, format)| format))
+    }
     /// The canonical text with binary suffixes (memory).
     pub fn to_binary_string(self) -> String {
         self.print(Format::Binary)

@@ -218,22 +218,17 @@ impl FieldSelector {
     /// Parses `a=b,c!=d,e==f`; `\` escapes `,`, `=` and `\` in values.
     pub fn parse(text: &str) -> Result<Self, Status> {
         let mut terms = Vec::new();
-        for term in split_escaped(text) {
-            if term.is_empty() {
-                continue;
-            }
-            let (field, equal, value) = if let Some((f, v)) = term.split_once("!=") {
-                (f, false, v)
-            } else if let Some((f, v)) = term.split_once("==").or_else(|| term.split_once('=')) {
-                (f, true, v)
-            } else {
+        let mut parts = split_escaped(text);
+        parts.sort_unstable();
+        for term in parts.into_iter().filter(|term| !term.is_empty()) {
+            let Some((field, equal, value)) = split_term(term) else {
                 return Err(Status::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
             };
+            let value = unescape(value)?;
             // A term without a field and without a value says nothing.
             if field.is_empty() && value.is_empty() {
                 continue;
             }
-            let value = value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
             terms.push((field.to_owned(), equal, value));
         }
         Ok(Self { terms })
@@ -255,6 +250,36 @@ impl FieldSelector {
             (actual == value) == *equal
         })
     }
+}
+
+/// Field, whether it must be equal, value as it is written: cut at the first operator.
+fn split_term(term: &str) -> Option<(&str, bool, &str)> {
+    let at = term.find('=')?;
+    match term[..at].strip_suffix('!') {
+        Some(field) => Some((field, false, &term[at + 1..])),
+        None => Some((&term[..at], true, term[at + 1..].strip_prefix('=').unwrap_or(&term[at + 1..]))),
+    }
+}
+
+fn unescape(written: &str) -> Result<String, Status> {
+    let refuse = |what: String| Err(Status::bad_request(format!("invalid field selector: {what}")));
+    let mut value = String::with_capacity(written.len());
+    let mut rest = written.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some(c @ ('\\' | ',' | '=')) => value.push(c),
+                other => {
+                    let sequence: String = ['\\'].into_iter().chain(other).collect();
+                    return refuse(format!("invalid escape sequence: {sequence}"));
+                }
+            },
+            // As upstream, which writes the character's number.
+            ',' | '=' => return refuse(format!("unescaped character in value: {}", u32::from(c))),
+            other => value.push(other),
+        }
+    }
+    Ok(value)
 }
 
 fn split_escaped(text: &str) -> Vec<&str> {
@@ -314,5 +339,10 @@ mod tests {
         check("spec.nodeName!=n1", false);
         check("status.phase!=Running", true);
         assert!(FieldSelector::parse("nonsense").is_err());
+        let value = |text: &str| FieldSelector::parse(text).map(|s| s.terms[0].2.clone()).map_err(|e| e.message);
+        assert_eq!(value(r"metadata.name=a\,b\\\=").as_deref(), Ok(r"a,b\="));
+        let refused = |what: &str| Err(format!("invalid field selector: {what}"));
+        assert_eq!(value("a=b!=c"), refused("unescaped character in value: 61"));
+        assert_eq!(value(r"a!=b\c"), refused(r"invalid escape sequence: \c"));
     }
 }

@@ -130,14 +130,15 @@ pub(super) fn tidy(value: &mut Value) {
     }
 }
 
-fn annotations(value: &Value) -> Option<&Map<String, Value>> {
-    value["metadata"]["annotations"].as_object()
-}
-
-/// True when annotations changed where a generation counts them: on deployments, whose controller hands them on to replica sets.
-pub(super) fn is_annotated_anew(kind: &Kind, new: &Value, old: &Value) -> bool {
-    let of = |value| annotations(value).filter(|annotations| !annotations.is_empty());
-    kind.kind == "Deployment" && kind.custom.is_none() && of(new) != of(old)
+/// True when metadata changed that a generation counts: a deployment's annotations go on to its replica sets.
+pub(super) fn is_labelled_anew(kind: &Kind, new: &Value, old: &Value) -> bool {
+    let of = |field, value: &Value| value["metadata"][field].as_object().filter(|all| !all.is_empty()).cloned();
+    let differs = |field| of(field, new) != of(field, old);
+    match (kind.group.as_str(), kind.kind.as_str()) {
+        ("apps", "Deployment") => differs("annotations"),
+        ("discovery.k8s.io", "EndpointSlice") => differs("labels"),
+        _ => false,
+    }
 }
 
 /// What a generation counts: everything but metadata, and status where that is apart.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::tree::remove;
+use crate::tree::{remove, set};
 
 /// (core/v1, events.k8s.io/v1)
 const NAMES: &[(&str, &str)] = &[
@@ -25,6 +25,12 @@ pub(super) fn to_events(mut event: Value) -> Value {
     for (core, events) in NAMES {
         rename(&mut event, core, events);
     }
+    // Of the two forms, only the one of old writes who is nobody.
+    for field in ["reportingController", "reportingInstance"] {
+        if event[field] == "" || event[field].is_null() {
+            remove(&mut event, field);
+        }
+    }
     event["apiVersion"] = "events.k8s.io/v1".into();
     event
 }
@@ -32,6 +38,9 @@ pub(super) fn to_events(mut event: Value) -> Value {
 pub(super) fn to_core(mut event: Value) -> Value {
     for (core, events) in NAMES {
         rename(&mut event, events, core);
+    }
+    for field in ["reportingComponent", "reportingInstance"] {
+        set(&mut event, field, "");
     }
     event["apiVersion"] = "v1".into();
     event

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::cells::at;
-use crate::tree::{list, remove, text};
+use crate::tree::{list, remove, set, text};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
@@ -14,7 +14,7 @@ const OLD_TOLERANCES: [&str; 2] =
 /// Percent of the requested CPU that is aimed at when nothing else is said.
 const CPU_TARGET: i64 = 80;
 
-/// Per kind of metric: the fields of v1, and where v2 has them.
+/// Per kind of metric: the fields of v1 in Go's order, and where v2 has them.
 type Fields = &'static [(&'static str, &'static str)];
 const SPECS: &[(&str, Fields)] = &[
     (
@@ -22,8 +22,8 @@ const SPECS: &[(&str, Fields)] = &[
         &[
             ("target", "describedObject"),
             ("metricName", "metric.name"),
-            ("selector", "metric.selector"),
             ("targetValue", "target.value"),
+            ("selector", "metric.selector"),
             ("averageValue", "target.averageValue"),
         ],
     ),
@@ -31,8 +31,8 @@ const SPECS: &[(&str, Fields)] = &[
         "pods",
         &[
             ("metricName", "metric.name"),
-            ("selector", "metric.selector"),
             ("targetAverageValue", "target.averageValue"),
+            ("selector", "metric.selector"),
         ],
     ),
     (
@@ -47,9 +47,9 @@ const SPECS: &[(&str, Fields)] = &[
         "containerResource",
         &[
             ("name", "name"),
-            ("container", "container"),
             ("targetAverageUtilization", "target.averageUtilization"),
             ("targetAverageValue", "target.averageValue"),
+            ("container", "container"),
         ],
     ),
     (
@@ -68,8 +68,8 @@ const STATUSES: &[(&str, Fields)] = &[
         &[
             ("target", "describedObject"),
             ("metricName", "metric.name"),
-            ("selector", "metric.selector"),
             ("currentValue", "current.value"),
+            ("selector", "metric.selector"),
             ("averageValue", "current.averageValue"),
         ],
     ),
@@ -77,8 +77,8 @@ const STATUSES: &[(&str, Fields)] = &[
         "pods",
         &[
             ("metricName", "metric.name"),
-            ("selector", "metric.selector"),
             ("currentAverageValue", "current.averageValue"),
+            ("selector", "metric.selector"),
         ],
     ),
     (
@@ -93,9 +93,9 @@ const STATUSES: &[(&str, Fields)] = &[
         "containerResource",
         &[
             ("name", "name"),
-            ("container", "container"),
             ("currentAverageUtilization", "current.averageUtilization"),
             ("currentAverageValue", "current.averageValue"),
+            ("container", "container"),
         ],
     ),
     (
@@ -133,6 +133,35 @@ fn moved(metric: &Value, table: &[(&str, Fields)], older: bool) -> Value {
         }
     }
     made
+}
+
+/// Metrics of v1 as an annotation has them: JSON with the fields in Go's order.
+fn written(metrics: &[Value], table: &[(&str, Fields)]) -> String {
+    let part = |field: &str, value: &Value| {
+        let inner = match value.is_object() {
+            true if field == "target" => ordered(&["kind", "name", "apiVersion"], value),
+            true => schema::go::shown(schema::table(), "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector", value),
+            false => value.to_string(),
+        };
+        format!("{}:{inner}", Value::from(field))
+    };
+    let one = |metric: &Value| {
+        let mut parts = vec![part("type", &metric["type"])];
+        for (kind, fields) in table.iter().filter(|(kind, _)| metric[*kind].is_object()) {
+            let given = fields.iter().filter(|(field, _)| !metric[*kind][*field].is_null());
+            let inner: Vec<String> = given.map(|(field, _)| part(field, &metric[*kind][*field])).collect();
+            parts.push(format!("{}:{{{}}}", Value::from(*kind), inner.join(",")));
+        }
+        format!("{{{}}}", parts.join(","))
+    };
+    format!("[{}]", metrics.iter().map(one).collect::<Vec<_>>().join(","))
+}
+
+/// An object with these fields in this order.
+fn ordered(fields: &[&str], value: &Value) -> String {
+    let given = fields.iter().filter(|field| !value[**field].is_null());
+    let parts: Vec<String> = given.map(|field| format!("{}:{}", Value::from(*field), value[*field])).collect();
+    format!("{{{}}}", parts.join(","))
 }
 
 /// v2 says how the target is meant; v1 leaves it to which field is there.
@@ -202,10 +231,11 @@ pub(super) fn to_v1(mut hpa: Value) -> Value {
     }
     let others: Vec<Value> = list(&metrics).iter().filter(|m| !percent(m)).map(|m| moved(m, SPECS, true)).collect();
     if !others.is_empty() {
-        notes.push((METRICS, Value::from(others)));
+        notes.push((METRICS, written(&others, SPECS)));
     }
     if let Some(behavior) = hpa.get_mut("spec").and_then(|spec| remove(spec, "behavior")).filter(Value::is_object) {
-        notes.push((BEHAVIOR, recased(behavior, true)));
+        let name = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior";
+        notes.push((BEHAVIOR, schema::go::shown(schema::table(), name, &behavior)));
     }
     if let Some(status) = hpa.get_mut("status") {
         let current = remove(status, "currentMetrics").unwrap_or_default();
@@ -215,14 +245,16 @@ pub(super) fn to_v1(mut hpa: Value) -> Value {
         }
         if !list(&current).is_empty() {
             let current: Vec<Value> = list(&current).iter().map(|m| moved(m, STATUSES, true)).collect();
-            notes.push((CURRENT_METRICS, current.into()));
+            notes.push((CURRENT_METRICS, written(&current, STATUSES)));
         }
         if let Some(conditions) = remove(status, "conditions").filter(|c| !list(c).is_empty()) {
-            notes.push((CONDITIONS, conditions));
+            notes.push((CONDITIONS, conditions.to_string()));
         }
+        // What v1 writes into every object.
+        set(status, "currentReplicas", 0);
     }
     for (name, value) in notes {
-        hpa["metadata"]["annotations"][name] = value.to_string().into();
+        hpa["metadata"]["annotations"][name] = value.into();
     }
     hpa
 }

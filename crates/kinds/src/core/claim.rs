@@ -198,11 +198,11 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
 fn validate_status(new: &Value, _: &Value, errors: &mut Vec<Invalid>) {
     let status = Spot::new(&new["status"], "status");
     let basic = |amount: &Spot, errors: &mut Errors| {
-        let negative = amount.quantity().is_some_and(Quantity::is_negative);
-        if negative {
-            amount.fail("must be a valid resource quantity", errors);
+        let negative = amount.quantity().filter(|quantity| quantity.is_negative());
+        if let Some(quantity) = negative {
+            amount.fail_as(quantity.units(), "must be a valid resource quantity", errors);
         }
-        !negative
+        negative.is_none()
     };
     for (_, amount) in status.map("capacity") {
         basic(&amount, errors);

@@ -165,7 +165,7 @@ fn features(status: &Spot, errors: &mut Errors) {
             name.fail(format!("invalid feature name {shown}: must be no more than 253 characters"), errors);
         } else if !fits {
             let detail = format!(
-                "invalid feature name {shown}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters"
+                "invalid feature name {shown}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
             );
             name.fail(detail, errors);
         }

@@ -18,6 +18,7 @@ pub(crate) const RULES: Rules = Rules {
         if let Some(spec) = child(pod, "spec") {
             podspec::default_pod(spec);
         }
+        one_address(pod);
     },
     prepare_create,
     prepare_update,
@@ -29,6 +30,17 @@ pub(crate) const RULES: Rules = Rules {
     grace: |pod| Some(pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30)),
     ..NO_RULES
 };
+
+/// The pod's address is the first of its addresses; who writes another one means it.
+fn one_address(pod: &mut Value) {
+    let Some(status) = child(pod, "status") else { return };
+    let first = text(&status["podIPs"][0]["ip"]).to_owned();
+    match text(&status["podIP"]) {
+        "" if !first.is_empty() => status["podIP"] = first.into(),
+        one if !one.is_empty() && one != first => status["podIPs"] = json!([{"ip": one}]),
+        _ => {}
+    }
+}
 
 fn prepare_create(pod: &mut Value) {
     pod["status"] = json!({"phase": "Pending", "qosClass": qos(&pod["spec"])});

@@ -3,11 +3,12 @@
 pub(crate) mod containers;
 mod paths;
 mod placement;
+mod pod_resources;
 mod security;
 mod volumes;
 pub(crate) mod warnings;
 
-use object::{Invalid, Quantity};
+use object::Invalid;
 use serde_json::{Value, json};
 
 use crate::names;
@@ -43,6 +44,7 @@ pub(crate) fn default_pod(spec: &mut Value) {
     for list in ["initContainers", "containers"] {
         each(spec, list, |container| containers::default_in_pod(container, host_network));
     }
+    pod_resources::default(spec);
 }
 
 /// Defaults of any pod spec, in a pod or a template.
@@ -112,7 +114,7 @@ pub(crate) fn validate(spec: &Spot, metadata: &Value, errors: &mut Errors) {
     containers::validate(spec, &pod, errors);
     containers::validate_init(spec, &pod, errors);
     containers::validate_ephemeral(spec, &pod, errors);
-    resources(spec, &pod, errors);
+    pod_resources::validate(spec, &pod, errors);
     host_network(spec, errors);
     spec.at("restartPolicy").must_be_one_of(&["Always", "OnFailure", "Never"], errors);
     spec.at("dnsPolicy").must_be_one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
@@ -209,47 +211,6 @@ fn claims(spec: &Spot, metadata: &Value, errors: &mut Errors) {
         }
         for name in [&claimed, &template].into_iter().filter(|n| n.is_set()) {
             name.obey(names::subdomain, errors);
-        }
-    }
-}
-
-/// Requests and limits of the pod as a whole.
-fn resources(spec: &Spot, pod: &Pod, errors: &mut Errors) {
-    let resources = spec.at("resources");
-    if !resources.is_set() {
-        return;
-    }
-    if spec.at("os").at("name").text() == "windows" {
-        resources.forbid("may not be set for a windows pod", errors);
-        return;
-    }
-    if resources.at("claims").is_set() {
-        resources.at("claims").forbid("claims may not be set for Resources at pod-level", errors);
-    }
-    containers::requirements_of_pod(&resources, &pod.claims, errors);
-    for (name, request) in resources.map("requests") {
-        let total = spec.list("containers").fold(Quantity::default(), |sum, container| {
-            let own = container.at("resources");
-            let requests = own.at("requests");
-            sum.plus(requests.at(name).quantity().unwrap_or_default())
-        });
-        if request.quantity().is_some_and(|q| q < total) {
-            let shown = Quantity::canonical(&format!("{}m", total.millis())).unwrap_or_default();
-            let detail = format!("must be greater than or equal to aggregate container requests of {shown}");
-            request.fail(detail, errors);
-        }
-    }
-    let containers = resources.at("containers");
-    for (index, container) in spec.list("containers").enumerate() {
-        let own = container.at("resources");
-        for (name, limit) in own.map("limits") {
-            let most = resources.at("limits").at(name).quantity();
-            if most.is_some_and(|most| limit.quantity().is_some_and(|q| q > most)) {
-                let detail =
-                    format!("must be less than or equal to pod limits of {}", resources.at("limits").at(name).text());
-                let at = format!("{}[{index}][{name}].limits", containers.path());
-                errors.push(Invalid::invalid(&at, limit.value, detail));
-            }
         }
     }
 }

@@ -161,6 +161,7 @@ fn shared(mut error: Invalid, device: &Value) -> Invalid {
         part("device"),
         part("shareID")
     );
+    error.shown = true;
     error
 }
 

@@ -9,13 +9,27 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{each, list, set, text};
 use crate::{cells, checks, names};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules =
+    Rules { default, validate, row, prepare_create: drop_topology, prepare_update, ..NO_RULES };
 
 /// Most of each that fit into one slice.
 const MOST_ENDPOINTS: usize = 1000;
 const MOST_PORTS: usize = 20_000;
 const MOST_ADDRESSES: usize = 100;
 const MOST_HINTS: usize = 8;
+
+/// Where endpoints are has fields of its own by now; what was said in the old way stays where it is.
+fn drop_topology(slice: &mut Value) {
+    crate::tree::each(slice, "endpoints", |endpoint| drop(crate::tree::remove(endpoint, "deprecatedTopology")));
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    let said =
+        |slice: &Value| crate::tree::list(&slice["endpoints"]).iter().any(|e| !e["deprecatedTopology"].is_null());
+    if !said(old) {
+        drop_topology(new);
+    }
+}
 
 fn default(slice: &mut Value) {
     each(slice, "ports", |port| {

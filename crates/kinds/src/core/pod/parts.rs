@@ -96,15 +96,14 @@ fn same(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
         && one.iter().all(|(name, value)| other.get(name).is_some_and(|o| o == value || amount(o) == amount(value)))
 }
 
-/// True when nothing differs but cpu and memory.
-fn only_cpu_and_memory(new: &Value, old: &Value) -> bool {
+/// True when amounts of nothing but cpu and memory differ.
+fn rest_is_same(new: &Value, old: &Value) -> bool {
     let rest = |resources: &Value, which: &str| {
         let mut all = amounts(resources, which);
         all.retain(|name, _| !matches!(name.as_str(), "cpu" | "memory"));
         all
     };
     ["requests", "limits"].iter().all(|which| same(&rest(new, which), &rest(old, which)))
-        && list(&new["claims"]) == list(&old["claims"])
 }
 
 fn removed(new: &Value, old: &Value, which: &str) -> bool {
@@ -126,13 +125,16 @@ pub fn validate_resize(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
     let class = old["status"]["qosClass"].as_str().unwrap_or_else(|| qos(&old["spec"]));
     if class != qos(&new["spec"]) {
         let why = "Pod QOS Class may not change as a result of resizing";
-        errors.push(Invalid::invalid("spec", &class.into(), why));
+        errors.push(Invalid::invalid("spec", &text(&new["status"]["qosClass"]).into(), why));
     }
     let running = list(&old["status"]["containerStatuses"]).iter().find(|s| s["state"]["running"].is_object());
     if running.is_some_and(|status| !status["resources"].is_object()) {
         errors.push(Invalid::forbidden("spec", "Pod running on node without support for resize"));
     }
     whole(&new["spec"]["resources"], &old["spec"]["resources"], errors);
+    if !list(&old["status"]["nodeAllocatableResourceClaimStatuses"]).is_empty() {
+        errors.push(Invalid::forbidden("spec", "pods with node allocatable resource claims cannot be resized"));
+    }
     if !in_order(&new["spec"], &old["spec"], errors) {
         return;
     }
@@ -149,7 +151,9 @@ pub fn validate_resize(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
     for of in ["containers", "initContainers"] {
         for (index, (new, old)) in list(&new["spec"][of]).iter().zip(list(&old["spec"][of])).enumerate() {
             let policies = list(&new["resizePolicy"]) == list(&old["resizePolicy"]);
-            if !only_cpu_and_memory(&new["resources"], &old["resources"]) || !policies {
+            // As upstream, which forgets new claims before it compares: who has claims is not resized.
+            let claims = !list(&old["resources"]["claims"]).is_empty();
+            if claims || !rest_is_same(&new["resources"], &old["resources"]) || !policies {
                 errors.push(match of {
                     "containers" => Invalid::forbidden("spec", "only cpu and memory resources are mutable"),
                     _ => Invalid::forbidden(
@@ -165,11 +169,19 @@ pub fn validate_resize(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
             }
         }
     }
+    let (now, before) = (&new["spec"]["resources"], &old["spec"]["resources"]);
+    if errors.is_empty() && !is_set(now) && !is_set(before) && now.is_object() != before.is_object() {
+        errors.push(Invalid::forbidden("spec", "only cpu and memory resources are mutable"));
+    }
+}
+
+/// True of resources that ask for something.
+fn is_set(resources: &Value) -> bool {
+    ["requests", "limits"].iter().any(|which| !amounts(resources, which).is_empty())
 }
 
 /// The resources of the pod as a whole.
 fn whole(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
-    let is_set = |of: &Value| ["requests", "limits"].iter().any(|which| !amounts(of, which).is_empty());
     if !is_set(new) && !is_set(old) {
         return;
     }
@@ -183,7 +195,7 @@ fn whole(new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
             errors.push(Invalid::forbidden(&format!("spec.resources.{which}"), why));
         }
     }
-    if !only_cpu_and_memory(new, old) {
+    if !rest_is_same(new, old) || list(&new["claims"]) != list(&old["claims"]) {
         errors.push(Invalid::forbidden("spec", "only cpu and memory resources are mutable at pod-level"));
     }
 }

@@ -126,24 +126,37 @@ fn extended_claim(status: &Spot, pod: &Value, errors: &mut Errors) {
     if !claim.is_set() {
         return;
     }
+    let all = |of: &str| list(&pod["spec"][of]).to_vec();
+    let containers = [all("containers"), all("initContainers")].concat();
+    if claim.at("requestMappings").len() == 0 {
+        claim.at("requestMappings").missing("at least one request mapping is required", errors);
+    }
+    let mut seen = Vec::new();
+    for mapping in claim.list("requestMappings") {
+        let parts = ["containerName", "resourceName", "requestName"].map(|field| mapping.at(field));
+        let [container, resource, request] = &parts;
+        match containers.iter().find(|c| text(&c["name"]) == container.text()) {
+            None => {
+                let detail = "must match the name of an entry in spec.initContainers.name or spec.containers.name";
+                container.fail_as(container.text(), detail, errors);
+            }
+            Some(named) if named["resources"]["requests"].get(resource.text()).is_none() => {
+                let detail = "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests";
+                resource.fail_as(resource.text(), detail, errors);
+            }
+            Some(_) => {}
+        }
+        // As upstream, which names the place as if there were one.
+        claim.alias("requestName", request.value).obey(names::label, errors);
+        let key = parts.map(|part| part.text());
+        match seen.contains(&key) {
+            true => parts.iter().for_each(|part| part.duplicate(errors)),
+            false => seen.push(key),
+        }
+    }
     let name = claim.at("resourceClaimName");
     if name.require(errors) {
         name.obey(names::subdomain, errors);
-    }
-    let all = |of: &str| list(&pod["spec"][of]).to_vec();
-    for mapping in claim.list("requestMappings") {
-        let [container, resource] = ["containerName", "resourceName"].map(|field| mapping.at(field));
-        let containers = [all("initContainers"), all("containers")].concat();
-        let named = containers.iter().find(|c| text(&c["name"]) == container.text());
-        if named.is_none() {
-            let detail = "must match the name of an entry in `spec.initContainers.name` or `spec.containers.name`";
-            container.fail_as(container.text(), detail, errors);
-        }
-        let asks = |c: &Value| c["resources"]["requests"].get(resource.text()).is_some();
-        if !containers.iter().any(asks) {
-            let detail = "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests";
-            resource.fail_as(resource.text(), detail, errors);
-        }
     }
 }
 
