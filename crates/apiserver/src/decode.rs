@@ -292,7 +292,9 @@ pub(crate) fn check_custom(value: &Value, kind: &Kind) -> Result<(), Status> {
         let error = object::Invalid::invalid(field, &given.into(), format!("must be {wanted}"));
         let name = value["metadata"]["name"].as_str().unwrap_or("");
         let shown = if field == "kind" { given } else { &kind.kind };
-        return Err(Status::invalid(&kind.group, shown, name, &[error]));
+        let group =
+            value["apiVersion"].as_str().and_then(|given| given.rsplit_once('/')).map_or("", |(group, _)| group);
+        return Err(Status::invalid(group, shown, name, &[error]));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::api::{Api, not_allowed};
 use crate::converted::{unconverted, unfit};
 use crate::decode;
 use crate::user::User;
-use crate::write::{Body, Part, WriteQuery, Written, parsed, part_of};
+use crate::write::{Body, Part, WriteQuery, Written, nameless, parsed, part_of};
 
 /// A patch by its media type.
 pub(crate) enum Change {
@@ -151,11 +151,28 @@ impl Api {
                 tree.problems.clone_from(duplicates);
             }
             // What does not fit the type is the patch's fault.
-            if kind.custom.is_some() {
-                decode::check_custom(&tree.value, kind)?;
-            }
             let shown = tree.value.to_string();
-            let checked = decode::check_kind(&tree.value, kind);
+            if kind.custom.is_some() {
+                if !tree.value["kind"].is_string() {
+                    let why = Status::bad_request(format!("Object 'Kind' is missing in '{shown}'"));
+                    return Err(unfit(change, &kind.kind, &why, &shown));
+                }
+                if !tree.value["apiVersion"].is_string() {
+                    let why = "Object 'apiVersion' is missing in 'object has no apiVersion field'";
+                    return Err(Status::internal(why));
+                }
+                // What a part of one says of it is not looked at.
+                if part == Part::Main {
+                    decode::check_custom(&tree.value, kind)?;
+                }
+            } else if !tree.value["apiVersion"].is_string() {
+                // As upstream, which makes an empty object of it.
+                return Err(nameless(at.name.as_deref().unwrap_or("")));
+            }
+            let checked = match kind.custom {
+                Some(_) => Ok(()),
+                None => decode::check_kind(&tree.value, kind),
+            };
             let typed = checked.and_then(|()| decode::typed(tree, kind, query.validation, &mut found));
             *warnings.lock() = found;
             typed.map_err(|status| unfit(change, &kind.kind, &status, &shown))
@@ -196,9 +213,7 @@ impl Api {
         if !exists && part == Part::Main {
             let value = merge(None)?;
             if given.is_empty() {
-                let text =
-                    format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-                return Err(Status::bad_request(text));
+                return Err(nameless(name));
             }
             return self.create_value(user, kind, at, value, &query, warnings).await;
         }
@@ -232,9 +247,7 @@ impl Api {
             let given = scale["metadata"]["name"].as_str().unwrap_or("");
             let name = at.name.as_deref().unwrap_or("");
             if given.is_empty() {
-                let text =
-                    format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-                return Err(Status::bad_request(text));
+                return Err(nameless(name));
             }
             if given != name {
                 let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");

@@ -25,11 +25,11 @@ use crate::subresources::{scale_of, set_replicas};
 use crate::user::User;
 
 pub(crate) use create::suffix;
-pub(crate) use tree::metadata_of;
 use tree::{
     check_place, complete, complete_with_nulls, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata,
-    spec_of, tidy,
+    spec_of, tidy, unversioned,
 };
+pub(crate) use tree::{metadata_of, nameless};
 
 /// Options of a write, from the query.
 #[derive(Clone, Debug, Default)]
@@ -180,9 +180,7 @@ impl Api {
         let name = at.name.as_deref().unwrap_or("");
         let body_name = value["metadata"]["name"].as_str().unwrap_or("");
         if body_name.is_empty() {
-            let text =
-                format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-            return Err(Status::bad_request(text));
+            return Err(nameless(name));
         }
         let namespace = namespace_of(kind, at)?;
         check_place(&value, name, namespace)?;
@@ -195,12 +193,10 @@ impl Api {
         }
         let versioned = value["metadata"]["resourceVersion"].as_str().is_some_and(|rv| !rv.is_empty());
         if !versioned && !kind.unconditional_update {
-            if !exists {
-                return Err(Status::not_found(&kind.group, &kind.plural, name));
-            }
-            // As upstream: the resource stands where the kind does elsewhere.
-            let error = Invalid::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
-            return Err(Status::invalid(&kind.group, &kind.plural, name, &[error]));
+            return Err(match exists {
+                true => unversioned(kind, name),
+                false => Status::not_found(&kind.group, &kind.plural, name),
+            });
         }
         let replace = |old: &Value| {
             let (wanted, is) = (&value["metadata"]["uid"], &old["metadata"]["uid"]);
@@ -239,11 +235,17 @@ impl Api {
             let old = self.conversions.one(kind, served(kind, current.object.clone())).await?;
             let old = old.value().map_err(Status::internal)?;
             let mut new = compute(&old)?;
+            if new["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+                return Err(nameless(name));
+            }
             check_place(&new, name, namespace)?;
             let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
             if !wanted.is_empty() && wanted.parse::<u64>().is_err() {
                 let text = format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax");
                 return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
+            }
+            if wanted.is_empty() && !kind.unconditional_update && part != Part::Scale {
+                return Err(unversioned(kind, name));
             }
             // A patch starts from the present tree and carries its version along; that names no expectation.
             if !wanted.is_empty() && wanted != current.mod_revision.to_string() {

@@ -113,6 +113,11 @@ fn behavior(behavior: &Value, errors: &mut Vec<Invalid>) {
                 errors.push(Invalid::invalid(&at, &window.into(), "must be less than or equal to 3600"));
             }
         }
+        let tolerance = text(&rules["tolerance"]);
+        if object::Quantity::parse(tolerance).is_some_and(object::Quantity::is_negative) {
+            let at = format!("{path}.tolerance");
+            errors.push(Invalid::invalid(&at, &tolerance.into(), "must be greater than or equal to 0"));
+        }
         checks::one_of(rules, &path, "selectPolicy", &["Disabled", "Max", "Min"], errors);
         if crate::tree::list(&rules["policies"]).is_empty() {
             errors.push(Invalid::required(&format!("{path}.policies"), "must specify at least one Policy"));

@@ -1,6 +1,7 @@
 //! Dynamic resource allocation (`resource.k8s.io/v1`): claims for devices.
 
 mod claims;
+mod policy;
 mod slices;
 mod status;
 

@@ -48,13 +48,19 @@ pub fn go_words(bytes: &[u8], error: &serde_json::Error) -> String {
     };
     let line = bytes.split(|b| *b == b'\n').nth(error.line().saturating_sub(1)).unwrap_or(&[]);
     let at = line.get(error.column().saturating_sub(1)..).unwrap_or(&[]);
-    let found = String::from_utf8_lossy(&at[..at.len().min(4)]);
-    match found.chars().next() {
+    // Go looks at bytes, and shows each as if it were a character.
+    match at.first().map(|byte| char::from(*byte)) {
         Some('}') if place.ends_with("of value") && text.starts_with("trailing") => {
             "invalid character '}' looking for beginning of object key string".into()
         }
         Some('\'') => format!("invalid character '\\'' {place}"),
-        Some(c) if c.is_control() => format!("invalid character {:?} {place}", c),
+        Some(c) if c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r') => {
+            format!("invalid character '\\x{:02x}' {place}", u32::from(c))
+        }
+        Some(c) if c.is_control() && !c.is_ascii() => {
+            format!("invalid character '\\u{:04x}' {place}", u32::from(c))
+        }
+        Some(c) if c.is_control() => format!("invalid character {c:?} {place}"),
         Some(c) => format!("invalid character '{c}' {place}"),
         None => text,
     }

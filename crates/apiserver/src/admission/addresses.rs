@@ -256,16 +256,11 @@ fn families(service: &mut Value, old: Option<&Value>) -> Result<(), Vec<Invalid>
             None => "SingleStack".into(),
         };
     }
-    // Who changes one of the two means both.
-    if old.is_some() {
-        let same = |field: &str| spec[field] == before[field];
-        match (same("clusterIP"), same("clusterIPs")) {
-            (false, true) if spec["clusterIP"].as_str().is_some_and(|ip| !ip.is_empty()) => {
-                spec["clusterIPs"] = json!([spec["clusterIP"]]);
-            }
-            (true, false) if spec["clusterIPs"][0].is_string() => spec["clusterIP"] = spec["clusterIPs"][0].clone(),
-            _ => {}
-        }
+    // Clients of old change the one address and leave the list.
+    let given = spec["clusterIP"].as_str().is_some_and(|ip| !ip.is_empty());
+    if old.is_some() && given && spec["clusterIP"] != before["clusterIP"] && spec["clusterIPs"] == before["clusterIPs"]
+    {
+        spec["clusterIPs"] = json!([spec["clusterIP"]]);
     }
     if spec["clusterIPs"].is_null() && spec["clusterIP"].as_str().is_some_and(|ip| !ip.is_empty()) {
         spec["clusterIPs"] = json!([spec["clusterIP"]]);

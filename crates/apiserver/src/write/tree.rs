@@ -1,7 +1,7 @@
 //! What a write does to an object's tree, whatever its kind.
 
 use kinds::Kind;
-use object::Status;
+use object::{Invalid, Status};
 use serde_json::{Map, Value};
 
 use crate::api::not_allowed;
@@ -15,6 +15,20 @@ pub(crate) fn metadata_of(value: &mut Value) -> &mut Map<String, Value> {
         Value::Object(metadata) => metadata,
         _ => unreachable!("it was made an object just now"),
     }
+}
+
+/// The refusal of an object that does not say what it is called.
+pub(crate) fn nameless(name: &str) -> Status {
+    Status::bad_request(format!(
+        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+    ))
+}
+
+/// The refusal of an update without the version that it builds on, of a kind that wants one.
+pub(super) fn unversioned(kind: &Kind, name: &str) -> Status {
+    let error = Invalid::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
+    // As upstream: the resource stands where the kind does elsewhere.
+    Status::invalid(&kind.group, &kind.plural, name, &[error])
 }
 
 /// An object is written where its URL says.

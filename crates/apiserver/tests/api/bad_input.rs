@@ -140,6 +140,8 @@ async fn changes() {
         (patch, MERGE, r#"{"data":{"a":1}}"#, 422, "Invalid", " \"\" is invalid: patch: Invalid value: \"{\\\"…"),
         (patch, STRATEGIC, r#"{"data":{"a":1,"b":null}}"#, 422, "Invalid", " \"\" is invalid: patch: Invalid value: \"map[data:map[a:1 b:<nil>]]\": cannot convert int64 to string"),
         (patch, STRATEGIC, r#"{"kind":"Secret","apiVersion":"v7"}"#, 200, "", ""),
+        (patch, MERGE, r#"{"metadata":null}"#, 400, bad, "the name of the object (c based on URL) was undeterminable: name must be provided"),
+        (patch, MERGE, r#"{"apiVersion":null}"#, 400, bad, "the name of the object (c based on URL) was undeterminable: name must be provided"),
         (patch, MERGE, r#"{"metadata":{"name":"z"}}"#, 400, bad, "the name of the object (z) does not match the name on the URL (c)"),
         (patch, MERGE, r#"{"metadata":{"uid":"z"}}"#, 422, "Invalid", "ConfigMap \"c\" is invalid: metadata.uid: Invalid value: \"z\": field is immutable"),
         (patch, STEPS, "{}", 400, bad, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"),

@@ -11,7 +11,23 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{each, list, set, text};
 use crate::{addresses, cells, names};
 
-pub(crate) const RULES: Rules = Rules { default, validate, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { default, validate, row, warnings, ..NO_RULES };
+
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    if new["metadata"]["labels"]["endpoints.kubernetes.io/managed-by"] == "endpoint-controller" {
+        return found;
+    }
+    for (index, subset) in list(&new["subsets"]).iter().enumerate() {
+        for field in ["addresses", "notReadyAddresses"] {
+            for (at, address) in list(&subset[field]).iter().enumerate() {
+                let path = format!("subsets[{index}].{field}[{at}].ip");
+                found.extend(addresses::ip_warning(&path, text(&address["ip"])));
+            }
+        }
+    }
+    found
+}
 
 fn default(endpoints: &mut Value) {
     each(endpoints, "subsets", |subset| each(subset, "ports", |port| set(port, "protocol", "TCP")));

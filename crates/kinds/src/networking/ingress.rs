@@ -7,7 +7,13 @@ use crate::kind::{NO_RULES, Rules};
 use crate::tree::{list, text};
 use crate::{age, checks, names};
 
-pub(crate) const RULES: Rules = Rules { validate, validate_status, row, ..NO_RULES };
+pub(crate) const RULES: Rules = Rules { validate, validate_status, row, warnings, ..NO_RULES };
+
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let annotated = new["metadata"]["annotations"].get(CLASS).is_some() && new["spec"]["ingressClassName"].is_null();
+    let line = || format!("annotation {CLASS:?} is deprecated, please use 'spec.ingressClassName' instead");
+    (old.is_none() && annotated).then(line).into_iter().collect()
+}
 
 /// The class before there was a field for it.
 const CLASS: &str = "kubernetes.io/ingress.class";

@@ -4,10 +4,18 @@ use object::Invalid;
 use serde_json::Value;
 
 use super::claims::{at_most, driver, qualified, unique};
+use super::policy;
 use super::status::bindings;
+use crate::core::podspec;
 use crate::spot::{Errors, Spot};
-use crate::tree::text;
+use crate::tree::{list, text};
 use crate::{checks, names};
+
+/// Most of each: devices, those with taints or counters, attributes and capacities of one, values of its attributes.
+const MOST_DEVICES: usize = 128;
+const MOST_ADVANCED_DEVICES: usize = 64;
+const MOST_ENTRIES: usize = 32;
+const MOST_VALUES: usize = 48;
 
 const PLACES: &str = "`nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection`";
 
@@ -19,10 +27,17 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let mut places = Vec::new();
     let node = spec.at("nodeName");
     if node.is_set() {
-        node_name(&node, errors);
+        node_name(&node, "must be either unset or set to a non-empty string", errors);
         places.extend((!node.text().is_empty()).then_some("`nodeName`"));
     }
-    places.extend(spec.at("nodeSelector").is_set().then_some("`nodeSelector`"));
+    let selector = spec.at("nodeSelector");
+    if selector.is_set() {
+        places.push("`nodeSelector`");
+        podspec::node_selector(&selector, errors);
+        if selector.at("nodeSelectorTerms").len() != 1 {
+            selector.at("nodeSelectorTerms").fail("must have exactly one node selector term", errors);
+        }
+    }
     for (field, named) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
         let flag = spec.at(field);
         places.extend(flag.is_true().then_some(named));
@@ -41,9 +56,16 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     if spec.at("sharedCounters").len() > 0 && spec.at("devices").len() > 0 {
         spec.fail_as("", "only one of `sharedCounters` or `devices` is allowed", errors);
     }
-    if at_most(&spec, "devices", 128, errors) {
+    let advanced = |one: Spot| one.at("taints").len() + one.at("consumesCounters").len() > 0;
+    let most = if spec.list("devices").any(advanced) { MOST_ADVANCED_DEVICES } else { MOST_DEVICES };
+    if at_most(&spec, "devices", most, errors) {
         let apart = spec.at("perDeviceNodeSelection").is_true();
-        spec.list("devices").for_each(|one| device(&one, apart, errors));
+        let before = old.map_or(&[][..], |old| list(&old["spec"]["devices"]));
+        for one in spec.list("devices") {
+            device(&one, before.iter().find(|b| b["name"] == one.at("name").text()), errors);
+            place(&one, apart, errors);
+            bindings(&one, errors);
+        }
         unique(&spec, "devices", |device| text(&device["name"]), errors);
     }
     if at_most(&spec, "sharedCounters", 8, errors) {
@@ -65,9 +87,9 @@ pub(super) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
     }
 }
 
-fn node_name(name: &Spot, errors: &mut Errors) {
+fn node_name(name: &Spot, empty: &str, errors: &mut Errors) {
     match name.text().is_empty() {
-        true => name.fail("must be either unset or set to a non-empty string", errors),
+        true => name.fail(empty, errors),
         false => name.obey(names::subdomain, errors),
     }
 }
@@ -93,19 +115,31 @@ fn pool(pool: &Spot, errors: &mut Errors) {
     }
 }
 
-fn device(device: &Spot, apart: bool, errors: &mut Errors) {
+fn device(device: &Spot, old: Option<&Value>, errors: &mut Errors) {
     device.at("name").obey(names::label, errors);
+    let (attributes, capacities) = (device.at("attributes").len(), device.at("capacity").len());
+    for (count, most, of) in [
+        (attributes + capacities, MOST_ENTRIES, "attributes and capacities"),
+        (attributes, MOST_VALUES, "attribute values"),
+    ] {
+        if count > most {
+            device.fail_as(count, format!("the total number of {of} must not exceed {most}"), errors);
+        }
+    }
     for (key, attribute) in device.map("attributes") {
         qualified(&device.at("attributes"), key, errors);
         value(&attribute, errors);
     }
     for (key, capacity) in device.map("capacity") {
         qualified(&device.at("capacity"), key, errors);
-        if capacity.at("requestPolicy").is_set() && !device.at("allowMultipleAllocations").is_true() {
-            capacity.at("requestPolicy").forbid("allowMultipleAllocations must be true", errors);
+        match (capacity.at("requestPolicy").is_set(), device.at("allowMultipleAllocations").is_true()) {
+            (true, true) => policy::validate(&capacity, errors),
+            (true, false) => capacity.at("requestPolicy").forbid("allowMultipleAllocations must be true", errors),
+            (false, _) => {}
         }
     }
-    if at_most(device, "taints", 16, errors) {
+    let tainted = old.is_none_or(|old| list(&old["taints"]) != list(device.at("taints").value));
+    if tainted && at_most(device, "taints", 16, errors) {
         for taint in device.list("taints") {
             taint.at("key").obey(names::qualified, errors);
             taint.at("value").named(names::label_value, errors);
@@ -119,32 +153,49 @@ fn device(device: &Spot, apart: bool, errors: &mut Errors) {
         }
         unique(device, "consumesCounters", |set| text(&set["counterSet"]), errors);
     }
-    let all = ["nodeName", "nodeSelector", "allNodes"].map(|field| device.at(field).is_set());
-    match (apart, all.into_iter().filter(|set| *set).count()) {
-        (false, 0) | (true, 1) => {}
-        (false, _) => {
+}
+
+/// Where a device is, when each of a slice says so itself.
+fn place(device: &Spot, apart: bool, errors: &mut Errors) {
+    let (node, selector, all) = (device.at("nodeName"), device.at("nodeSelector"), device.at("allNodes"));
+    if !apart {
+        if [node, selector, all].iter().any(Spot::is_set) {
             let detail = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
             device.fail_as(Value::Null, detail, errors);
         }
-        (true, 0) => device.missing("exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec", errors),
-        (true, _) => device.fail_as(Value::Null, "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec", errors),
+        return;
     }
-    if device.at("nodeName").is_set() && apart {
-        node_name(&device.at("nodeName"), errors);
+    let mut places = Vec::new();
+    if node.is_set() {
+        places.extend((!node.text().is_empty()).then_some("`nodeName`"));
+        node_name(&node, "must not be empty", errors);
     }
-    bindings(device, errors);
+    if selector.is_set() {
+        places.push("`nodeSelector`");
+        podspec::node_selector(&selector, errors);
+    }
+    if all.is_set() {
+        match all.is_true() {
+            true => places.push("`allNodes`"),
+            false => all.fail("must be either unset or set to true", errors),
+        }
+    }
+    let detail = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+    match places.len() {
+        0 => device.missing(detail, errors),
+        1 => {}
+        _ => device.fail_as(format!("{{{}}}", places.join(", ")), detail, errors),
+    }
 }
 
 fn value(attribute: &Spot, errors: &mut Errors) {
     let kinds = ["int", "bool", "string", "version"];
-    for field in ["string", "version"] {
-        if attribute.at(field).text().len() > 64 {
-            errors.push(Invalid::too_long(&attribute.at(field).path(), 64));
-        }
-    }
-    let version = attribute.at("version");
-    if version.is_set() && version.text().len() <= 64 && !is_semantic(version.text()) {
+    let (text, version) = (attribute.at("string"), attribute.at("version"));
+    if version.is_set() && !is_semantic(version.text()) {
         version.fail("must be a string compatible with semver.org spec 2.0.0", errors);
+    }
+    for long in [text, version].iter().filter(|value| value.text().len() > 64) {
+        errors.push(Invalid::too_long(&long.path(), 64));
     }
     match kinds.into_iter().filter(|field| attribute.at(field).is_set()).count() {
         0 => attribute.fail_as("", "exactly one value must be specified", errors),

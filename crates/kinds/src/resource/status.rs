@@ -123,10 +123,10 @@ pub(super) fn bindings(device: &Spot, errors: &mut Errors) {
     }
     let (good, bad) = (device.at(fields[0]), device.at(fields[1]));
     if good.len() == 0 && bad.len() > 0 {
-        good.fail_as(Value::Null, "bindingConditions are required to use bindingFailureConditions", errors);
+        good.fail("bindingConditions are required to use bindingFailureConditions", errors);
     }
     if bad.len() == 0 && good.len() > 0 {
-        bad.fail_as(Value::Null, "bindingFailureConditions are required to use bindingConditions", errors);
+        bad.fail("bindingFailureConditions are required to use bindingConditions", errors);
     }
 }
 

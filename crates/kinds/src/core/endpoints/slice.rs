@@ -7,10 +7,13 @@ use super::some;
 use crate::kind::{NO_RULES, Rules};
 use crate::spot::{Errors, Spot};
 use crate::tree::{each, list, set, text};
-use crate::{cells, checks, names};
+use crate::{addresses, cells, checks, names};
 
 pub(crate) const RULES: Rules =
-    Rules { default, validate, row, prepare_create: drop_topology, prepare_update, ..NO_RULES };
+    Rules { default, validate, row, prepare_create: drop_topology, prepare_update, warnings, ..NO_RULES };
+
+/// Controllers, which write no addresses that anybody has to be told of.
+const MANAGERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 
 /// Most of each that fit into one slice.
 const MOST_ENDPOINTS: usize = 1000;
@@ -21,6 +24,23 @@ const MOST_HINTS: usize = 8;
 /// Where endpoints are has fields of its own by now; what was said in the old way stays where it is.
 fn drop_topology(slice: &mut Value) {
     crate::tree::each(slice, "endpoints", |endpoint| drop(crate::tree::remove(endpoint, "deprecatedTopology")));
+}
+
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    if old.is_none() && new["addressType"] == "FQDN" {
+        found.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
+    let by = &new["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"];
+    if MANAGERS.contains(&text(by)) {
+        return found;
+    }
+    for (index, endpoint) in list(&new["endpoints"]).iter().enumerate() {
+        for (at, ip) in list(&endpoint["addresses"]).iter().enumerate() {
+            found.extend(addresses::ip_warning(&format!("endpoints[{index}].addresses[{at}]"), text(ip)));
+        }
+    }
+    found
 }
 
 fn prepare_update(new: &mut Value, old: &Value) {

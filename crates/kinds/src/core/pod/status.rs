@@ -244,3 +244,38 @@ fn health(container: &Spot, containers: &Value, errors: &mut Errors) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn statuses_in_upstreams_words() {
+        let check = |status: Value, wanted: &[&str]| {
+            let old = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"a.b/c": "1"}}}]}});
+            let mut new = json!({"spec": old["spec"], "status": status});
+            (super::super::RULES.default)(&mut new);
+            let mut errors = Vec::new();
+            validate(&new, &old, &mut errors);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), wanted);
+        };
+        // One address of two fields: who writes the first means it.
+        check(json!({"podIP": "10.1.0.1"}), &[]);
+        let unfit = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        check(
+            json!({"podIP": "x", "podIPs": [{"ip": "10.1.0.1"}]}),
+            &[&format!("status.podIPs[0]: Invalid value: \"x\": {unfit}")],
+        );
+        let claim = |mappings: Value| json!({"extendedResourceClaimStatus": {"resourceClaimName": "x", "requestMappings": mappings}});
+        let mapping = json!({"containerName": "c", "resourceName": "a.b/c", "requestName": "r"});
+        check(claim(json!([mapping])), &[]);
+        check(
+            claim(json!([])),
+            &[
+                "status.extendedResourceClaimStatus.requestMappings: Required value: at least one request mapping is required",
+            ],
+        );
+    }
+}
