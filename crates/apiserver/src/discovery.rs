@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::api::Api;
+use crate::media;
 use crate::registry::{Registry, Scope};
 
 /// What clients take for our version: upstream's API level, and what we are.
@@ -45,13 +46,20 @@ pub(crate) const AGGREGATED_YAML: &str = "application/yaml;g=apidiscovery.k8s.io
 pub(crate) const AGGREGATED_PROTOBUF: &str =
     "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// The first form that the client takes and that there is.
-fn prefers_v3_protobuf(accept: &str) -> bool {
-    let ranges = accept.split(',').map(|range| range.split(';').next().unwrap_or("").trim());
-    let known = |range: &&str| {
-        range.contains("proto-openapi.spec.v3") || matches!(*range, "application/json" | "*/*" | "application/*")
-    };
-    ranges.into_iter().find(known).is_some_and(|range| range.contains("proto-openapi"))
+/// Whether the form of OpenAPI that a client takes first is protobuf; `None` when it takes none that there is. `version` is `v2` or `v3`.
+pub(crate) fn is_openapi_protobuf(accept: &str, version: &str) -> Option<bool> {
+    let [new, old] =
+        ['.', '@'].map(|mark| format!("application/com.github.proto-openapi.spec.{version}{mark}v1.0+protobuf"));
+    media::ranges(accept).iter().find_map(|range| range.first(&[(JSON, false), (&new, true), (&old, true)]))
+}
+
+/// The media type of aggregated discovery that a client takes first, if any.
+pub(crate) fn aggregated_media(accept: &str) -> Option<&'static str> {
+    let wanted = [("as", "APIGroupDiscoveryList"), ("g", "apidiscovery.k8s.io"), ("v", "v2")];
+    let all = media::ranges(accept);
+    let mut aggregated = all.iter().filter(|range| wanted.iter().all(|(name, is)| range.parameter(name) == Some(is)));
+    let offered = [AGGREGATED, AGGREGATED_YAML, AGGREGATED_PROTOBUF];
+    aggregated.find_map(|range| range.first(&offered.map(|whole| (whole.split(';').next().unwrap_or(whole), whole))))
 }
 
 /// Documents that were made, each with the stamp of the kinds that it was made from.
@@ -90,18 +98,13 @@ impl Api {
         if path.contains("//") {
             return None;
         }
-        let is_aggregated = |media: &str| {
-            let mut parameters = media.split(';').map(str::trim);
-            media.contains("g=apidiscovery.k8s.io") && parameters.any(|p| p == "v=v2")
-        };
-        let wants_aggregated = accept.split(',').any(is_aggregated);
         let registry = &self.registry;
         let get = |key: &str, scope: Scope<'_>, make: &dyn Fn() -> Option<Document>| {
             self.documents.get(registry, key, scope, make)
         };
         let json = |value: Value| Some(Document::new(&value, JSON));
         let all = Scope::Everything;
-        if path.starts_with("/openapi/v3/") && prefers_v3_protobuf(accept) {
+        if path.starts_with("/openapi/v3/") && is_openapi_protobuf(accept, "v3") == Some(true) {
             let plain = self.document(path, "")?;
             return get(&format!("{path}#protobuf"), all, &|| {
                 let value = serde_json::from_slice(&plain.body).ok()?;
@@ -111,13 +114,15 @@ impl Api {
         }
         match path {
             "/version" => get(path, Scope::Group(""), &|| json(version())),
-            "/openapi/v2" if accept.contains("proto-openapi.spec.v2") => get("/openapi/v2#protobuf", all, &|| {
-                let bytes = openapi::encode_v2(&openapi_v2(registry));
-                Some(Document::of(bytes.into(), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"))
-            }),
+            "/openapi/v2" if is_openapi_protobuf(accept, "v2") == Some(true) => {
+                get("/openapi/v2#protobuf", all, &|| {
+                    let bytes = openapi::encode_v2(&openapi_v2(registry));
+                    Some(Document::of(bytes.into(), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"))
+                })
+            }
             "/openapi/v2" => get(path, all, &|| json(openapi_v2(registry))),
             "/openapi/v3" => get(path, all, &|| json(openapi_index(registry))),
-            "/api" | "/apis" if wants_aggregated => get(&format!("{path}#aggregated"), all, &|| {
+            "/api" | "/apis" if aggregated_media(accept).is_some() => get(&format!("{path}#aggregated"), all, &|| {
                 Some(Document::new(&aggregated(registry, path == "/api"), AGGREGATED))
             }),
             "/api" => get(path, all, &|| json(core_versions(&format!("{}:{}", self.advertise, self.port)))),

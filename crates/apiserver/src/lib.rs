@@ -38,6 +38,7 @@ mod health;
 mod http;
 mod impersonate;
 mod inprocess;
+mod media;
 mod metrics;
 mod node_proxy;
 mod owed;

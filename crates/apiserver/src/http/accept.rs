@@ -6,6 +6,7 @@ use object::{Reason, Status};
 use schema::protobuf;
 use serde_json::Value;
 
+use crate::media;
 use crate::table::Shape;
 
 /// How values are written.
@@ -32,46 +33,37 @@ impl Accepted {
     /// The media type of a reply.
     pub(crate) fn content_type(self, watching: bool) -> &'static str {
         match (self.encoding, watching) {
-            (Encoding::Json, _) => "application/json",
-            (Encoding::Yaml, _) => "application/yaml",
-            (Encoding::Protobuf, false) => "application/vnd.kubernetes.protobuf",
+            (Encoding::Json, _) => JSON,
+            (Encoding::Yaml, _) => YAML,
+            (Encoding::Protobuf, false) => PROTOBUF,
             (Encoding::Protobuf, true) => "application/vnd.kubernetes.protobuf;stream=watch",
         }
     }
 }
 
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// What there is of most things, in the order in which a client that takes all is given them.
+const OFFERED: [(&str, Encoding); 3] = [(JSON, Encoding::Json), (YAML, Encoding::Yaml), (PROTOBUF, Encoding::Protobuf)];
+
 /// The first acceptable media type that there is; 406 when there is none.
 pub(crate) fn negotiate(accept: &str, kind: &Kind, verb: &str) -> Result<Accepted, Status> {
     let (streams, lists) = (verb == "watch", matches!(verb, "watch" | "list"));
-    if accept.trim().is_empty() {
-        return Ok(Accepted::JSON);
-    }
     let mut known_media = false;
-    for range in accept.split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let encoding = match parts.next().unwrap_or("") {
-            "application/json" | "*/*" | "application/*" => Encoding::Json,
-            "application/yaml" if !streams => Encoding::Yaml,
-            "application/vnd.kubernetes.protobuf" if has_protobuf(kind) => Encoding::Protobuf,
-            _ => continue,
-        };
+    for range in media::ranges(accept) {
+        let Some(encoding) = range.first(&OFFERED) else { continue };
+        let shape = shape(&range, encoding);
+        if encoding == Encoding::Protobuf && !has_protobuf(kind) && shape == Some(Shape::Whole) {
+            continue;
+        }
         known_media = true;
-        let parameter = |name: &str| {
-            let mut all = range.split(';').map(str::trim).filter_map(|p| p.split_once('='));
-            all.find(|(key, _)| *key == name).map(|(_, value)| value)
-        };
-        let meta_version = match parameter("v") {
-            Some("v1beta1") => "v1beta1",
-            None | Some("v1") => "v1",
-            Some(_) => "",
-        };
-        let ours = parameter("g").unwrap_or("meta.k8s.io") == "meta.k8s.io" && !meta_version.is_empty();
-        let shape = match parameter("as") {
-            None => return Ok(Accepted { shape: Shape::Whole, encoding, meta_version: "v1" }),
-            Some("Table") if ours && encoding != Encoding::Protobuf => Shape::Table,
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") if ours => Shape::Metadata,
-            Some(_) => continue,
-        };
+        let Some(shape) = shape.filter(|_| is_allowed(&range, encoding)) else { continue };
+        if streams && encoding == Encoding::Yaml {
+            break;
+        }
+        let meta_version = if range.parameter("v") == Some("v1beta1") { "v1beta1" } else { "v1" };
         return Ok(Accepted { shape, encoding, meta_version });
     }
     if known_media || kind.custom.is_some() {
@@ -82,21 +74,35 @@ pub(crate) fn negotiate(accept: &str, kind: &Kind, verb: &str) -> Result<Accepte
     Err(Status::new(Reason::NotAcceptable, text))
 }
 
+/// The shape that a range asks for; `None` when there is no such.
+fn shape(range: &media::Range<'_>, encoding: Encoding) -> Option<Shape> {
+    let asked = ["as", "g", "v"].map(|name| range.parameter(name));
+    match asked {
+        [None, None, None] => Some(Shape::Whole),
+        [Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")] => {
+            (encoding != Encoding::Protobuf).then_some(Shape::Table)
+        }
+        [Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1" | "v1beta1")] => {
+            Some(Shape::Metadata)
+        }
+        _ => None,
+    }
+}
+
+/// A range may say that it is about streams, of which there are those of watches, and of which version of the API.
+fn is_allowed(range: &media::Range<'_>, encoding: Encoding) -> bool {
+    let streams = range.parameter("stream").is_none_or(|what| what == "watch" && encoding != Encoding::Yaml);
+    streams && range.parameter("sv").is_none_or(|version| version == "v1")
+}
+
 /// The encoding of discovery in its old form, which has no shape but its own.
 pub(crate) fn of_discovery(accept: &str) -> Result<Encoding, Status> {
-    if accept.trim().is_empty() {
-        return Ok(Encoding::Json);
-    }
     let mut known_media = false;
-    for range in accept.split(',') {
-        let encoding = match range.split(';').next().unwrap_or("").trim() {
-            "application/json" | "*/*" | "application/*" => Encoding::Json,
-            "application/yaml" => Encoding::Yaml,
-            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
-            _ => continue,
-        };
+    for range in media::ranges(accept) {
+        let Some(encoding) = range.first(&OFFERED) else { continue };
         known_media = true;
-        if !range.split(';').any(|p| p.trim().starts_with("as=")) {
+        let is_plain = ["stream", "sv"].iter().all(|name| range.parameter(name).is_none());
+        if is_plain && shape(&range, encoding) == Some(Shape::Whole) {
             return Ok(encoding);
         }
     }
@@ -194,7 +200,9 @@ mod tests {
             Encoding::Protobuf,
             "v1",
         );
-        for refused in ["text/html", "application/json;as=Nope;v=v1;g=meta.k8s.io"] {
+        check("application/yaml;q=0.5,application/json;q=0.9", Shape::Whole, Encoding::Json, "v1");
+        let refused = ["text/html", "application/json;as=Nope;v=v1;g=meta.k8s.io", "application/json;as=Table"];
+        for refused in refused.into_iter().chain(["application/json;stream=x", "application/yaml;stream=watch"]) {
             assert_eq!(negotiate(refused, pods, "get").unwrap_err().code, 406, "{refused}");
         }
     }

@@ -60,33 +60,26 @@ pub(super) fn answer(path: &str, document: &Document, query: &Query, headers: &H
 
 /// Aggregated discovery in the first encoding that is asked for with it.
 fn aggregated(document: &Document, accept: &str, headers: &HeaderMap) -> Handled {
-    let wanted = accept.split(',').find(|range| range.contains("g=apidiscovery.k8s.io")).unwrap_or("");
-    let media = wanted.split(';').next().unwrap_or("").trim();
+    let media = discovery::aggregated_media(accept).unwrap_or(discovery::AGGREGATED);
+    if media == discovery::AGGREGATED {
+        return Ok(reply::document(document, headers));
+    }
+    let value: Value = serde_json::from_slice(&document.body).map_err(object::Status::internal)?;
     let body = match media {
-        "application/vnd.kubernetes.protobuf" | "application/yaml" => {
-            let value: Value = serde_json::from_slice(&document.body).map_err(object::Status::internal)?;
-            if media.ends_with("yaml") {
-                accept::encoded(&value, Encoding::Yaml, false)?
-            } else {
-                let raw = schema::protobuf::encode_discovery(&value);
-                schema::protobuf::seal("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList", &raw).into()
-            }
+        discovery::AGGREGATED_YAML => accept::encoded(&value, Encoding::Yaml, false)?,
+        _ => {
+            let raw = schema::protobuf::encode_discovery(&value);
+            schema::protobuf::seal("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList", &raw).into()
         }
-        _ => return Ok(reply::document(document, headers)),
     };
-    let content_type =
-        if media.ends_with("yaml") { discovery::AGGREGATED_YAML } else { discovery::AGGREGATED_PROTOBUF };
-    Ok(reply::document(&Document::of(body, content_type), headers))
+    Ok(reply::document(&Document::of(body, media), headers))
 }
 
 /// A document that is named by its hash is good for ever; a client that has an old hash is sent to the new one.
 fn openapi(path: &str, document: &Document, query: &Query, headers: &HeaderMap, accept: &str) -> Response<Body> {
-    let own = if path.starts_with("/openapi/v2") { "proto-openapi.spec.v2" } else { "proto-openapi.spec.v3" };
-    let takes = |media: &str| {
-        let media = media.split(';').next().unwrap_or("").trim();
-        matches!(media, "" | "*/*" | "application/*" | "application/json") || media.contains(own)
-    };
-    if path.trim_end_matches('/') != "/openapi/v3" && !accept.split(',').any(takes) {
+    let version = if path.starts_with("/openapi/v2") { "v2" } else { "v3" };
+    let takes = discovery::is_openapi_protobuf(accept, version).is_some();
+    if path.trim_end_matches('/') != "/openapi/v3" && !takes {
         return reply::bare(StatusCode::NOT_ACCEPTABLE);
     }
     let mut response = reply::document(document, headers);

@@ -1,4 +1,5 @@
-//! Unused images are removed when the disk is fuller than 85 %, the longest unused first, until it is below 80 %.
+//! Unused images are removed when the disk is fuller than 85 %, the longest unused first, until it is below 80 %. On large disks it is
+//! the free space that counts: who has 10 GiB left needs no cleaner.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -12,8 +13,9 @@ use tokio::time::Instant;
 use crate::node::facts::{Disk, disk};
 use crate::shared::Shared;
 
-const HIGH_PERCENT: i64 = 85;
-const LOW_PERCENT: i64 = 80;
+/// Free space below which images go, and which is then striven for: in percent, and in bytes that are enough on any disk.
+const LEAST_FREE: (i64, i64) = (15, 10 << 30);
+const ENOUGH_FREE: (i64, i64) = (20, 13 << 30);
 /// A fresh image is left alone for this long.
 const LEAST_AGE: Duration = Duration::from_secs(120);
 
@@ -75,11 +77,8 @@ impl Collector {
 
 /// Bytes to free; zero or less while there is room.
 fn to_free(disk: &Disk) -> i64 {
-    if disk.bytes <= 0 {
-        return 0;
-    }
-    let used = disk.bytes - disk.bytes_free;
-    if used < disk.bytes / 100 * HIGH_PERCENT { 0 } else { used - disk.bytes / 100 * LOW_PERCENT }
+    let bound = |(percent, bytes): (i64, i64)| (disk.bytes / 100 * percent).min(bytes);
+    if disk.bytes <= 0 || disk.bytes_free > bound(LEAST_FREE) { 0 } else { bound(ENOUGH_FREE) - disk.bytes_free }
 }
 
 #[cfg(test)]
@@ -93,5 +92,7 @@ mod tests {
         assert_eq!(to_free(&disk(151)), 0);
         assert_eq!(to_free(&disk(100)), 100);
         assert_eq!(to_free(&Disk::default()), 0);
+        let large = |bytes_free| Disk { bytes: 1 << 40, bytes_free, ..Disk::default() };
+        assert_eq!((to_free(&large(11 << 30)), to_free(&large(9 << 30))), (0, 4 << 30));
     }
 }

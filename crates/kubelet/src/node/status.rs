@@ -171,10 +171,13 @@ pub(crate) fn conditions(input: &Inputs) -> Vec<Condition> {
     ]
 }
 
+/// Free space of this size is enough on the largest disk.
+const PLENTY: i64 = 5 << 30;
+
 /// Less than a twentieth of the space or of the inodes is free, as k3s has it: upstream's tenth and 15 % are much on the disks of today.
-/// File systems without inodes have none to lack.
+/// So is a twentieth on the largest ones, where [`PLENTY`] counts. File systems without inodes have none to lack.
 fn is_short(disk: &Disk) -> bool {
-    let bytes = disk.bytes > 0 && disk.bytes_free < disk.bytes / 20;
+    let bytes = disk.bytes > 0 && disk.bytes_free < (disk.bytes / 20).min(PLENTY);
     let inodes = disk.inodes > 0 && disk.inodes_free < disk.inodes / 20;
     bytes || inodes
 }
@@ -205,6 +208,9 @@ mod tests {
     #[test]
     fn pressure_is_seen() {
         assert_eq!(shown(&inputs()), ["Ready"]);
+        let mut large = inputs();
+        large.node_disk = Disk { bytes: 1 << 40, bytes_free: 6 << 30, ..large.node_disk };
+        assert_eq!(shown(&large), ["Ready"], "a twentieth would be 51 GiB");
         let mut short = inputs();
         short.load.memory_available = 1 << 20;
         short.image_disk.bytes_free = 1;
