@@ -121,7 +121,10 @@ impl Api {
                 })
             }
             "/openapi/v2" => get(path, all, &|| json(openapi_v2(registry))),
-            "/openapi/v3" => get(path, all, &|| json(openapi_index(registry))),
+            // As upstream, which does not say what it is.
+            "/openapi/v3" => {
+                get(path, all, &|| Some(Document::new(&openapi_index(registry), "text/plain; charset=utf-8")))
+            }
             "/api" | "/apis" if aggregated_media(accept).is_some() => get(&format!("{path}#aggregated"), all, &|| {
                 Some(Document::new(&aggregated(registry, path == "/api"), AGGREGATED))
             }),

@@ -251,7 +251,7 @@ impl Service {
         }
         let accepted = negotiate(&header_text(request.headers(), header::ACCEPT), kind, verb)?;
         if kind.storage_prefix.is_none() && verb == "create" && accepted.shape != Shape::Whole {
-            return Err(accept::not_acceptable());
+            return Err(accept::only(&accept::REPRESENTATIONS));
         }
         let reads = Reads { kind, accepted, include: query.include()?, pretty: is_pretty(query, request.headers()) };
         if at.gvr.resource == "componentstatuses" {

@@ -51,27 +51,61 @@ const OFFERED: [(&str, Encoding); 3] = [(JSON, Encoding::Json), (YAML, Encoding:
 /// The first acceptable media type that there is; 406 when there is none.
 pub(crate) fn negotiate(accept: &str, kind: &Kind, verb: &str) -> Result<Accepted, Status> {
     let (streams, lists) = (verb == "watch", matches!(verb, "watch" | "list"));
-    let mut known_media = false;
+    if kind.custom.is_none() {
+        is_offered(accept, if lists { &REPRESENTATIONS_AND_STREAMS } else { &REPRESENTATIONS })?;
+    }
     for range in media::ranges(accept) {
         let Some(encoding) = range.first(&OFFERED) else { continue };
-        let shape = shape(&range, encoding);
-        if encoding == Encoding::Protobuf && !has_protobuf(kind) && shape == Some(Shape::Whole) {
+        let Some(shape) = shape(&range, encoding).filter(|_| is_allowed(&range, encoding)) else { continue };
+        if encoding == Encoding::Protobuf && !has_protobuf(kind) && shape == Shape::Whole {
             continue;
         }
-        known_media = true;
-        let Some(shape) = shape.filter(|_| is_allowed(&range, encoding)) else { continue };
         if streams && encoding == Encoding::Yaml {
-            break;
+            return Err(only(&REPRESENTATIONS_AND_STREAMS[REPRESENTATIONS.len()..]));
+        }
+        let list = range.parameter("as") == Some("PartialObjectMetadataList");
+        if shape == Shape::Metadata && list != lists && matches!(verb, "get" | "list") {
+            return Err(misfit(kind, list));
         }
         let meta_version = if range.parameter("v") == Some("v1beta1") { "v1beta1" } else { "v1" };
         return Ok(Accepted { shape, encoding, meta_version });
     }
-    if known_media || kind.custom.is_some() {
-        return Err(not_acceptable());
+    Err(only(&REPRESENTATIONS))
+}
+
+/// 406 for who takes none of these, by upstream's first look: it knows no `application/*`, and no weights.
+pub(crate) fn is_offered(accept: &str, offered: &[&str]) -> Result<(), Status> {
+    let mut taken = accept.split(',').map(|range| range.split(';').next().unwrap_or("").trim());
+    if accept.is_empty() || taken.any(|media| media == "*/*" || offered.contains(&media)) {
+        return Ok(());
     }
-    let streams = if lists { STREAMS } else { "" };
-    let text = format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}{streams}");
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {}", offered.join(", "));
     Err(Status::new(Reason::NotAcceptable, text))
+}
+
+/// There are only these.
+pub(crate) fn only(media: &[&str]) -> Status {
+    let text = format!("only the following media types are accepted: {}", media.join(", "));
+    Status::new(Reason::NotAcceptable, text)
+}
+
+/// Metadata of a list was asked for where there is one object, or the other way round.
+fn misfit(kind: &Kind, list: bool) -> Status {
+    let group = kind.gvr().group;
+    let package = match group.split('.').next().unwrap_or("") {
+        "" | "events" => "core",
+        package => package,
+    };
+    let (asked, is, suffix) = match list {
+        true => ("PartialObjectMetadataList", "not a list", ""),
+        false => ("PartialObjectMetadata", "a list", "List"),
+    };
+    let name = match kind.custom.is_some() {
+        true => format!("unstructured.Unstructured{suffix}"),
+        false => format!("{package}.{}{suffix}", kind.kind),
+    };
+    let text = format!("you requested {asked}, but the requested object is {is} (*{name})");
+    Status::new(Reason::NotAcceptable, text)
 }
 
 /// The shape that a range asks for; `None` when there is no such.
@@ -95,32 +129,20 @@ fn is_allowed(range: &media::Range<'_>, encoding: Encoding) -> bool {
     streams && range.parameter("sv").is_none_or(|version| version == "v1")
 }
 
-/// The encoding of discovery in its old form, which has no shape but its own.
-pub(crate) fn of_discovery(accept: &str) -> Result<Encoding, Status> {
-    let mut known_media = false;
-    for range in media::ranges(accept) {
-        let Some(encoding) = range.first(&OFFERED) else { continue };
-        known_media = true;
-        let is_plain = ["stream", "sv"].iter().all(|name| range.parameter(name).is_none());
-        if is_plain && shape(&range, encoding) == Some(Shape::Whole) {
-            return Ok(encoding);
-        }
-    }
-    if known_media {
-        return Err(not_acceptable());
-    }
-    let text = format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}");
-    Err(Status::new(Reason::NotAcceptable, text))
+/// The encoding of what has no shape but its own: discovery in its old form, failures.
+pub(crate) fn plain(accept: &str) -> Result<Encoding, Status> {
+    let plain = media::ranges(accept).into_iter().find_map(|range| {
+        let encoding = range.first(&OFFERED)?;
+        let is_plain = range.parameter("sv").is_none() && shape(&range, encoding) == Some(Shape::Whole);
+        (is_plain && is_allowed(&range, encoding)).then_some(encoding)
+    });
+    plain.ok_or_else(|| only(&REPRESENTATIONS))
 }
 
-const REPRESENTATIONS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-const STREAMS: &str = ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
-
-/// There is no such shape of this.
-pub(crate) fn not_acceptable() -> Status {
-    let text = format!("only the following media types are accepted: {REPRESENTATIONS}");
-    Status::new(Reason::NotAcceptable, text)
-}
+/// What there is of most things.
+pub(crate) const REPRESENTATIONS: [&str; 3] = [JSON, YAML, PROTOBUF];
+const REPRESENTATIONS_AND_STREAMS: [&str; 5] =
+    [JSON, YAML, PROTOBUF, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 fn has_protobuf(kind: &Kind) -> bool {
     kind.schema.as_deref().is_some_and(protobuf::is_known)

@@ -36,12 +36,17 @@ pub(super) fn answer(path: &str, document: &Document, query: &Query, headers: &H
     if path.starts_with("/openapi/") {
         return Ok(openapi(path, document, query, headers, &accept));
     }
+    let (is_version, in_short) = (path.starts_with("/version"), path.trim_end_matches('/') == "/apis");
+    if is_version {
+        accept::is_offered(&accept, &accept::REPRESENTATIONS[..1])?;
+    } else if path.starts_with("/api") && !in_short {
+        // The aggregator does not look twice.
+        accept::is_offered(&accept, &accept::REPRESENTATIONS)?;
+    }
     let mut response = if document.content_type == discovery::AGGREGATED {
         aggregated(document, &accept, headers)?
     } else if path.starts_with("/api") {
-        // The aggregator has fewer words.
-        let in_short = |refused| if path.trim_end_matches('/') == "/apis" { accept::not_acceptable() } else { refused };
-        match accept::of_discovery(&accept).map_err(in_short)? {
+        match accept::plain(&accept)? {
             Encoding::Json => reply::document(document, headers),
             encoding => {
                 let value: Value = serde_json::from_slice(&document.body).map_err(object::Status::internal)?;

@@ -151,7 +151,8 @@ impl Reads<'_> {
         if self.accepted.encoding == Encoding::Protobuf {
             return Ok(schema::protobuf::watch_frame(event, &accept::sealed(object)?).into());
         }
-        Ok(format!("{}\n", json!({"type": event, "object": object})).into())
+        // In upstream's order.
+        Ok(format!("{{\"type\":{},\"object\":{object}}}\n", json!(event)).into())
     }
 
     fn line(self, delivered: &crate::watch::Delivered, first: bool) -> Result<Bytes, Status> {

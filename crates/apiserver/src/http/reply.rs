@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use object::Status;
 use serde_json::Value;
 
-use super::accept::{Encoding, encoded};
+use super::accept::{self, Accepted, Encoding, encoded};
 use super::sealed::Sealed;
 use super::splice::{Gzipped, Splice};
 use crate::discovery::Document;
@@ -142,14 +142,8 @@ pub(crate) fn failure(status: &Status, pretty: bool) -> Response<Body> {
 /// A failure as the API words it, in the first of the client's encodings that there is.
 pub(super) fn failure_as(status: &Status, pretty: bool, accept: &str) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let first = accept.split(',').next().unwrap_or("");
-    // Who asks for a shape gets failures in JSON.
-    let first = if first.contains("as=") { "" } else { first.split(';').next().unwrap_or("").trim() };
-    let (encoding, media) = match first {
-        "application/vnd.kubernetes.protobuf" => (Encoding::Protobuf, first),
-        "application/yaml" => (Encoding::Yaml, first),
-        _ => (Encoding::Json, "application/json"),
-    };
+    let encoding = accept::plain(accept).unwrap_or(Encoding::Json);
+    let media = Accepted { encoding, ..Accepted::JSON }.content_type(false);
     let body = match encoding {
         Encoding::Json if !pretty => Ok(status.to_text().into()),
         _ => encoded(&status.to_value(), encoding, pretty),
