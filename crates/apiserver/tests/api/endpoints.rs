@@ -20,7 +20,7 @@ async fn paths_answer_as_upstreams_do() {
         ("HEAD /apis".into(), 200, json, ""),
         ("POST /apis".into(), 200, json, "\"kind\":\"APIGroupList\""),
         ("PUT /apis/apps".into(), 200, json, "\"kind\":\"APIGroup\""),
-        ("DELETE /openapi/v3".into(), 200, json, "serverRelativeURL"),
+        ("DELETE /openapi/v3".into(), 200, text, "serverRelativeURL"),
         // What is not there.
         ("GET /version/x".into(), 404, json, missing),
         ("POST /api/v2".into(), 404, json, missing),
@@ -53,6 +53,21 @@ async fn paths_answer_as_upstreams_do() {
     assert_eq!((&status["kind"], &status["emulationVersion"]), (&"Statusz".into(), &"1.36".into()));
     assert_eq!(send(&world, false, "GET /statusz", "Accept: application/json\r\n", b"").await.code, 406);
     assert_eq!(send(&world, true, "GET /statusz", "", b"").await.code, 403);
+
+    // What clients take, as upstream reads it: a first look without weights, then the best.
+    for (path, accept, code, media) in [
+        ("/version", "application/*", 406, "application/json"),
+        ("/api/v1/namespaces", "application/*", 406, "application/json"),
+        ("/api/v1/namespaces", "application/json;q=0.1,application/yaml", 200, "application/yaml"),
+        ("/api/v1/namespaces", "application/json;as=Table;g=meta.k8s.io", 406, "application/json"),
+        ("/api/v1/namespaces?watch=1", "application/yaml", 406, "application/yaml"),
+        ("/apis", "application/json;stream=watch", 200, "application/json"),
+    ] {
+        let accept = format!("Accept: {accept}\r\n");
+        let reply = send(&world, false, &format!("GET {path}"), &accept, b"").await;
+        assert_eq!(reply.code, code, "{path} {accept}");
+        assert!(reply.head.contains(&format!("content-type: {media}\r\n")), "{path} {accept}: {}", reply.head);
+    }
 
     // Discovery and OpenAPI in other encodings than JSON.
     let aggregated = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
