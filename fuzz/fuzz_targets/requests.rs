@@ -226,6 +226,7 @@ fn world() -> World {
             nodes: None,
             encryption: None,
             security: apiserver::Security::default(),
+            debug: apiserver::Debug::default(),
         };
         (apiserver::Server::start(config, &mut tasks).await.expect("a server"), tasks)
     });

@@ -198,6 +198,7 @@ fn roots(registry: &Registry) -> Value {
         "/api/v1",
         "/apis",
         "/apis/",
+        "/flagz",
         "/healthz",
         "/livez",
         "/metrics",

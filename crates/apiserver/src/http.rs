@@ -4,6 +4,7 @@ mod accept;
 mod audited;
 mod counted;
 mod deadline;
+mod debug;
 mod documents;
 mod node;
 mod options;
@@ -47,6 +48,7 @@ use crate::write::Body as WriteBody;
 use accept::{Encoding, negotiate};
 pub(crate) use audited::Peer;
 pub use deadline::parse as go_duration;
+pub use debug::{Debug, Verbosity};
 use reads::Reads;
 pub use reply::Body;
 pub(crate) use reply::{Extent, bare, failure, plain};
@@ -66,6 +68,7 @@ pub(crate) struct Service {
     pub(crate) kubelet_tls: Arc<rustls::ClientConfig>,
     /// Watches and logs over WebSockets.
     pub(crate) sockets: streaming::Streams,
+    pub(crate) debug: Debug,
 }
 
 /// Ties a reply to the request's line in an audit log.
@@ -124,6 +127,12 @@ impl Service {
         }
         match route::parse(&path) {
             Some(target) => self.resource(user, target, &query, request).await,
+            None if debug::is_settable(&path) => {
+                let method = request.method().clone();
+                let verb = paths::verb(&method);
+                self.api.authorize(user, &Attributes { verb, path: &path, ..Attributes::default() }).await?;
+                Ok(self.debug.set(&method, &read_body(request).await?))
+            }
             None => self.path(user, &path, &query, request.method(), request.headers()).await,
         }
     }
@@ -289,6 +298,7 @@ impl Service {
             _ => {
                 let headers = request.headers().clone();
                 let body = read_body(request).await?;
+                metrics::body(kind, verb, body.len());
                 // The steps of a write take more room than all else: reads go without it.
                 Box::pin(warned::heard(self.write(user, verb, &at, query, &headers, body, reads))).await
             }

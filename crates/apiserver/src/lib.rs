@@ -61,7 +61,7 @@ pub use api::Api;
 pub use audit::AuditOptions;
 pub use connection::Limits;
 pub use encryption::{Encryption, EncryptionError};
-pub use http::{Body, go_duration};
+pub use http::{Body, Debug, Verbosity, go_duration};
 pub use inprocess::InProcess;
 pub use node_proxy::NodeProxy;
 pub use security::{AdmissionOptions, AuthorizationOptions, OidcOptions, Security, SecurityError, TokenWebhookOptions};

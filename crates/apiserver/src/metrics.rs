@@ -3,6 +3,7 @@
 //! A request costs one look into a map that is never locked, and a few additions.
 
 mod admission;
+mod expressions;
 pub(crate) mod extensions;
 pub(crate) mod flow;
 mod identity;
@@ -10,15 +11,16 @@ pub(crate) mod lists;
 mod requests;
 mod store;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::api::Api;
 use base::metrics::{IntCounter, IntGaugeVec, counter, gauges};
 
 pub(crate) use admission::{Clock, Step, pod_security};
+pub(crate) use expressions::begin;
 pub(crate) use identity::{ServiceAccountTokens, authenticated, authorized, by_certificate};
 pub(crate) use lists::Lists;
-pub(crate) use requests::{Asked, Counted, InFlight, WatchEvents, deprecated, series};
+pub(crate) use requests::{Asked, Counted, InFlight, WatchEvents, body, deprecated, series};
 pub(crate) use store::Measured;
 
 /// TLS handshakes that failed.
@@ -42,6 +44,16 @@ static OBJECTS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     )
 });
 
+static SIZES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Estimated size of stored objects in database. Estimate is based on sum of last observed sizes of serialized objects. In case of a fetching error, the value will be -1.";
+    gauges("apiserver_resource_size_estimate_bytes", help, &["group", "resource"])
+});
+
+static CACHE_REVISION: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Current resource version of watch cache broken by resource type. This is truncated to the 15 least significant digits.";
+    gauges("apiserver_watch_cache_resource_version", help, &["group", "resource"])
+});
+
 static STORAGE_OBJECTS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges(
         "apiserver_storage_objects",
@@ -60,6 +72,14 @@ static UNAVAILABLE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges("aggregator_unavailable_apiservice", help, &["name"])
 });
 
+/// How often discovery of this server and of others was put together.
+pub(crate) static DISCOVERY_AGGREGATIONS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "aggregator_discovery_aggregation_count_total",
+        "[ALPHA] Counter of number of times discovery was aggregated",
+    )
+});
+
 static VERSION: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     let help = "[ALPHA] Provides the compatibility version info of the component. The component label is the name of the component, usually kube, but is relevant for aggregated-apiservers.";
     gauges("version_info", help, &["binary", "component", "emulation", "min_compat"])
@@ -68,8 +88,9 @@ static VERSION: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 /// Addresses and ports of services: given out, and free.
 pub(crate) mod addresses {
     use std::sync::LazyLock;
+    use std::time::Duration;
 
-    use base::metrics::{IntCounterVec, IntGauge, IntGaugeVec, counters, gauge, gauges};
+    use base::metrics::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, counters, gauge, gauges, histograms};
 
     static IPS: LazyLock<[IntGaugeVec; 2]> = LazyLock::new(|| {
         ["allocated", "available"].map(|which| {
@@ -90,6 +111,12 @@ pub(crate) mod addresses {
         counters("kube_apiserver_clusterip_allocator_allocation_total", help, &["cidr", "scope"])
     });
 
+    static TOOK: LazyLock<HistogramVec> = LazyLock::new(|| {
+        let help = "[ALPHA] Duration in seconds to allocate a Cluster IP by ServiceCIDR";
+        let seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        histograms("kube_apiserver_clusterip_allocator_allocation_duration_seconds", help, &["cidr"], &seconds)
+    });
+
     /// How many of the network's `size` addresses and of `range` ports are given out.
     pub(crate) fn told(cidr: &str, (ips, size): (usize, usize), (ports, range): (usize, usize)) {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -102,7 +129,8 @@ pub(crate) mod addresses {
     }
 
     /// One was given out: that which was asked for, or any.
-    pub(crate) fn allocated(cidr: &str, asked_for: bool) {
+    pub(crate) fn allocated(cidr: &str, asked_for: bool, took: Duration) {
+        TOOK.with_label_values(&[cidr]).observe(took.as_secs_f64());
         ALLOCATIONS.with_label_values(&[cidr, if asked_for { "static" } else { "dynamic" }]).inc();
     }
 }
@@ -131,6 +159,10 @@ impl Api {
     /// The text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
         OBJECTS.reset();
+        SIZES.reset();
+        CACHE_REVISION.reset();
+        // Everything is in one memory, which is as new for all.
+        let revision = i64::try_from(self.store.revision() % 1_000_000_000_000_000).unwrap_or(0);
         STORAGE_OBJECTS.reset();
         for group in self.registry.groups().iter().map(|(group, _)| group) {
             for kind in self.registry.stored_in(group) {
@@ -143,11 +175,18 @@ impl Api {
                     group => format!("{}.{group}", kind.plural),
                 };
                 STORAGE_OBJECTS.with_label_values(&[&name]).set(count);
+                let prefix = format!("/registry/{prefix}/");
+                let bytes = self.bytes_below(&prefix);
+                SIZES
+                    .with_label_values(&[&kind.group, &kind.plural])
+                    .set(bytes.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1));
+                CACHE_REVISION.with_label_values(&[&kind.group, &kind.plural]).set(revision);
             }
         }
         // What has not happened yet is told, too.
         LazyLock::force(&HANDSHAKE_ERRORS);
         LazyLock::force(&AUDIT_EVENTS);
+        LazyLock::force(&DISCOVERY_AGGREGATIONS);
         identity::force();
         if let Some(bytes) = self.store.bytes() {
             STORAGE_BYTES.with_label_values(&["etcd-0"]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -178,6 +217,24 @@ impl Api {
         VERSION.with_label_values(&[binary.trim_start_matches('v'), "kube", &emulation, &oldest]).set(1);
         BUILD.with_label_values(&values.each_ref().map(String::as_str)).set(1);
         base::metrics::text()
+    }
+}
+
+/// So many objects are looked at at a time, so that writes wait for none of this.
+const LOOKED_AT: usize = 1000;
+
+impl Api {
+    /// The bytes of all objects whose keys begin so.
+    fn bytes_below(&self, prefix: &str) -> Option<usize> {
+        let (mut bytes, mut after) = (0, None::<Arc<str>>);
+        loop {
+            let page = self.store.range(prefix, after.as_deref(), LOOKED_AT, 0).ok()?;
+            bytes += page.items.iter().map(|item| item.object.body.len()).sum::<usize>();
+            after = page.items.last().filter(|_| page.more).map(|last| last.key.clone());
+            if after.is_none() {
+                return Some(bytes);
+            }
+        }
     }
 }
 

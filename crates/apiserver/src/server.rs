@@ -26,7 +26,7 @@ use crate::discovery::Documents;
 use crate::egress::Egress;
 use crate::encryption::Encryption;
 use crate::flow::Flow;
-use crate::http::Service;
+use crate::http::{Debug, Service};
 use crate::inprocess::InProcess;
 use crate::metrics;
 use crate::node_proxy::NodeProxy;
@@ -58,6 +58,8 @@ pub struct Config {
     pub encryption: Option<Arc<Encryption>>,
     /// Whom to believe besides certificates and service accounts, and what to write down.
     pub security: Security,
+    /// What it tells of itself.
+    pub debug: Debug,
 }
 
 /// Why the server cannot start.
@@ -100,6 +102,7 @@ impl Server {
     pub async fn start(config: Config, tasks: &mut Tasks) -> Result<Self, StartError> {
         let listen = |source| StartError::Listen { address: config.listen, source };
         crate::http::begin();
+        metrics::begin();
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let addresses = Addresses::new(&config.service_cidr).ok_or(StartError::ServiceCidr(config.service_cidr))?;
@@ -150,6 +153,7 @@ impl Server {
             nodes: config.nodes,
             kubelet_tls,
             sockets: streaming::Streams::default(),
+            debug: config.debug,
         });
         let token = tasks.token().clone();
         let definitions = Definitions::load(api.clone()).map_err(StartError::Bootstrap)?;

@@ -20,6 +20,14 @@ pub const REQUEST_SECONDS: &[f64] = &[
     45.0, 60.0,
 ];
 
+static REGISTERED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "[BETA] The count of registered metrics broken by stability level and deprecation version.";
+    let labels = ["deprecated_version", "stability_level"];
+    let counters = made(IntCounterVec::new(Opts::new("registered_metrics_total", help), &labels));
+    REGISTRY.register(Box::new(counters.clone())).expect("each metric is a static of its own");
+    counters
+});
+
 /// `count` buckets from `first` on, each `factor` times the one before.
 pub fn exponential(first: f64, factor: f64, count: i32) -> Vec<f64> {
     (0..count).map(|power| first * factor.powi(power)).collect()
@@ -30,6 +38,11 @@ fn made<M>(made: prometheus::Result<M>) -> M {
 }
 
 fn registered<M: Collector + Clone + 'static>(metric: M) -> M {
+    for desc in metric.desc() {
+        // `[ALPHA] ...`.
+        let level = desc.help.strip_prefix('[').and_then(|help| help.split(']').next()).unwrap_or("");
+        REGISTERED.with_label_values(&["", level]).inc();
+    }
     REGISTRY.register(Box::new(metric.clone())).expect("each metric is a static of its own");
     metric
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::constants;
 use crate::cost::{Types, place};
 use crate::error::Compile;
 use crate::expr::{Expr, Kind, Macro, What};
@@ -115,7 +116,10 @@ pub fn check_typed(expr: &Expr, source: &str, variables: &Environment) -> Result
     let found = checker.of(expr);
     let mut wrong = checker.unknown;
     let found = match found {
-        Ok(found) if wrong.is_empty() => return Ok((found, checker.types)),
+        Ok(found) if wrong.is_empty() => {
+            constants::refused(expr, source, &checker.types)?;
+            return Ok((found, checker.types));
+        }
         Ok(_) => None,
         Err(error) => Some(error),
     };
@@ -231,12 +235,19 @@ impl Checker<'_> {
             }
             Kind::Map(entries) => {
                 let mut joined: Option<(Type, Type)> = None;
-                for (key, value, optional) in entries {
-                    let key = self.of(key)?;
-                    let value = match (self.of(value)?, optional) {
+                for (key_at, value_at, optional) in entries {
+                    let key = self.of(key_at)?;
+                    let value = match (self.of(value_at)?, optional) {
                         (Type::Optional(inner), true) => *inner,
                         (found, _) => found,
                     };
+                    if let (Some((keys, values)), false) = (&joined, self.mixes) {
+                        for (at, found, others) in [(key_at.at, &key, keys), (value_at.at, &value, values)] {
+                            if !found.fits(others) {
+                                return self.fail(at, &format!("expected type '{others}' but found '{found}'"));
+                            }
+                        }
+                    }
                     joined =
                         Some(joined.map_or((key.clone(), value.clone()), |(k, v)| (k.joined(key), v.joined(value))));
                 }
@@ -324,7 +335,6 @@ impl Checker<'_> {
             (None, Some(target)) => Some(self.of(target)?),
             _ => None,
         };
-        self.literals(function, args)?;
         // What is formatted may be of any types.
         let mixes = std::mem::replace(&mut self.mixes, function == "format");
         let args = args.iter().map(|arg| self.of(arg)).collect::<Result<Vec<Type>, _>>();
@@ -345,24 +355,6 @@ impl Checker<'_> {
             Some(found) => Ok(found),
             None => self.no_overload(at, &name, on.as_ref(), &args),
         }
-    }
-
-    /// Texts that a function would refuse whenever it is called.
-    fn literals(&self, function: &str, args: &[Expr]) -> Result<(), Compile> {
-        let last = args.last().filter(|_| args.len() == 1);
-        let Some((at, text)) = last.and_then(|arg| match &arg.kind {
-            Kind::Literal(Value::String(text)) => Some((arg.at, text)),
-            _ => None,
-        }) else {
-            return Ok(());
-        };
-        let fits = match function {
-            "matches" => schema::structural::Pattern::check(text).is_ok(),
-            "duration" => crate::library::parse_duration(text).is_some(),
-            "timestamp" => text.parse::<jiff::Timestamp>().is_ok(),
-            _ => true,
-        };
-        if fits { Ok(()) } else { self.fail(at, &format!("invalid {function} argument")) }
     }
 
     fn within<T>(&mut self, variables: Vec<(String, Type)>, run: impl FnOnce(&mut Self) -> T) -> T {

@@ -99,26 +99,24 @@ impl Expr {
         found
     }
 
-    fn visit(&self, seen: &mut impl FnMut(&Expr)) {
+    pub(crate) fn visit<'e>(&'e self, seen: &mut impl FnMut(&'e Expr)) {
         seen(self);
+        self.parts().into_iter().for_each(|part| part.visit(seen));
+    }
+
+    /// The expressions that it is made of, in their order.
+    pub(crate) fn parts(&self) -> Vec<&Expr> {
         match &self.kind {
-            Kind::Literal(_) | Kind::Name(_) => {}
-            Kind::Select { of, .. } | Kind::Has { of, .. } => of.visit(seen),
-            Kind::Index { of, index, .. } => [of, index].iter().for_each(|e| e.visit(seen)),
-            Kind::Call { target, args, .. } => {
-                target.iter().for_each(|e| e.visit(seen));
-                args.iter().for_each(|e| e.visit(seen));
-            }
-            Kind::And(a, b) | Kind::Or(a, b) => [a, b].iter().for_each(|e| e.visit(seen)),
-            Kind::Choice(a, b, c) => [a, b, c].iter().for_each(|e| e.visit(seen)),
-            Kind::List(items) => items.iter().for_each(|(e, _)| e.visit(seen)),
-            Kind::Map(entries) => entries.iter().for_each(|(k, v, _)| [k, v].iter().for_each(|e| e.visit(seen))),
-            Kind::Struct { fields, .. } => fields.iter().for_each(|(_, e, _)| e.visit(seen)),
-            Kind::Macro(m) => {
-                m.range.visit(seen);
-                m.filter.iter().for_each(|e| e.visit(seen));
-                m.body.visit(seen);
-            }
+            Kind::Literal(_) | Kind::Name(_) => Vec::new(),
+            Kind::Select { of, .. } | Kind::Has { of, .. } => vec![of],
+            Kind::Index { of, index, .. } => vec![of, index],
+            Kind::Call { target, args, .. } => target.as_deref().into_iter().chain(args).collect(),
+            Kind::And(a, b) | Kind::Or(a, b) => vec![a, b],
+            Kind::Choice(a, b, c) => vec![a, b, c],
+            Kind::List(items) => items.iter().map(|(item, _)| item).collect(),
+            Kind::Map(entries) => entries.iter().flat_map(|(key, value, _)| [key, value]).collect(),
+            Kind::Struct { fields, .. } => fields.iter().map(|(_, value, _)| value).collect(),
+            Kind::Macro(m) => [Some(&m.range), m.filter.as_ref(), Some(&m.body)].into_iter().flatten().collect(),
         }
     }
 }

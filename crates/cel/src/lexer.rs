@@ -130,7 +130,7 @@ impl Lexer<'_> {
 
     fn number(&mut self) -> Result<Token, Compile> {
         let start = self.at;
-        let bad = |lexer: &Self| lexer.error(start, "invalid number literal");
+        let bad = |lexer: &Self, kind: &str| Err(Compile::at(lexer.source, start, &format!("invalid {kind} literal")));
         if self.peek(0) == '0' && matches!(self.peek(1), 'x' | 'X') {
             self.at += 2;
             let from = self.at;
@@ -141,9 +141,10 @@ impl Lexer<'_> {
             if matches!(self.peek(0), 'u' | 'U') {
                 self.at += 1;
                 return u64::from_str_radix(&digits, 16)
-                    .map_or_else(|_| bad(self), |n| Ok(Token::Literal(Value::Uint(n))));
+                    .map_or_else(|_| bad(self, "uint"), |n| Ok(Token::Literal(Value::Uint(n))));
             }
-            return i64::from_str_radix(&digits, 16).map_or_else(|_| bad(self), |n| Ok(Token::Literal(Value::Int(n))));
+            return i64::from_str_radix(&digits, 16)
+                .map_or_else(|_| bad(self, "int"), |n| Ok(Token::Literal(Value::Int(n))));
         }
         let mut double = false;
         while self.peek(0).is_ascii_digit() {
@@ -166,17 +167,18 @@ impl Lexer<'_> {
         }
         let text: String = self.chars[start..self.at].iter().collect();
         if double {
-            return text.parse().map_or_else(|_| bad(self), |n| Ok(Token::Literal(Value::Double(n))));
+            let number = text.parse().ok().filter(|n: &f64| n.is_finite());
+            return number.map_or_else(|| bad(self, "double"), |n| Ok(Token::Literal(Value::Double(n))));
         }
         if matches!(self.peek(0), 'u' | 'U') {
             self.at += 1;
-            return text.parse().map_or_else(|_| bad(self), |n| Ok(Token::Literal(Value::Uint(n))));
+            return text.parse().map_or_else(|_| bad(self, "uint"), |n| Ok(Token::Literal(Value::Uint(n))));
         }
         // The smallest number has no positive twin: the parser puts the sign before it.
         match text.parse::<u64>() {
             Ok(n) if n <= i64::MAX.unsigned_abs() => Ok(Token::Literal(Value::Int(n.cast_signed()))),
             Ok(n) if n == i64::MIN.unsigned_abs() => Ok(Token::Literal(Value::Int(i64::MIN))),
-            _ => bad(self),
+            _ => bad(self, "int"),
         }
     }
 

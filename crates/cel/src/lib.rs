@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! text --parse--> Expr --check (types of variables)--> Type, or what is wrong and where, as cel-go says it
+//!                      --instantiate--> or what its constants make certain to fail
 //!                      --most_cost (sizes of variables)--> what it costs at most, as upstream estimates it
 //!                      --evaluate (variables, budget)--> Value, or why there is none
 //! ```
@@ -14,6 +15,7 @@
 //! Start reading at [`parse`], then `evaluate.rs`.
 
 mod check;
+mod constants;
 mod cost;
 mod error;
 mod evaluate;
@@ -29,6 +31,7 @@ mod sizes;
 mod value;
 
 pub use check::{CONFIGURATION, Environment, JSON_PATCH, Type, check, check_typed};
+pub use constants::instantiate;
 pub use cost::{Types, most_cost};
 pub use error::{Compile, Failure};
 pub use evaluate::{Budget, Variables, evaluate};

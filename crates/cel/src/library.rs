@@ -5,7 +5,7 @@ mod convert;
 mod formats;
 mod lists;
 mod quantities;
-mod strings;
+pub(crate) mod strings;
 mod times;
 
 use crate::error::Failure;

@@ -158,6 +158,10 @@ impl Parser<'_> {
             if !self.take(sign) {
                 continue;
             }
+            if sign == "-" && *self.peek() == Token::Literal(Value::Int(i64::MIN)) {
+                self.next += 1;
+                return Ok(Expr::new(at, Kind::Literal(Value::Int(i64::MIN))));
+            }
             return self.deeper(|p| {
                 let operand = p.unary()?;
                 Ok(match (sign, operand.kind) {
@@ -235,6 +239,8 @@ impl Parser<'_> {
     fn primary(&mut self) -> Parsed {
         let at = self.at();
         match self.peek().clone() {
+            // Only its negative is a number.
+            Token::Literal(Value::Int(i64::MIN)) => self.fail(at, "invalid int literal"),
             Token::Literal(value) => {
                 self.next += 1;
                 Ok(Expr::new(at, Kind::Literal(value)))

@@ -224,7 +224,7 @@ pub(crate) fn result(name: &str, target: Option<&Type>, args: &[Type]) -> Option
             .then(|| list(Type::String)),
         "format" => takes(&[Type::String, any_list]).then_some(Type::String),
         "reverse" => match all.as_slice() {
-            [Type::String | Type::List(_) | Type::Dyn] => Some(all[0].clone()),
+            [Type::List(_) | Type::Dyn] => Some(all[0].clone()),
             _ => None,
         },
         "indexOf" | "lastIndexOf" => match all.as_slice() {
@@ -234,7 +234,7 @@ pub(crate) fn result(name: &str, target: Option<&Type>, args: &[Type]) -> Option
             _ => None,
         },
         "sets.contains" | "sets.equivalent" | "sets.intersects" => {
-            takes(&[any_list.clone(), any_list]).then_some(Type::Bool)
+            (takes(&[any_list.clone(), any_list]) && all[0].fits(all[1])).then_some(Type::Bool)
         }
         "isSorted" => takes(&[any_list]).then_some(Type::Bool),
         "includes" => is(0, &any_list).then_some(Type::Bool),
@@ -265,7 +265,7 @@ fn result_of_kubernetes(name: &str, all: &[&Type]) -> Option<Type> {
     let one = |wanted: Type| takes(&[wanted]);
     let on = |wanted: &Type| all.first().is_some_and(|t| t.fits(wanted));
     match name {
-        "duration" => (one(Type::String) || one(Type::Duration)).then_some(Type::Duration),
+        "duration" => (one(Type::String) || one(Type::Duration) || one(Type::Int)).then_some(Type::Duration),
         "timestamp" => (one(Type::String) || one(Type::Timestamp) || one(Type::Int)).then_some(Type::Timestamp),
         "getHours" | "getMinutes" | "getSeconds" | "getMilliseconds" => {
             (on(&Type::Duration) || on(&Type::Timestamp)).then_some(Type::Int)

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use cel::{Budget, Environment, Type, Value, check, evaluate, from_json, parse};
+use cel::{Budget, Environment, Type, Value, check, evaluate, from_json, instantiate, parse};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -113,5 +113,56 @@ proptest! {
     #[test]
     fn nothing_panics(text in "[-a-z0-9 .()\\[\\]{}+*/%<>=!&|?:,'\"x]{0,40}") {
         let _ = outcome(&text);
+    }
+}
+
+#[test]
+fn what_constants_make_certain() {
+    // What upstream's server says of each when it is written: the compiler's errors have a place, those of a program have none.
+    for (text, wanted) in [
+        ("duration('1d') < duration('1s')", "1:10: invalid duration argument"),
+        ("timestamp(-1000000000000) == self", "1:11: invalid timestamp argument"),
+        ("'a'.matches('a**')", "1:13: invalid matches argument"),
+        ("matches('a', '(')", "error parsing regexp: missing closing ): `(`"),
+        ("'a'.find('[') == ''", "error parsing regexp: missing closing ]: `[`"),
+        ("self == 'a' ? int('q') == 1 : true", "type conversion error from 'string' to 'int'"),
+        ("int(dyn('x')) == 1", "type conversion error from 'string' to 'int'"),
+        ("uint(-1) == 1u", "unsigned integer overflow"),
+        ("string(b'\\xff') == 'x'", "invalid UTF-8 in bytes, cannot convert to string"),
+        (
+            "'%d'.format(['x']) == ''",
+            "1:14: error during formatting: decimal clause can only be used on integers, was given string",
+        ),
+        ("'%q'.format([1]) == ''", "1:12: could not parse formatting clause: unrecognized formatting clause \"q\""),
+        ("'%s'.format([1, 2]) == ''", "1:12: too many arguments supplied to string.format (expected 1, got 2)"),
+        ("'%s%s'.format([1]) == ''", "1:14: index 1 out of range"),
+        ("{'a': 1, 2: 3} == {}", "1:10: expected type 'string' but found 'int'"),
+        ("9223372036854775808 == 1", "1:1: invalid int literal"),
+        ("1e400 == 1.0", "1:1: invalid double literal"),
+        (
+            "sets.contains([1], ['a'])",
+            "found no matching overload for 'sets.contains' applied to '(list(int), list(string))'",
+        ),
+    ] {
+        let told = parse(text)
+            .and_then(|expr| check(&expr, text, &Environment::from([("self".to_owned(), Type::Dyn)])).map(|_| expr))
+            .map_err(|e| e.to_string())
+            .and_then(|expr| instantiate(&expr).map_err(|e| e.to_string()))
+            .unwrap_err();
+        assert!(told.contains(wanted), "{text}: {told}");
+    }
+    // These fail only when they are evaluated, as upstream.
+    for text in [
+        "1 / 0 == 1",
+        "[1][2] == 1",
+        "url('::bad') == url('x')",
+        "quantity('x').isInteger()",
+        "cidr('x') == cidr('y')",
+        "-9223372036854775808 < 0",
+        "'%s %.3f %x'.format([[1, 'a'], 1.0, b'a']) == ''",
+    ] {
+        let expr = parse(text).unwrap();
+        check(&expr, text, &Environment::from([("self".to_owned(), Type::Dyn)])).unwrap();
+        instantiate(&expr).unwrap();
     }
 }

@@ -8,6 +8,7 @@
 pub(crate) mod embedded;
 pub(crate) mod field_path;
 pub mod naming;
+pub mod observed;
 mod rules;
 mod scale;
 mod versions;

@@ -131,7 +131,7 @@ pub(crate) fn server_flags(args: &[OsString]) -> anyhow::Result<Flags> {
     if let Some(merged) = flags::file::merged(args, &server, &matches)? {
         matches = flags(&merged);
     }
-    Ok(Flags::from_arg_matches(&matches)?)
+    Ok(Flags { told: flags::told(&server, &matches), ..Flags::from_arg_matches(&matches)? })
 }
 
 /// The runtime of a command that does one thing after the other.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use serde_json::{Value, json};
 
 use crate::datastore;
@@ -85,8 +85,44 @@ pub(crate) struct Flags {
     /// Run no service proxy on this node.
     #[arg(long, env = "NAVARCH_DISABLE_KUBE_PROXY", action = ArgAction::SetTrue)]
     pub(crate) disable_kube_proxy: bool,
+    /// Serve what lies below /debug: how much is logged can be set there.
+    #[arg(long, env = "NAVARCH_PROFILING", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) profiling: bool,
     #[command(flatten)]
     pub(crate) security: crate::security::Flags,
+    /// All of these as text, without those that are secret.
+    #[arg(skip)]
+    pub(crate) told: BTreeMap<String, String>,
+}
+
+/// Flags whose values nobody may see: keys, and addresses that may hold passwords.
+const SECRET: [&str; 2] = ["token", "datastore-endpoint"];
+
+/// The flags of a command with their values, as upstream's `/flagz` tells them: lists in brackets.
+pub(crate) fn told(command: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let value = |flag: &Arg| {
+        let raw = matches.get_raw(flag.get_id().as_str()).into_iter().flatten();
+        let values: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+        let is_list = flag.get_value_delimiter().is_some() || matches!(flag.get_action(), ArgAction::Append);
+        if is_list { format!("[{}]", values.join(",")) } else { values.concat() }
+    };
+    let named = |flag: &Arg| Some((flag.get_long()?.to_owned(), value(flag)));
+    let mut all: BTreeMap<String, String> = command
+        .get_arguments()
+        .filter(|flag| {
+            !matches!(
+                flag.get_action(),
+                ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+            )
+        })
+        .filter_map(named)
+        .collect();
+    for (name, value) in &mut all {
+        if SECRET.contains(&name.as_str()) && !value.is_empty() {
+            *value = "CENSORED".into();
+        }
+    }
+    all
 }
 
 impl Flags {

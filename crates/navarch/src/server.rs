@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +12,7 @@ use base::Tasks;
 use cluster::preflight::{self, Wanted};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 use crate::datastore::Datastore;
 use crate::flags::Flags;
@@ -21,6 +22,22 @@ use crate::{kubeconfig, node, snapshot};
 /// Of a processor, on which others wait too.
 const TURN: Duration = Duration::from_micros(200);
 
+/// Sets what is logged.
+type SetFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+static LOG: OnceLock<SetFilter> = OnceLock::new();
+
+/// Sets how much is logged, in klog's numbers: from 4 on what helps to find errors, from 6 on everything.
+fn set_verbosity(level: u32) -> Result<(), String> {
+    let filter = match level {
+        0..=3 => "info",
+        4..=5 => "debug,h2=info,hyper=info,hyper_util=info,rustls=info",
+        // What goes over the wire, keys among it, stays unsaid.
+        6.. => "trace,h2=info,hyper=info,hyper_util=info,rustls=info,mio=info",
+    };
+    LOG.get().map_or(Ok(()), |set| set(filter))
+}
+
 /// Runs until SIGINT or SIGTERM. The world is reached over `outside`, if this process's own network leads nowhere.
 pub(crate) fn main(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<ExitCode> {
     foreground(run(flags, outside))
@@ -28,9 +45,15 @@ pub(crate) fn main(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Resul
 
 /// Runs `work` to its end, with a log on standard error.
 pub(crate) fn foreground(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("NAVARCH_LOG").unwrap_or_else(|_| "info".into());
+    let filter = EnvFilter::try_from_env("NAVARCH_LOG").unwrap_or_else(|_| "info".into());
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
+    let log = log.with_filter_reloading();
+    let handle = log.reload_handle();
+    let set = move |filter: &str| handle.reload(EnvFilter::new(filter)).map_err(|error| error.to_string());
+    // A process has one log.
+    let _ = LOG.set(Box::new(set));
+    log.init();
     // Memory goes back to the kernel even while nothing is asked for. Without these threads it only does later.
     let _ = tikv_jemalloc_ctl::background_thread::write(true);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -113,6 +136,10 @@ async fn run(flags: &Flags, outside: Option<HostNetwork>) -> anyhow::Result<()> 
         nodes: Some(local.clone()),
         encryption,
         security: flags.security.settings()?,
+        debug: apiserver::Debug {
+            flags: flags.told.clone(),
+            verbosity: flags.profiling.then(|| Arc::new(set_verbosity) as apiserver::Verbosity),
+        },
     };
     let server = Arc::new(apiserver::Server::start(config, &mut tasks).await?);
     let admin = pki.client("admin", "system:admin", "system:masters")?;

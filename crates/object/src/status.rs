@@ -405,6 +405,10 @@ impl Invalid {
     pub fn forbidden(field: &str, detail: impl Into<String>) -> Self {
         Self::of(InvalidKind::Forbidden, field, None, detail)
     }
+    /// `spec.x: Internal error: detail`.
+    pub fn internal(field: &str, detail: impl Into<String>) -> Self {
+        Self::of(InvalidKind::Internal, field, None, detail)
+    }
     /// `spec.x: Not found: "v"`.
     pub fn not_found(field: &str, value: &Value) -> Self {
         Self::of(InvalidKind::NotFound, field, Some(value), "")

@@ -12,6 +12,7 @@ mod defaults;
 mod equal;
 pub mod formats;
 mod lists;
+mod pattern;
 mod pruning;
 mod reading;
 
@@ -19,13 +20,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use regex::Regex;
 use serde_json::{Map, Value};
 
 pub use check::{Checked, check};
 pub use defaults::{default, drop_nulls};
 pub use equal::equal;
 pub use lists::{duplicates, same_keys};
+pub use pattern::Pattern;
 pub use pruning::{Unknown, prune, prune_value};
 pub use reading::decode_custom;
 
@@ -142,52 +143,6 @@ pub struct Limits {
     pub max_properties: Option<u64>,
     pub min_properties: Option<u64>,
     pub required: Vec<String>,
-}
-
-/// A regular expression and its text. One that cannot be compiled matches nothing to complain about.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    /// As the schema has it.
-    pub text: String,
-    regex: Option<Regex>,
-}
-
-/// Bytes that a compiled pattern may take.
-const MOST_PATTERN: usize = 1 << 20;
-
-impl Pattern {
-    /// Compiles a pattern.
-    pub fn new(text: &str) -> Self {
-        let regex = regex::RegexBuilder::new(text).size_limit(MOST_PATTERN).build().ok();
-        Self { text: text.into(), regex }
-    }
-    /// Why a pattern cannot be compiled, as Go says it.
-    pub fn check(text: &str) -> Result<(), String> {
-        let built = regex::RegexBuilder::new(text).size_limit(MOST_PATTERN).build();
-        built.map(drop).map_err(|error| {
-            let said = error.to_string();
-            let said = said.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
-            match said {
-                said if said.starts_with("unclosed group") => format!("missing closing ): `{text}`"),
-                said if said.starts_with("unopened group") => format!("unexpected ): `{text}`"),
-                said if said.starts_with("unclosed character class") => format!("missing closing ]: `{text}`"),
-                said if said.starts_with("repetition operator missing") => {
-                    let at = text.find(['*', '+', '?']).map_or("", |at| &text[at..=at]);
-                    format!("missing argument to repetition operator: `{at}`")
-                }
-                said if said.starts_with("look-around") => {
-                    let at = text.find("(?").unwrap_or(0);
-                    let end = text[at..].find(['=', '!']).map_or(text.len(), |end| at + end + 1);
-                    format!("invalid or unsupported Perl syntax: `{}`", &text[at..end])
-                }
-                other => format!("{other}: `{text}`"),
-            }
-        })
-    }
-    /// True when the pattern occurs in the text.
-    pub fn matches(&self, text: &str) -> bool {
-        self.regex.as_ref().is_none_or(|regex| regex.is_match(text))
-    }
 }
 
 impl Node {

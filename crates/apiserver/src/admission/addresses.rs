@@ -182,6 +182,7 @@ pub(crate) async fn admit(
     let spec = &mut service["spec"];
     // Locked before the services are looked at: one that is stored in between is no longer pending.
     let mut pending = api.addresses.pending.lock();
+    let began = tokio::time::Instant::now();
     let (ips, ports) = taken(api, &mut pending, &uid)?;
     let given = match spec["clusterIP"].as_str().filter(|ip| !ip.is_empty()) {
         Some(ip) => Some(ip.to_owned()),
@@ -208,7 +209,7 @@ pub(crate) async fn admit(
                         return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
                     }
                     reserved.ips.push(ip);
-                    metrics::allocated(&api.addresses.cidr(), true);
+                    metrics::allocated(&api.addresses.cidr(), true, began.elapsed());
                 }
             }
             text.to_owned()
@@ -229,7 +230,7 @@ pub(crate) async fn admit(
             let ip = Ipv4Addr::from(api.addresses.base + n);
             pending.ips.insert(ip);
             reserved.ips.push(ip);
-            metrics::allocated(&api.addresses.cidr(), false);
+            metrics::allocated(&api.addresses.cidr(), false, began.elapsed());
             ip.to_string()
         }
     };

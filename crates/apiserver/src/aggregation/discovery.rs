@@ -131,6 +131,7 @@ impl Aggregation {
     }
 
     fn add_aggregated(&self, list: &mut Value) {
+        crate::metrics::DISCOVERY_AGGREGATIONS.inc();
         let Some(present) = list["items"].as_array_mut() else { return };
         for (group, versions) in self.groups() {
             let known = versions.iter().map(|remote| {

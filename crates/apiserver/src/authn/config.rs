@@ -273,7 +273,10 @@ fn compile(
     let compiled = cel::parse(source).and_then(|expr| Ok((cel::check(&expr, source, &environment)?, expr)));
     let why = match compiled {
         Ok((found, _)) if must_hold && found != Type::Bool => "must evaluate to bool".into(),
-        Ok((_, expr)) => return Some(Expression { source: source.into(), expr }),
+        Ok((_, expr)) => match cel::instantiate(&expr) {
+            Ok(()) => return Some(Expression { source: source.into(), expr }),
+            Err(why) => format!("program instantiation failed: {why}"),
+        },
         Err(why) => format!("compilation failed: {why}"),
     };
     errors.push(Invalid::invalid(at, &source.into(), why));

@@ -64,7 +64,13 @@ pub(super) fn conditions<'s>(
         } else {
             let compiled = cel::parse(source).and_then(|expr| Ok((cel::check(&expr, source, &environment)?, expr)));
             match compiled {
-                Ok((Type::Bool, expr)) => all.push((source.to_owned(), expr)),
+                Ok((Type::Bool, expr)) => match cel::instantiate(&expr) {
+                    Ok(()) => all.push((source.to_owned(), expr)),
+                    Err(why) => {
+                        let why = format!("program instantiation failed: {why}");
+                        errors.push(Invalid::invalid(&at, &source.into(), why));
+                    }
+                },
                 Ok(_) => errors.push(Invalid::invalid(&at, &source.into(), "must evaluate to bool")),
                 Err(why) => errors.push(Invalid::invalid(&at, &source.into(), format!("compilation failed: {why}"))),
             }

@@ -14,6 +14,19 @@ use crate::api::not_allowed;
 use crate::user::User;
 use crate::{health, metrics};
 
+/// What a request wants to do to a path.
+pub(super) fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "options",
+    }
+}
+
 impl Service {
     /// Requests that are not about a resource.
     pub(super) async fn path(
@@ -24,14 +37,7 @@ impl Service {
         method: &Method,
         headers: &HeaderMap,
     ) -> Handled {
-        let verb = match *method {
-            Method::GET => "get",
-            Method::HEAD => "head",
-            Method::POST => "post",
-            Method::PUT => "put",
-            Method::DELETE => "delete",
-            _ => "options",
-        };
+        let verb = verb(method);
         self.api.authorize(user, &Attributes { verb, path, ..Attributes::default() }).await?;
         if let Some((code, text)) =
             health::probe(&self.api, path, query.get("verbose").is_some(), &query.all("exclude")).await
@@ -49,6 +55,7 @@ impl Service {
         }
         match path {
             "/statusz" => return status::answer(headers),
+            "/flagz" => return self.debug.flagz(headers),
             "/metrics" => return Ok(reply::bytes(StatusCode::OK, self.metrics().await?, base::metrics::CONTENT_TYPE)),
             "/metrics/slis" => {
                 let text = metrics::of_checks(&health::all(&self.api).await);
@@ -65,6 +72,9 @@ impl Service {
                 }))));
             }
             _ => {}
+        }
+        if let Some(page) = self.debug.page(path) {
+            return Ok(page);
         }
         if let Some(dump) = self.api.flow_dump(path) {
             return Ok(reply::text(200, dump));

@@ -63,6 +63,17 @@ static DEPRECATED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges("apiserver_requested_deprecated_apis", help, &labels)
 });
 
+static BODIES: LazyLock<HistogramVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Apiserver request body size in bytes broken out by resource and verb.";
+    let bytes: Vec<f64> = (0..31).map(|step| f64::from(50_000 + step * 100_000)).collect();
+    histograms("apiserver_request_body_size_bytes", help, &["group", "resource", "verb"], &bytes)
+});
+
+/// A request to write came with so many bytes.
+pub(crate) fn body(kind: &Kind, verb: &str, bytes: usize) {
+    BODIES.with_label_values(&[kind.group.as_str(), kind.plural.as_str(), verb]).observe(bytes as f64);
+}
+
 /// Somebody uses a kind on its way out. When it goes is not known of any.
 pub(crate) fn deprecated(kind: &Kind, subresource: &str) {
     let labels = [kind.group.as_str(), "", kind.plural.as_str(), subresource, kind.version.as_str()];

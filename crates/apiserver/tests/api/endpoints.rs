@@ -40,6 +40,8 @@ async fn paths_answer_as_upstreams_do() {
             "invalid key: \\\"/deployments/..\\\"",
         ),
         ("GET /api/v1/namespaces/../pods/a".into(), 404, json, missing),
+        ("GET /flagz".into(), 200, text, "\nservice-cidr:10.43.0.0/16\n"),
+        ("GET /debug/flags".into(), 200, "text/html", "full flags configurable"),
         ("GET /statusz".into(), 200, text, "\napiserver statusz\nWarning: "),
     ] {
         let reply = send(&world, false, &request, "", b"").await;
@@ -52,6 +54,22 @@ async fn paths_answer_as_upstreams_do() {
     let status: Value = send(&world, false, "GET /statusz", accept, b"").await.json();
     assert_eq!((&status["kind"], &status["emulationVersion"]), (&"Statusz".into(), &"1.36".into()));
     assert_eq!(send(&world, false, "GET /statusz", "Accept: application/json\r\n", b"").await.code, 406);
+    let accept = "Accept: application/yaml;v=v1beta1;g=config.k8s.io;as=Flagz\r\n";
+    let flags = send(&world, false, "GET /flagz", accept, b"").await;
+    let words = "apiVersion: config.k8s.io/v1beta1\nflags:\n  service-cidr: 10.43.0.0/16\nkind: Flagz\n";
+    assert!(String::from_utf8_lossy(&flags.body).starts_with(words), "{}", String::from_utf8_lossy(&flags.body));
+
+    // How much is logged; who is nobody may neither see nor set that.
+    for (request, body, code, words) in [
+        ("PUT /debug/flags/v", "4", 200, "successfully set klog.logging.verbosity to 4\n"),
+        ("PUT /debug/flags/v", "x", 400, "strconv.ParseUint: parsing \"x\": invalid syntax\n"),
+        ("PUT /debug/flags/v", "99999999999", 400, "strconv.ParseUint: parsing \"99999999999\": value out of range\n"),
+        ("GET /debug/flags/v", "", 406, "unsupported http method\n"),
+    ] {
+        let reply = send(&world, false, request, "", body.as_bytes()).await;
+        assert_eq!((reply.code, String::from_utf8_lossy(&reply.body).as_ref()), (code, words), "{request} {body}");
+        assert_eq!(send(&world, true, request, "", body.as_bytes()).await.code, 403, "{request}");
+    }
     assert_eq!(send(&world, true, "GET /statusz", "", b"").await.code, 403);
 
     // What clients take, as upstream reads it: a first look without weights, then the best.

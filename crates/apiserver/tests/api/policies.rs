@@ -43,6 +43,10 @@ fn patch(expression: &str) -> Value {
     json!({"mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}]})
 }
 
+fn configuration(expression: &str) -> Value {
+    json!({"mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]})
+}
+
 #[tokio::test]
 async fn refusals_are_upstreams_to_the_letter() {
     let world = World::new().await;
@@ -55,6 +59,7 @@ async fn refusals_are_upstreams_to_the_letter() {
     let nope = json!({"paramKind": {"apiVersion": "nope.org/v1", "kind": "Nope"}});
     let namespaces = json!({"paramKind": {"apiVersion": "v1", "kind": "Namespace"}});
     let by_name = json!({"paramRef": {"name": "x", "namespace": "y", "parameterNotFoundAction": "Deny"}});
+    let untyped = "policy 'NAME' with binding 'NAME' denied request: error applying patch: failed to convert patch object to typed object";
     let vap = "configmaps \"NAME\" is forbidden: ValidatingAdmissionPolicy 'NAME'";
     let cases = [
         (VALIDATING, json!({"validations": [{"expression": "object.data.nope == 'x'", "reason": "Forbidden"}]}), &none, 422,
@@ -77,6 +82,14 @@ async fn refusals_are_upstreams_to_the_letter() {
             "policy 'NAME' with binding 'NAME' denied request: expression '[JSONPatch{op: 'add', path: '/data/v', value: object.data.nope}]' resulted in error: no such key: nope".into()),
         (MUTATING, patch("[JSONPatch{op: 'add', path: '/bogus', value: '1'}]"), &none, 500,
             "Internal error occurred: strict decoding error: unknown field \"bogus\"".into()),
+        (MUTATING, configuration("Object{data: {'n': 1}}"), &none, 403,
+            format!("{untyped}: .data.n: expected string, got &value.valueUnstructured{{Value:1}}")),
+        (MUTATING, configuration("Object{immutable: 1u}"), &none, 403,
+            format!("{untyped}: .immutable: expected boolean, got &{{1}}")),
+        (MUTATING, configuration("Object{metadata: Object.metadata{labels: {1: 'x'}}}"), &none, 403,
+            format!("{untyped}: .metadata: expected map, got &{{fail to convert field \"labels\": map key '\\x01' is of type types.Int, not string}}")),
+        (MUTATING, configuration("Object{metadata: Object.meta{labels: {'a': 'x'}}}"), &none, 403,
+            "policy 'NAME' with binding 'NAME' denied request: type mismatch: unexpected type name \"Object.meta\", expected \"Object.metadata\", which matches field name path from root Object type".into()),
         (MUTATING, with(patch("[JSONPatch{op: 'add', path: '/data/v', value: 'x'}]"), nope), &by_name, 403,
             "policy \"NAME\" denied request: failed to configure policy: failed to find resource referenced by paramKind: 'nope.org/v1, Kind=Nope'".into()),
     ];

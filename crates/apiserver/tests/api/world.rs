@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{Config, Encryption, Security, Server, User};
+use apiserver::{Config, Debug, Encryption, Security, Server, User};
 use base::Tasks;
 use client::{Client, Resource};
 use object::{Gvr, Object};
@@ -67,6 +67,10 @@ impl World {
             nodes: None,
             encryption,
             security,
+            debug: Debug {
+                flags: [("service-cidr".to_owned(), "10.43.0.0/16".to_owned())].into(),
+                verbosity: Some(Arc::new(|_| Ok(()))),
+            },
         };
         let server = Server::start(config, &mut tasks).await.unwrap();
         let client = server.client(User::superuser(), "test");

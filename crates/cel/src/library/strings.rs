@@ -1,18 +1,15 @@
 //! Strings and regular expressions.
 
 use regex::Regex;
+use schema::structural::Pattern;
 
 use super::{Answer, Outcome};
 use crate::error::Failure;
 use crate::evaluate::Budget;
 use crate::value::Value;
 
-/// Bytes that a compiled pattern may take.
-const MOST_PATTERN: usize = 1 << 20;
-
-fn regex(pattern: &str) -> Result<Regex, Failure> {
-    let built = regex::RegexBuilder::new(pattern).size_limit(MOST_PATTERN).build();
-    built.map_err(|_| Failure::new(format!("error parsing regexp: {pattern}")))
+pub(crate) fn regex(pattern: &str) -> Result<Regex, Failure> {
+    Pattern::compile(pattern).map_err(|why| Failure::new(format!("error parsing regexp: {why}")))
 }
 
 fn text(text: impl AsRef<str>) -> Value {

@@ -89,16 +89,18 @@ fn compile(
         errors.push(Invalid::required(at, missing));
         return Type::Dyn;
     }
-    let checked = cel::parse(text).and_then(|expr| cel::check(&expr, text, environment));
+    let checked = cel::parse(text).and_then(|expr| Ok((cel::check(&expr, text, environment)?, expr)));
     match checked {
         Err(why) => {
             errors.push(Invalid::invalid(at, source, format!("compilation failed: {why}")));
             Type::Dyn
         }
-        Ok(found) => {
+        Ok((found, expr)) => {
             if let Some(wanted) = wanted.filter(|wanted| found != *wanted) {
                 let detail = format!("must evaluate to {wanted} but got {}", shown(&found));
                 errors.push(Invalid::invalid(at, source, detail));
+            } else if let Err(why) = cel::instantiate(&expr) {
+                errors.push(Invalid::internal(at, format!("program instantiation failed: {why}")));
             }
             found
         }

@@ -9,6 +9,7 @@ use schema::structural::{self, Node};
 use serde_json::Value;
 
 use super::field_path;
+use super::observed::{Work, observed};
 use crate::tree::text;
 
 /// What all rules of an object may cost, and one call of a rule.
@@ -106,7 +107,7 @@ impl Run<'_> {
             return;
         }
         if !rules.own.is_empty() {
-            self.own(new, old, node, rules, path, root);
+            observed(Work::Evaluate, &mut || self.own(new, old, node, rules, path, root));
         }
         match new {
             Value::Object(entries) => {

@@ -160,10 +160,17 @@ fn selectors(above: &Spot, known: bool, errors: &mut Errors) {
             errors.push(Invalid::too_long(&source.path(), 10 * 1024));
             continue;
         }
-        match cel::parse(source.text()).and_then(|expr| cel::check(&expr, source.text(), &environment)) {
+        let checked = cel::parse(source.text());
+        let checked = checked.and_then(|expr| Ok((cel::check(&expr, source.text(), &environment)?, expr)));
+        match checked {
             Err(why) => source.fail_as(source.text(), format!("compilation failed: {why}"), errors),
-            Ok(Type::Bool | Type::Dyn) => {}
-            Ok(other) => source.fail(format!("must evaluate to bool or the unknown type, not {other}"), errors),
+            Ok((Type::Bool | Type::Dyn, expr)) => {
+                if let Err(why) = cel::instantiate(&expr) {
+                    let why = format!("program instantiation failed: {why}");
+                    errors.push(Invalid::internal(&source.path(), why));
+                }
+            }
+            Ok((other, _)) => source.fail(format!("must evaluate to bool or the unknown type, not {other}"), errors),
         }
     }
 }

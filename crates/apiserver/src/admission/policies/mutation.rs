@@ -1,9 +1,11 @@
 //! What a mutating policy's expression does to the object: an apply configuration merged into it, or a JSON patch.
 
+mod typed;
+
 use cel::{Value as Cel, to_json};
 use kinds::Kind;
 use object::patch::json::JsonPatchError;
-use object::patch::{self, FieldSet};
+use object::patch::{self, ApplyError, FieldSet};
 use serde_json::Value;
 
 use super::Rule;
@@ -31,7 +33,10 @@ pub(super) fn apply(kind: &Kind, rule: &Rule, evaluation: &Evaluation<'_>, objec
         false => merged(kind, &made, object).map_err(Failed::Policy)?,
     };
     let mut problems = Vec::new();
-    changed = kind.decode(changed, &mut problems).map_err(|e| Failed::Server(e.to_string()))?;
+    changed = kind.decode(changed, &mut problems).map_err(|e| match is_patch {
+        true => Failed::Server(e.to_string()),
+        false => Failed::Policy(unconverted(kind, &e.to_string())),
+    })?;
     if is_patch && !problems.is_empty() {
         return Err(Failed::Server(schema::strict_error(&problems)));
     }
@@ -56,14 +61,31 @@ fn patched(made: &Cel, object: &Value) -> Result<Option<Value>, String> {
     }
 }
 
+/// Why the merged object cannot be read, in upstream's words.
+fn unconverted(kind: &Kind, why: &str) -> String {
+    let why = match why.strip_prefix("json: cannot unmarshal number ").and_then(|rest| rest.split_once(' ')) {
+        Some((number, rest)) if number.contains('.') => {
+            format!("cannot convert float64 to {}", rest.rsplit(' ').next().unwrap_or_default())
+        }
+        _ => why.to_owned(),
+    };
+    format!("unable to convert unstructured object to {}, Kind={}: {why}", kind.api_version(), kind.kind)
+}
+
 fn merged(kind: &Kind, made: &Cel, object: &Value) -> Result<Value, String> {
+    typed::names(made)?;
+    let refused = |why: String| format!("error applying patch: {why}");
+    let untyped = |why: String| refused(format!("failed to convert patch object to typed object: {why}"));
+    typed::values(made, kind.place(), "").map_err(untyped)?;
     let mut config = to_json(made).filter(Value::is_object).ok_or("must evaluate to object")?;
     for field in ["apiVersion", "kind"] {
-        if !config[field].is_string() {
-            config[field] = object[field].clone();
-        }
+        config[field] = object[field].clone();
     }
-    if !config["metadata"]["name"].is_string() {
+    if config["metadata"].is_null() {
+        config["metadata"] = serde_json::json!({});
+    }
+    // An apply says whom it is about; a policy need not.
+    if config["metadata"].is_object() && !config["metadata"]["name"].is_string() {
         config["metadata"]["name"] = object["metadata"]["name"].clone();
     }
     // Nobody owns what a policy does: the merge is that of an apply, its book-keeping is not wanted.
@@ -77,8 +99,13 @@ fn merged(kind: &Kind, made: &Cel, object: &Value) -> Result<Value, String> {
         time: &time,
         ignored: &ignored,
     };
-    let mut merged =
-        patch::apply(kind.place(), Some(&live), &config, &write, true).map_err(|e| object::Status::from(e).message)?;
+    let applied = patch::apply(kind.place(), Some(&live), &config, &write, true);
+    let mut merged = applied.map_err(|error| match error {
+        ApplyError::Misfit { source, .. } => untyped(source.to_string()),
+        other => refused(object::Status::from(other).message),
+    })?;
+    typed::atomics(&config, kind.place()).map_err(refused)?;
+    typed::whole(&mut merged);
     if let Some(metadata) = merged["metadata"].as_object_mut() {
         metadata.remove("managedFields");
         metadata.extend(managed.map(|m| ("managedFields".to_owned(), m)));

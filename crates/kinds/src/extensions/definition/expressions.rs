@@ -6,6 +6,7 @@ use schema::structural::Node;
 use serde_json::{Value, json};
 
 use crate::custom::field_path;
+use crate::custom::observed::{Work, observed};
 use crate::tree::text;
 
 /// What one expression, and all of a schema, may cost.
@@ -117,16 +118,17 @@ fn excess(what: &str, cost: u64, limit: u64) -> String {
 impl Rules {
     /// Looks at the rules of a schema.
     pub(super) fn check(&mut self, declared: &[Value], schema: &Value, path: &str, place: &Place) {
-        if declared.is_empty() {
-            return;
+        if !declared.is_empty() {
+            observed(Work::Compile, &mut || self.compile(declared, schema, path, place));
         }
+    }
+
+    fn compile(&mut self, declared: &[Value], schema: &Value, path: &str, place: &Place) {
         let node = Node::parse(schema);
         let Some(sizes) = cel::sizes_of(&node, place.root) else {
             let at = format!("{path}.x-kubernetes-validations");
             let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations";
-            let mut error = Invalid::forbidden(&at, why);
-            error.kind = object::InvalidKind::Internal;
-            self.errors.push(error);
+            self.errors.push(Invalid::internal(&at, why));
             return;
         };
         let this = cel::type_of(&node, place.root);
@@ -137,8 +139,9 @@ impl Rules {
             let environment = Environment::from([("self".to_owned(), this.clone()), ("oldSelf".to_owned(), old)]);
             let compiled =
                 compiled(text(&rule["rule"]), &environment, &sizes).map_err(|why| format!("compilation failed: {why}"));
-            let compiled = compiled.and_then(|done| match done.found {
-                Type::Bool => Ok(done),
+            let compiled = compiled.and_then(|done| match (&done.found, &done.certain) {
+                (Type::Bool, None) => Ok(done),
+                (Type::Bool, Some(why)) => Err(format!("program instantiation failed: {why}")),
                 _ => Err("cel expression must evaluate to a bool".to_owned()),
             });
             let cost = compiled.as_ref().map_or(0, |done| done.cost);
@@ -178,7 +181,13 @@ impl Rules {
             Ok(done) if done.found != Type::String => {
                 self.errors.push(invalid(at, rule, "messageExpression must evaluate to a string".into()));
             }
-            Ok(done) => self.spend(at, "estimated messageExpression cost", done.cost),
+            Ok(done) => match done.certain {
+                Some(why) => {
+                    let why = format!("messageExpression instantiation failed: {why}");
+                    self.errors.push(invalid(at, rule, why));
+                }
+                None => self.spend(at, "estimated messageExpression cost", done.cost),
+            },
         }
     }
 
@@ -213,11 +222,13 @@ struct Compiled {
     found: Type,
     cost: u64,
     uses_old: bool,
+    /// Why it fails whatever it is given.
+    certain: Option<cel::Failure>,
 }
 
 fn compiled(source: &str, environment: &Environment, sizes: &cel::Sizes) -> Result<Compiled, String> {
     let expr = cel::parse(source).map_err(|e| e.to_string())?;
     let (found, types) = cel::check_typed(&expr, source, environment).map_err(|e| e.to_string())?;
     let cost = cel::most_cost(&expr, &types, sizes);
-    Ok(Compiled { found, cost, uses_old: expr.uses("oldSelf") })
+    Ok(Compiled { found, cost, uses_old: expr.uses("oldSelf"), certain: cel::instantiate(&expr).err() })
 }
