@@ -46,7 +46,7 @@ impl Pattern {
                     let end = text[at..].find(['=', '!']).map_or(text.len(), |end| at + end + 1);
                     format!("invalid or unsupported Perl syntax: `{}`", &text[at..end])
                 }
-                other => format!("{other}: `{text}`"),
+                other => repetitions(text).err().unwrap_or_else(|| format!("{other}: `{text}`")),
             }
         })?;
         repetitions(text)?;
