@@ -20,6 +20,7 @@ mod decode;
 pub mod go;
 pub mod json;
 pub mod openapi;
+mod pattern;
 mod place;
 pub mod protobuf;
 mod strategic;
