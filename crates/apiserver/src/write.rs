@@ -23,6 +23,7 @@ use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::decode::{self, FieldValidation, Parsed};
 use crate::subresources::{scale_of, set_replicas};
 use crate::user::User;
+use crate::warned;
 
 pub(crate) use create::suffix;
 use tree::{
@@ -354,6 +355,11 @@ impl Api {
                 && (spec_of(kind, new) != spec_of(kind, old) || is_labelled_anew(kind, new, old));
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
+        if part == Part::Main {
+            let told = kind.warnings(new, Some(old));
+            warned::note(&told);
+            warnings.extend(told);
+        }
         match part {
             Part::Inner => {}
             Part::Scale => {
@@ -363,9 +369,6 @@ impl Api {
             _ => admission::validate(self, &admitted, new, old, &mut warnings).await?,
         }
         patch::keep_times(old, new);
-        if part == Part::Main {
-            warnings.extend(kind.warnings(new, Some(old)));
-        }
         if patch::same_but(new, old, &["resourceVersion"]) && !self.store.is_stale(&current.key) {
             return Ok(Committed::Done(served(kind, current.object.clone()), warnings));
         }

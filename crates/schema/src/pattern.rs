@@ -93,7 +93,7 @@ impl<'p> Parser<'p> {
                 }
                 '{' => match counts(from) {
                     Some((least, most, after)) => {
-                        if least < 0 || least > MOST_REPEATS || most > MOST_REPEATS || (most >= 0 && least > most) {
+                        if !(0..=MOST_REPEATS).contains(&least) || most > MOST_REPEATS || (most >= 0 && least > most) {
                             return Err((COUNT, upto(from, after)));
                         }
                         let count = if most < 0 { least } else { most };

@@ -19,6 +19,7 @@ use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::decode;
 use crate::servers::is_shared;
 use crate::user::User;
+use crate::warned;
 
 /// Random letters that follow `generateName` (no vowels: no words).
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -145,9 +146,11 @@ impl Api {
         if is_request(kind) {
             certificates::created(&value)?;
         }
+        let told = kind.warnings(&value, None);
+        warned::note(&told);
+        warnings.extend(told);
         admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
         let mut charges = admission::charge(self, &admitted, &value, &Value::Null)?;
-        warnings.extend(kind.warnings(&value, None));
         let mut stored = self.conversions.to_storage(kind, &value).await?;
         let draft = self.draft(kind, stored.as_mut().unwrap_or(&mut value))?;
         let key = key(kind, namespace, &name);

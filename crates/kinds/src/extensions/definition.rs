@@ -334,6 +334,26 @@ mod tests {
         case.defaulted(json!({"spec": spec}), json!({"spec": full}));
         let status = json!({"storedVersions": ["v1"]});
         case.invalid(json!({"metadata": {"name": "foos.a.b"}, "spec": spec, "status": status}), &[]);
+        // What is there and empty is there, where Go has a pointer.
+        for (schema, wanted) in [
+            (json!({"$schema": "x"}), ": Invalid value: \"\": OpenAPIV3Schema 'schema' is not supported"),
+            (json!({"additionalItems": false}), ".additionalItems: Forbidden: additionalItems is not supported"),
+            (json!({"$ref": ""}), ".$ref: Forbidden: $ref is not supported"),
+            (
+                json!({"properties": {"metadata": {"type": "object", "not": {}}}}),
+                ".properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",
+            ),
+            (
+                json!({"properties": {"a": {"type": "string", "allOf": [{"default": ""}]}}}),
+                ".properties[a].allOf[0].default: Forbidden: must be undefined to be structural",
+            ),
+        ] {
+            let mut edge = spec.clone();
+            edge["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+            edge["versions"][0]["schema"]["openAPIV3Schema"]["type"] = "object".into();
+            let value = json!({"metadata": {"name": "foos.a.b"}, "spec": edge, "status": status});
+            case.invalid(value, &[&format!("spec.validation.openAPIV3Schema{wanted}")]);
+        }
         let mut bad = spec.clone();
         bad["versions"][0]["storage"] = false.into();
         bad["versions"][0]["schema"] = json!(null);

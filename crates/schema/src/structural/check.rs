@@ -50,6 +50,17 @@ fn number(n: f64) -> String {
     }
 }
 
+/// As Go has it: whole numbers are divided as such, others may be off a little.
+fn is_multiple(value: &Value, n: f64, factor: f64) -> bool {
+    let whole = factor.fract() == 0.0 && (1.0..9e15).contains(&factor);
+    if let (Some(value), true) = (value.as_i64(), whole) {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and within range")]
+        return value % (factor as i64) == 0;
+    }
+    let quotient = n / factor;
+    (quotient - quotient.round()).abs() <= 1e-9 * quotient.abs().max(1.0)
+}
+
 fn plain(n: f64) -> String {
     let exponent = if n == 0.0 { 0.0 } else { n.abs().log10().floor() };
     if (-4.0..21.0).contains(&exponent) { format!("{n}") } else { number(n) }
@@ -149,14 +160,15 @@ impl Checker<'_> {
             }
         }
         if !node.all_of.is_empty() {
-            let mut invalid = false;
+            let mut invalid = 0;
             for branch in &node.all_of {
                 let before = self.errors.len();
                 self.value(value, branch, old, path, false);
-                invalid |= self.errors.len() > before;
+                invalid += usize::from(self.errors.len() > before);
             }
-            if invalid {
-                self.add(fail("must validate all the schemas (allOf)".into()));
+            if invalid > 0 {
+                let none = if invalid == node.all_of.len() { ". None validated" } else { "" };
+                self.add(fail(format!("must validate all the schemas (allOf){none}")));
             }
         }
         if let Some(not) = &node.not
@@ -192,11 +204,8 @@ impl Checker<'_> {
         let Some(n) = value.as_f64() else { return };
         let limits = &node.limits;
         self.range(n, value, limits.format.as_deref(), path);
-        if let Some(factor) = limits.multiple_of {
-            let quotient = n / factor;
-            if (quotient - quotient.round()).abs() > 1e-9 * quotient.abs().max(1.0) {
-                self.invalid(path, value, &format!("should be a multiple of {}", plain(factor)));
-            }
+        if let Some(factor) = limits.multiple_of.filter(|factor| !is_multiple(value, n, *factor)) {
+            self.invalid(path, value, &format!("should be a multiple of {}", plain(factor)));
         }
         if let Some(most) = limits.maximum {
             match limits.exclusive_maximum {

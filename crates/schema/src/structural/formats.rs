@@ -99,7 +99,7 @@ pub fn fits(format: &str, text: &str) -> bool {
         "ssn" => SSN.is_match(text),
         "hexcolor" => HEX_COLOR.is_match(text),
         "rgbcolor" => RGB_COLOR.is_match(text),
-        "byte" => base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
+        "byte" => !text.is_empty() && base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
         "date" => text.parse::<jiff::civil::Date>().is_ok() && text.len() == 10,
         "datetime" => DATE_TIME.is_match(text) && text.to_uppercase().parse::<jiff::Timestamp>().is_ok(),
         "duration" => DURATION.is_match(text.trim()) && is_duration(text),

@@ -45,6 +45,14 @@ fn values_are_checked_in_upstreams_words() {
 }
 
 #[test]
+fn whole_numbers_are_divided_exactly() {
+    let node = Node::parse(&json!({"type": "object", "properties": {
+        "i": {"type": "integer", "multipleOf": 2}, "n": {"type": "number", "multipleOf": 0.1}}}));
+    assert!(check(&json!({"i": 4_294_967_296_i64, "n": 0.3}), &node, None).is_empty());
+    assert_eq!(check(&json!({"i": 2_147_483_647, "n": 0.35}), &node, None).len(), 2);
+}
+
+#[test]
 fn what_did_not_change_is_not_checked_again() {
     let node = Node::parse(&json!({"type": "object", "properties": {
         "a": {"type": "string", "maxLength": 1}, "l": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],

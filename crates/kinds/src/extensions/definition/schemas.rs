@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::defaults;
 use super::expressions::{self, Place};
-use super::structure::{self, is_set};
+use super::structure::{self, is_given, is_set};
 use crate::tree::{entries, list, text};
 
 /// Schemas nest no deeper than this.
@@ -68,7 +68,14 @@ pub(super) fn validate(schema: &Value, path: &str, has_status: bool, errors: &mu
     } else {
         own.push(Invalid::forbidden(path, "the schema is nested too deeply"));
     }
+    if own.is_empty() && names_a_dialect(schema) {
+        own.push(Invalid::invalid(path, &"".into(), "OpenAPIV3Schema 'schema' is not supported"));
+    }
     errors.append(&mut own);
+}
+
+fn names_a_dialect(schema: &Value) -> bool {
+    is_set(&schema["$schema"]) || below(schema).any(names_a_dialect)
 }
 
 fn below(schema: &Value) -> impl Iterator<Item = &Value> {
@@ -82,7 +89,8 @@ fn is_too_deep(schema: &Value, depth: usize) -> bool {
 }
 
 fn uses_unsupported(schema: &Value) -> bool {
-    UNSUPPORTED.iter().any(|key| is_set(&schema[*key]))
+    UNSUPPORTED.iter().chain(["$schema"].iter()).any(|key| is_set(&schema[*key]))
+        || !schema["additionalItems"].is_null()
         || schema["items"].is_array()
         || schema["x-kubernetes-preserve-unknown-fields"] == false
         || below(schema).any(uses_unsupported)
@@ -112,7 +120,7 @@ fn root(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
         errors.push(Invalid::invalid(&format!("{path}.type"), &kind.into(), why));
         return;
     }
-    if NOT_AT_THE_ROOT.iter().any(|key| is_set(&schema[*key]) || (*key == "default" && !schema[*key].is_null())) {
+    if NOT_AT_THE_ROOT.iter().chain(&UNSUPPORTED).any(|key| is_given(key, &schema[*key])) {
         let why = format!(
             "only [{AT_THE_ROOT}] fields are allowed at the root of the schema if the status subresource is enabled"
         );
@@ -236,7 +244,11 @@ impl Walk {
             self.errors.push(forbidden("default", &format!("must not be set{reason}")));
         }
         for key in UNSUPPORTED {
-            if is_set(&schema[key]) {
+            let given = match key {
+                "patternProperties" | "definitions" => is_set(&schema[key]),
+                _ => is_given(key, &schema[key]),
+            };
+            if given {
                 self.errors.push(forbidden(key, &format!("{key} is not supported")));
             }
         }

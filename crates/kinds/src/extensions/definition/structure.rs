@@ -131,11 +131,38 @@ fn node(schema: &Value, level: Level, path: &str, errors: &mut Vec<Invalid>) {
     }
 }
 
+/// True when Go would find more than a zero there: what it holds by a pointer, a list or a map counts when it is empty, too.
+pub(super) fn is_given(key: &str, value: &Value) -> bool {
+    const POINTERS: [&str; 9] = [
+        "$ref",
+        "default",
+        "example",
+        "additionalItems",
+        "additionalProperties",
+        "x-kubernetes-list-type",
+        "x-kubernetes-map-type",
+        "x-kubernetes-preserve-unknown-fields",
+        "externalDocs",
+    ];
+    match value {
+        Value::Null => false,
+        Value::Bool(false) => POINTERS.contains(&key),
+        Value::String(text) => !text.is_empty() || POINTERS.contains(&key),
+        _ => true,
+    }
+}
+
 /// Only the name may be restricted, and that at the root only.
 fn metadata(schema: &Value, path: &str, errors: &mut Vec<Invalid>) {
     let names = entries(&schema["properties"]).all(|(name, _)| matches!(name.as_str(), "name" | "generateName"));
     let mut others = entries(schema).filter(|(key, _)| !matches!(key.as_str(), "type" | "properties" | "default"));
-    if !names || others.any(|(_, value)| is_set(value)) {
+    let given = |key: &str, value: &Value| match key {
+        "id" | "$ref" | "additionalItems" | "dependencies" => false,
+        // As upstream, which reads none out of empty ones.
+        "enum" | "allOf" | "anyOf" | "oneOf" | "patternProperties" | "definitions" => is_set(value),
+        _ => is_given(key, value),
+    };
+    if !names || others.any(|(key, value)| given(key, value)) {
         let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
         errors.push(Invalid::forbidden(&format!("{path}.properties[metadata]"), why));
     }
@@ -178,11 +205,15 @@ fn nested(schema: &Value, skip_any: bool, path: &str, errors: &mut Vec<Invalid>)
     for (name, below) in entries(&schema["properties"]) {
         nested(below, false, &format!("{path}.properties[{name}]"), errors);
     }
-    if !schema["additionalProperties"].is_null() {
+    if schema["additionalProperties"].is_object() {
         errors.push(Invalid::forbidden(&at("additionalProperties"), "must be undefined to be structural"));
     }
     for (key, why) in SKELETON_ONLY {
-        if is_set(&schema[key]) {
+        let given = match key {
+            "x-kubernetes-list-map-keys" => is_set(&schema[key]),
+            _ => is_given(key, &schema[key]),
+        };
+        if given {
             errors.push(Invalid::forbidden(&at(key), why));
         }
     }
