@@ -403,6 +403,8 @@ mod tests {
             assert_eq!(compile(pattern).map(drop).unwrap_err(), wanted, "{pattern}");
         };
         check("a**", "invalid nested repetition operator: `**`");
+        check("a{2}{3}", "invalid nested repetition operator: `{2}{3}`");
+        check("a{2,4294967296}", "invalid repeat count: `{2,4294967296}`");
         check("a+?*", "invalid nested repetition operator: `+?*`");
         check("*", "missing argument to repetition operator: `*`");
         check("(|+)", "missing argument to repetition operator: `+`");
@@ -427,6 +429,9 @@ mod tests {
 
     #[test]
     fn patterns_mean_what_they_do_in_go() {
+        for text in ["a*?b+?", "[*+]*", "[]*+]+", "(?i:a)*", r"\**", "a{2,3}?", r"\Q**[\E*", r"\\Q*", r"^\Q[a]\E+$"] {
+            assert!(compile(text).is_ok(), "{text}");
+        }
         let check = |pattern: &str, yes: &[&str], no: &[&str]| {
             let regex = compile(pattern).unwrap();
             yes.iter().for_each(|text| assert!(regex.is_match(text), "{pattern} matches {text}"));
