@@ -18,7 +18,7 @@ impl Pattern {
 
     /// Why a pattern cannot be compiled, as Go says it.
     pub fn check(text: &str) -> Result<(), String> {
-        Self::compile(text).map(drop)
+        crate::pattern::check(text)
     }
 
     /// A pattern as Go takes it; or why not, as Go says it.
