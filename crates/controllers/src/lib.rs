@@ -61,6 +61,7 @@ pub mod statefulset;
 mod testing;
 pub mod token_cleaner;
 pub mod tokens;
+pub mod ttl;
 pub mod ttl_after_finished;
 pub mod views;
 pub mod volume_binder;
@@ -123,6 +124,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &statefulset::CONTROLLER,
     &token_cleaner::CONTROLLER,
     &tokens::CONTROLLER,
+    &ttl::CONTROLLER,
     &ttl_after_finished::CONTROLLER,
     &volume_binder::CLAIMS,
     &volume_binder::VOLUMES,

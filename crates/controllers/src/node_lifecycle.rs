@@ -91,7 +91,7 @@ fn pods_of_node(change: &Change, world: &World) -> Vec<String> {
 }
 
 fn gone(name: &str, world: &World) -> Plan {
-    for what in ["lease", "heartbeat"] {
+    for what in ["lease", "heartbeat", "node"] {
         world.forget(&format!("{what} {name}"));
     }
     Plan::none()
@@ -107,6 +107,10 @@ fn reconcile(node: &Arc<Object>, world: &World) -> Plan {
         mark_unknown(&view, &mut conditions, world);
     } else {
         plan.requeue_after(silent_at - world.now());
+    }
+    if world.is_new(&format!("node {}", node.head.name), &node.head.uid) {
+        let message = format!("Node {name} event: Registered Node {name} in Controller", name = node.head.name);
+        plan.events.push(Event::normal(node, "RegisteredNode", message));
     }
     let was_ready = condition(&old, "Ready").is_some_and(Condition::is_true);
     let ready = condition(&conditions, "Ready").map_or("Unknown", |c| c.status.as_str());

@@ -114,6 +114,11 @@ impl World {
         Self { caches, options, now, failure: None }
     }
 
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: &Kind) -> usize {
+        self.caches.lister(kind).map_or(0, Lister::len)
+    }
+
     /// The same with the failure of the attempt before.
     pub fn after(self, failure: Option<Failure>) -> Self {
         Self { failure, ..self }
@@ -202,6 +207,13 @@ impl World {
                 self.now
             }
         }
+    }
+
+    /// Whether this `version` of the thing `what` was never looked at, nor asked for here.
+    pub fn is_new(&self, what: &str, version: &str) -> bool {
+        let mut seen = self.caches.seen.write();
+        let known = seen.insert(what.into(), (version.into(), self.now));
+        known.is_none_or(|(known, _)| known != version)
     }
 
     /// Forgets what [`World::first_seen`] noted of a thing.

@@ -1,10 +1,12 @@
 //! Root file systems of containers: an overlay of the image's layers and a directory of the container's own.
 //!
-//! `<root>/containers/<id>/` holds `rootfs.json` (which layers), `upper` and `work` (overlayfs's), `merged` (the mount).
+//! `<root>/containers/<id>/` holds `rootfs.json` (which layers), `upper` and `work` (overlayfs's), `merged` (the mount), and
+//! in `images` what it has as volumes.
 
 mod mount;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -68,13 +70,7 @@ impl Store {
         }
         let rootfs = Rootfs { layers: chain_ids(&image.diff_ids), image: image.id, config };
         mount::copy_root_attributes(self, &rootfs.layers, &dir.join("upper"))?;
-        let text = serde_json::to_vec(&rootfs)
-            .map_err(|source| Error::Document { what: "the container's layers".into(), source })?;
-        let temp = dir.join("rootfs.json.tmp");
-        // A description that a loss of power emptied would keep the container from coming back.
-        let mut file = fs::File::create(&temp).at("create", &temp)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).at("write", &temp)?;
-        fs::rename(&temp, dir.join("rootfs.json")).at("rename", &temp)?;
+        write_document(&dir.join("rootfs.json"), &rootfs)?;
         Ok(rootfs)
     }
 
@@ -103,6 +99,7 @@ impl Store {
     pub fn remove(&self, container_id: &str) -> Result<(), Error> {
         let dir = self.container_dir(container_id)?;
         self.unmount(container_id)?;
+        self.unmount_images(container_id)?;
         // First the description, so that an interrupted removal is never mistaken for a container.
         crate::store::remove(&dir.join("rootfs.json"))?;
         crate::store::remove(&dir)
@@ -146,6 +143,7 @@ impl Store {
     pub(crate) fn snapshots_of_containers(&self) -> Result<Vec<String>, Error> {
         let mut out = Vec::new();
         for id in self.containers()? {
+            out.extend(self.layers_of_volumes(&id)?.iter().map(|chain| chain.hex().to_owned()));
             match self.rootfs(&id) {
                 Ok(rootfs) => out.extend(rootfs.layers.iter().map(|chain| chain.hex().to_owned())),
                 Err(error) if error.is_not_found() => {}
@@ -163,4 +161,14 @@ impl Store {
         }
         Ok(self.root().join("containers").join(id))
     }
+}
+
+/// Writes what a mount is made of. A document that a loss of power emptied would keep the container from coming back.
+fn write_document(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec(value)
+        .map_err(|source| Error::Document { what: "the container's layers".into(), source })?;
+    let temp = path.with_extension("json.tmp");
+    let mut file = fs::File::create(&temp).at("create", &temp)?;
+    file.write_all(&text).and_then(|()| file.sync_all()).at("write", &temp)?;
+    fs::rename(&temp, path).at("rename", &temp)
 }

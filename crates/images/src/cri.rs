@@ -1,7 +1,7 @@
 //! The store as CRI's image service.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use base::Chain;
@@ -47,6 +47,12 @@ impl Images {
     pub async fn mount(&self, container_id: &str) -> Result<Prepared, Error> {
         let id = container_id.to_owned();
         self.blocking(move |store| store.mount(&id)).await
+    }
+
+    /// [`Store::mount_image`], off the asynchronous threads.
+    pub async fn mount_image(&self, container_id: &str, image: &str, sub: &str) -> Result<PathBuf, Error> {
+        let (id, image, sub) = (container_id.to_owned(), image.to_owned(), sub.to_owned());
+        self.blocking(move |store| store.mount_image(&id, &image, &sub)).await
     }
 
     /// [`Store::remove`], off the asynchronous threads.

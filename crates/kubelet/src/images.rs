@@ -5,13 +5,14 @@ mod credentials;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::ObjectReference;
 use parking_lot::Mutex;
 use protos::cri::v1::{AuthConfig, Image, ImageSpec, ImageStatusRequest, PodSandboxConfig, PullImageRequest};
 use protos::cri::{Error, ImageService};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::api::{Container, Pod};
+use crate::api::{Container, ImageSource, Pod};
 use crate::clock::{Clock, go_duration};
 use crate::config::security::ImageUser;
 use crate::events::{About, Events};
@@ -32,6 +33,30 @@ pub(crate) struct PullFailure {
     pub(crate) blocked: Blocked,
     /// When trying again makes sense (nanoseconds since the epoch).
     pub(crate) retry_at: Option<i64>,
+}
+
+/// An image that a pod wants, for a container or as a volume.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// As the pod names it.
+    pub(crate) image: String,
+    /// `imagePullPolicy` or `pullPolicy`; empty for the tag's default.
+    pub(crate) policy: String,
+    /// What events are about.
+    pub(crate) about: ObjectReference,
+}
+
+impl Wanted {
+    /// A container's own.
+    pub(crate) fn of_container(pod: &Pod, container: &Container) -> Self {
+        let (image, policy) = (container.image.clone(), container.image_pull_policy.clone());
+        Self { image, policy, about: About::container(pod, container) }
+    }
+
+    /// An image volume's.
+    pub(crate) fn of_volume(pod: &Pod, source: &ImageSource) -> Self {
+        Self { image: source.reference.clone(), policy: source.pull_policy.clone(), about: About::pod(pod) }
+    }
 }
 
 /// Pulls for all pods of the node; pods pull in parallel.
@@ -68,23 +93,23 @@ impl Puller {
         self.failures.lock().retain(|key, _| !key.starts_with(&prefix));
     }
 
-    /// Makes sure that the container's image is there.
+    /// Makes sure that the image is there.
     pub(crate) async fn ensure(
         &self,
         pod: &Pod,
-        container: &Container,
+        wanted: &Wanted,
         sandbox: &PodSandboxConfig,
     ) -> Result<Pulled, PullFailure> {
-        let about = || About::container(pod, container);
-        let Some(image) = with_default_tag(&container.image) else {
+        let about = || wanted.about.clone();
+        let Some(image) = with_default_tag(&wanted.image) else {
             let message = format!(
                 "Failed to apply default image tag {:?}: couldn't parse image name {:?}: invalid reference format",
-                container.image, container.image
+                wanted.image, wanted.image
             );
             self.events.warning(about(), "InspectFailed", &message);
             return Err(failed("InvalidImageName", message, None));
         };
-        let policy = match container.image_pull_policy.as_str() {
+        let policy = match wanted.policy.as_str() {
             "" if image.ends_with(":latest") => "Always",
             "" => "IfNotPresent",
             policy => policy,
@@ -94,7 +119,7 @@ impl Puller {
                 Ok(Some(found)) => {
                     let message = format!(
                         "Container image {:?} already present on machine and can be accessed by the pod",
-                        container.image
+                        wanted.image
                     );
                     self.events.normal(about(), "Pulled", message);
                     return Ok(found);
@@ -108,22 +133,22 @@ impl Puller {
             }
         }
         if policy == "Never" {
-            let message = format!("Container image {:?} is not present with pull policy of Never", container.image);
+            let message = format!("Container image {:?} is not present with pull policy of Never", wanted.image);
             self.events.warning(about(), "ErrImageNeverPull", &message);
             return Err(failed("ErrImageNeverPull", message, None));
         }
-        self.pull(pod, container, &image, sandbox).await
+        self.pull(pod, wanted, &image, sandbox).await
     }
 
     async fn pull(
         &self,
         pod: &Pod,
-        container: &Container,
+        wanted: &Wanted,
         image: &str,
         sandbox: &PodSandboxConfig,
     ) -> Result<Pulled, PullFailure> {
-        let about = || About::container(pod, container);
-        let named = &container.image;
+        let about = || wanted.about.clone();
+        let named = &wanted.image;
         let key = format!("{}_{named}", pod.metadata.uid);
         if let Some(until) = self.backoffs.lock().waits(&key, self.clock.nanos()) {
             let mut message = format!("Back-off pulling image {named:?}");

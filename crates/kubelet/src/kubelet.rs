@@ -161,6 +161,7 @@ impl Kubelet {
         let client = config.client.clone();
         let shared = Arc::new(Shared {
             volumes: Volumes::new(&config.root_dir, mounter, objects.clone(), client.clone(), node.clone()),
+            image_volumes: Default::default(),
             puller: Puller::new(config.images.clone(), objects.clone(), events.clone(), clock.clone()),
             client,
             runtime: config.runtime.clone(),

@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) services_synced: watch::Receiver<bool>,
     pub(crate) events: Events,
     pub(crate) puller: Puller,
+    pub(crate) image_volumes: crate::volumes::image::Counts,
     pub(crate) crashes: Mutex<Backoffs>,
     pub(crate) clock: Clock,
     pub(crate) seccomp_root: PathBuf,

@@ -8,6 +8,7 @@ mod config_map;
 mod downward;
 mod empty_dir;
 mod host_path;
+pub(crate) mod image;
 pub(crate) mod mounter;
 mod ownership;
 mod projected;
@@ -150,6 +151,9 @@ impl Volumes {
             projected::set_up(&context("projected"), source).await
         } else if let Some(source) = &volume.downward_api {
             downward::set_up(&context("downward-api"), source).await
+        } else if volume.image.is_some() {
+            // Pulled and mounted when a container that mounts it starts.
+            Ok(Mounted { path: PathBuf::new(), read_only: true })
         } else {
             let kind = volume.other.keys().next().map_or("no source", String::as_str);
             Err(Cause::Spec(format!("volume type {kind:?} is not supported by this node")))

@@ -102,6 +102,10 @@ impl runtime::Rootfs for Roots {
         })
     }
 
+    async fn mount_image(&self, container_id: &str, image: &str, sub: &str) -> Result<PathBuf> {
+        self.0.mount_image(container_id, image, sub).await.map_err(|e| as_cri(&e))
+    }
+
     async fn remove(&self, container_id: &str) -> Result<()> {
         self.0.remove(container_id).await.map_err(|e| as_cri(&e))
     }

@@ -162,7 +162,12 @@ pub(crate) fn add_names(dir: &Path, spec: &mut ContainerSpec) {
     for name in NAMES {
         let target = Path::new("/etc").join(name);
         if !spec.mounts.iter().any(|m| m.target == target) {
-            spec.mounts.push(Mount { source: dir.join(name), target, readonly: spec.readonly_rootfs, propagation: 0 });
+            spec.mounts.push(Mount {
+                source: dir.join(name),
+                target,
+                readonly: spec.readonly_rootfs,
+                ..Mount::default()
+            });
         }
     }
 }
@@ -176,6 +181,8 @@ fn mounts(config: &ContainerConfig) -> Vec<Mount> {
             target: m.container_path.clone().into(),
             readonly: m.readonly,
             propagation: m.propagation,
+            image: m.image.as_ref().map(|image| image.image.clone()).unwrap_or_default(),
+            image_sub_path: m.image_sub_path.clone(),
         })
         .collect();
     // Outer mounts first, so that inner ones are not covered.

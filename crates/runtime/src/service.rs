@@ -68,7 +68,9 @@ pub struct Prepared {
 pub trait Rootfs: Send + Sync {
     /// A fresh writable root for the container, or the one that it has (mounted anew if need be).
     async fn prepare(&self, container_id: &str, image: &str) -> Result<Prepared>;
-    /// Unmounts and removes it. Idempotent.
+    /// Where `sub` (empty: all) of another image is mounted, read-only, for that container.
+    async fn mount_image(&self, container_id: &str, image: &str, sub: &str) -> Result<PathBuf>;
+    /// Unmounts and removes it, images that were mounted for it too. Idempotent.
     async fn remove(&self, container_id: &str) -> Result<()>;
 }
 
@@ -274,7 +276,7 @@ impl RuntimeService for EmbeddedRuntime {
 
     async fn create_container(&self, req: CreateContainerRequest) -> Result<CreateContainerResponse> {
         let sandbox = self.sandbox(&req.pod_sandbox_id)?;
-        let config = req.config.ok_or_else(|| Error::new(Code::InvalidArgument, "no container config"))?;
+        let mut config = req.config.ok_or_else(|| Error::new(Code::InvalidArgument, "no container config"))?;
         if sandbox.stopped {
             return Err(Error::new(Code::FailedPrecondition, "the sandbox is not running"));
         }
@@ -285,7 +287,9 @@ impl RuntimeService for EmbeddedRuntime {
         let image = config.image.clone().unwrap_or_default();
         let prepared = self.inner.rootfs.prepare(&id, &image.image).await?;
         let image = shown_name(&image, &prepared);
-        let made = self.record_container(&id, &sandbox, &sandbox_spec, &config, &prepared, image);
+        let mounted = self.mount_images(&id, &mut config.mounts).await;
+        let record = |()| self.record_container(&id, &sandbox, &sandbox_spec, &config, &prepared, image);
+        let made = mounted.and_then(record);
         if let Err(error) = made {
             let _ = self.inner.rootfs.remove(&id).await;
             return Err(error);

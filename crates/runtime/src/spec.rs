@@ -60,13 +60,19 @@ pub(crate) struct User {
 }
 
 /// A bind mount from the host.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Mount {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
     pub(crate) readonly: bool,
     /// 0 private, 1 from the host, 2 both ways: as the CRI numbers them.
     pub(crate) propagation: i32,
+    /// The image that is mounted at `source`; empty for what is the host's own.
+    #[serde(default)]
+    pub(crate) image: String,
+    /// Which part of the image.
+    #[serde(default)]
+    pub(crate) image_sub_path: String,
 }
 
 /// A device node of the host.

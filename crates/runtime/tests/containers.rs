@@ -39,6 +39,9 @@ impl Rootfs for Busybox {
             config: ImageConfig::default(),
         })
     }
+    async fn mount_image(&self, container_id: &str, image: &str, _: &str) -> Result<PathBuf> {
+        Err(protos::cri::Error::not_found(format!("{image} for {container_id}")))
+    }
     async fn remove(&self, container_id: &str) -> Result<()> {
         let _ = std::fs::remove_dir_all(self.0.join(container_id));
         Ok(())

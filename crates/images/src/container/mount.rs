@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
@@ -13,35 +13,55 @@ use crate::error::IoContext as _;
 use crate::store::Store;
 use crate::{Digest, Error};
 
-/// Mounts `<dir>/merged`. mount(2) takes one page of options, so layers are named by short links, relative to the
-/// directory of the links; the working directory is changed in a thread of its own.
+/// Mounts `<dir>/merged`, with what is written in `<dir>/upper`.
 pub(crate) fn mount_overlay(store: &Store, layers: &[Digest], dir: &Path) -> Result<(), Error> {
-    let links = store.root().join("l");
-    let mut lower = Vec::with_capacity(layers.len());
-    for chain in layers.iter().rev() {
-        lower.push(short_link(&links, chain)?);
-    }
+    let mut lower = lower(store, layers)?;
     if lower.is_empty() {
-        lower.push("../empty".to_owned());
+        lower.push(EMPTY.to_owned());
     }
     let id = dir.file_name().unwrap_or_default().to_string_lossy();
-    let mut options =
+    let options =
         format!("lowerdir={},upperdir=../containers/{id}/upper,workdir=../containers/{id}/work", lower.join(":"));
+    overlay(store, options, MsFlags::empty(), dir.join("merged"))
+}
+
+/// Mounts the layers alone, read-only.
+pub(crate) fn mount_layers(store: &Store, layers: &[Digest], target: &Path) -> Result<(), Error> {
+    let mut lower = lower(store, layers)?;
+    // Without an upper directory overlayfs wants two layers at least.
+    while lower.len() < 2 {
+        lower.push(EMPTY.to_owned());
+    }
+    overlay(store, format!("lowerdir={}", lower.join(":")), MsFlags::MS_RDONLY, target.to_owned())
+}
+
+/// A layer without anything, as seen from the directory of the links.
+const EMPTY: &str = "../empty";
+
+/// Short names of the layers, the topmost first.
+fn lower(store: &Store, layers: &[Digest]) -> Result<Vec<String>, Error> {
+    let links = store.root().join("l");
+    layers.iter().rev().map(|chain| short_link(&links, chain)).collect()
+}
+
+/// mount(2) takes one page of options, so layers are named by short links, relative to the directory of the links; the working
+/// directory is changed in a thread of its own.
+fn overlay(store: &Store, mut options: String, flags: MsFlags, target: PathBuf) -> Result<(), Error> {
     // Layers are shared by many mounts; the index would refuse that.
     if Path::new("/sys/module/overlay/parameters/index").exists() {
         options.push_str(",index=off");
     }
-    let merged = dir.join("merged");
-    fs::create_dir_all(&merged).at("create", &merged)?;
-    let target = merged.clone();
+    fs::create_dir_all(&target).at("create", &target)?;
+    let links = store.root().join("l");
+    let at = target.clone();
     let mount = move || -> Result<(), Errno> {
         unshare(CloneFlags::CLONE_FS)?;
         nix::unistd::chdir(&links)?;
-        nix::mount::mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        nix::mount::mount(Some("overlay"), &at, Some("overlay"), flags, Some(options.as_str()))
     };
     let thread =
-        std::thread::Builder::new().name("overlay-mount".into()).spawn(mount).at("start a thread for", &merged)?;
-    thread.join().map_err(|_| Error::Cut)?.map_err(explain).at("mount an overlay at", &merged)
+        std::thread::Builder::new().name("overlay-mount".into()).spawn(mount).at("start a thread for", &target)?;
+    thread.join().map_err(|_| Error::Cut)?.map_err(explain).at("mount an overlay at", &target)
 }
 
 /// The causes that users meet, in words that tell what to do.

@@ -55,6 +55,32 @@ fn opaque_directories_hide_what_is_below() {
 }
 
 #[test]
+fn images_as_volumes() {
+    let store = TestStore::new();
+    Builder::new().layer(Layer::new().file("/bin/x", 0o755, "x")).build(&store, "app:1").unwrap();
+    let data =
+        Layer::new().dir("/d", 0o755).file("/d/file", 0o644, "data").symlink("/l", "/d").symlink("/out", "../../etc");
+    Builder::new().layer(data).build(&store, "data:1").unwrap();
+    store.prepare("c", "app:1").unwrap();
+    let whole = store.mount_image("c", "data:1", "").unwrap();
+    assert_eq!(fs::read_to_string(whole.join("d/file")).unwrap(), "data");
+    let error = fs::write(whole.join("new"), "x").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    for (sub, place) in [("d", Some("d")), ("l", Some("d")), ("d/file", Some("d/file")), ("out", None), ("none", None)]
+    {
+        let found = store.mount_image("c", "data:1", sub).ok();
+        assert_eq!(found, place.map(|p| whole.join(p)), "{sub}");
+    }
+    // What is mounted stays, though its image has gone.
+    store.remove_image("data:1").unwrap();
+    store.prune().unwrap();
+    assert_eq!(fs::read_to_string(whole.join("d/file")).unwrap(), "data");
+    store.remove("c").unwrap();
+    assert!(!whole.exists());
+    assert_eq!(store.prune().unwrap().snapshots, 1);
+}
+
+#[test]
 fn a_lost_mount_comes_back_with_its_content() {
     let store = TestStore::new();
     sample(&store, "a:1", "s");

@@ -17,8 +17,17 @@ pub(crate) struct Volume {
     pub(crate) projected: Option<Projected>,
     #[serde(rename = "downwardAPI")]
     pub(crate) downward_api: Option<DownwardApi>,
+    pub(crate) image: Option<ImageSource>,
     #[serde(flatten)]
     pub(crate) other: Map<String, Value>,
+}
+
+/// `image`: the runtime mounts it, container by container.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ImageSource {
+    pub(crate) reference: String,
+    pub(crate) pull_policy: String,
 }
 
 /// `emptyDir`.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protos::cri::ImageService;
-use protos::cri::v1::{Image, ImageSpec, ListContainersRequest, ListImagesRequest, RemoveImageRequest};
+use protos::cri::v1::{
+    ContainerStatusRequest, Image, ImageSpec, ListContainersRequest, ListImagesRequest, RemoveImageRequest,
+};
 use tokio::time::Instant;
 
 use crate::node::facts::{Disk, disk};
@@ -40,7 +42,14 @@ impl Collector {
         let named = |c: &protos::cri::v1::Container| {
             [c.image_ref.clone(), c.image_id.clone(), c.image.as_ref().map(|i| i.image.clone()).unwrap_or_default()]
         };
-        let used: HashSet<String> = containers.containers.iter().flat_map(named).collect();
+        let mut used: HashSet<String> = containers.containers.iter().flat_map(named).collect();
+        for container in &containers.containers {
+            let request = ContainerStatusRequest { container_id: container.id.clone(), verbose: false };
+            // A container that has gone meanwhile uses nothing.
+            let status = shared.runtime.container_status(request).await.ok().and_then(|reply| reply.status);
+            let mounts = status.map(|status| status.mounts).unwrap_or_default();
+            used.extend(mounts.into_iter().filter_map(|mount| mount.image).map(|image| image.image));
+        }
         let now = Instant::now();
         let is_used = |image: &Image| {
             let mut names = [&image.id].into_iter().chain(&image.repo_tags).chain(&image.repo_digests);

@@ -1,13 +1,14 @@
 //! Starting sandboxes and containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protos::cri::v1::{
-    CreateContainerRequest, Mount, MountPropagation, PodSandboxConfig, RemoveContainerRequest, RunPodSandboxRequest,
-    StartContainerRequest, StatusRequest,
+    CreateContainerRequest, ImageSpec, Mount, MountPropagation, PodSandboxConfig, RemoveContainerRequest,
+    RunPodSandboxRequest, StartContainerRequest, StatusRequest,
 };
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::hooks;
@@ -19,6 +20,7 @@ use crate::api::{Container, Pod, VolumeMount};
 use crate::clock::go_duration;
 use crate::config::{container, env, expand, hosts, sandbox, services};
 use crate::events::About;
+use crate::images::{PullFailure, Pulled, Wanted};
 use crate::shared::Shared;
 use crate::volumes::{SetUp, subpath};
 
@@ -44,6 +46,8 @@ pub(crate) struct Starter<'a> {
     pub(crate) sandbox_id: &'a str,
     pub(crate) sandbox: &'a PodSandboxConfig,
     pub(crate) ips: &'a [String],
+    /// Images of the pod's volumes by the volume's name: looked for once, when the first container wants one.
+    pub(crate) volume_images: OnceCell<HashMap<String, Result<Pulled, PullFailure>>>,
     /// The pod ends meanwhile: give up what takes long.
     pub(crate) stop: &'a CancellationToken,
 }
@@ -83,17 +87,29 @@ impl Starter<'_> {
     /// Starts a container unless its back-off says to wait.
     pub(crate) async fn start(&self, container: &Container) -> Result<(), NotStarted> {
         self.check_backoff(container)?;
-        let pull = self.shared.puller.ensure(self.pod, container, self.sandbox);
+        let image_volumes = tokio::select! {
+            () = self.stop.cancelled() => return Err(NotStarted::new("ContainerCreating", "")),
+            pulled = self.image_volumes(container) => pulled?,
+        };
+        let result = self.create(container, &image_volumes).await;
+        let mounts = container.volume_mounts.iter().filter(|m| image_volumes.contains_key(&m.name)).count();
+        let has_failed = |e: &NotStarted| {
+            e.blocked.reason == "CreateContainerError" && e.blocked.message.starts_with("ImageVolumeMountFailed")
+        };
+        self.shared.image_volumes.count(image_volumes.len(), mounts, result.as_ref().is_err_and(has_failed));
+        result
+    }
+
+    /// Pulls the container's image, and makes and starts it.
+    async fn create(&self, container: &Container, image_volumes: &HashMap<String, String>) -> Result<(), NotStarted> {
+        let wanted = Wanted::of_container(self.pod, container);
         let image = tokio::select! {
             () = self.stop.cancelled() => return Err(NotStarted::new("ContainerCreating", "")),
-            pulled = pull => pulled,
+            pulled = self.shared.puller.ensure(self.pod, &wanted, self.sandbox) => pulled,
         };
-        let image = image.map_err(|failure| {
-            self.failed(container, &failure.blocked.reason);
-            NotStarted { blocked: failure.blocked, retry_at: failure.retry_at }
-        })?;
+        let image = image.map_err(|failure| self.not_pulled(container, failure))?;
         let restart_count = self.restart_count(container);
-        let prepared = self.prepare(container, restart_count, image).await;
+        let prepared = self.prepare(container, restart_count, image, image_volumes).await;
         let config = prepared.and_then(container::config).map_err(|message| {
             self.failed(container, &message);
             NotStarted::new("CreateContainerConfigError", message)
@@ -119,6 +135,42 @@ impl Starter<'_> {
         self.shared.events.normal(about(), "Started", "Container started");
         self.link_log(container, &id, &config.log_path);
         self.post_start(container, &id).await
+    }
+
+    /// Images of the volumes that the container mounts, by the volume's name.
+    async fn image_volumes(&self, container: &Container) -> Result<HashMap<String, String>, NotStarted> {
+        let is_image =
+            |mount: &&VolumeMount| self.pod.spec.volumes.iter().any(|v| v.name == mount.name && v.image.is_some());
+        let mounts: Vec<&VolumeMount> = container.volume_mounts.iter().filter(is_image).collect();
+        let mut out = HashMap::new();
+        if mounts.is_empty() {
+            return Ok(out);
+        }
+        let images = self.volume_images.get_or_init(|| self.pull_volumes()).await;
+        let mut last = None;
+        for mount in mounts {
+            match images.get(&mount.name) {
+                Some(Ok(pulled)) => drop(out.insert(mount.name.clone(), pulled.id.clone())),
+                Some(Err(failure)) => last = Some(self.not_pulled(container, failure.clone())),
+                None => {}
+            }
+        }
+        last.map_or(Ok(out), Err)
+    }
+
+    async fn pull_volumes(&self) -> HashMap<String, Result<Pulled, PullFailure>> {
+        let mut out = HashMap::new();
+        for volume in &self.pod.spec.volumes {
+            let Some(source) = &volume.image else { continue };
+            let wanted = Wanted::of_volume(self.pod, source);
+            out.insert(volume.name.clone(), self.shared.puller.ensure(self.pod, &wanted, self.sandbox).await);
+        }
+        out
+    }
+
+    fn not_pulled(&self, container: &Container, failure: PullFailure) -> NotStarted {
+        self.failed(container, &failure.blocked.reason);
+        NotStarted { blocked: failure.blocked, retry_at: failure.retry_at }
     }
 
     fn failed(&self, container: &Container, message: &str) {
@@ -160,7 +212,8 @@ impl Starter<'_> {
         &'b self,
         container: &'b Container,
         restart_count: i32,
-        image: crate::images::Pulled,
+        image: Pulled,
+        image_volumes: &HashMap<String, String>,
     ) -> Result<container::Prepared<'b>, String> {
         let shared = self.shared;
         let mut synced = shared.services_synced.clone();
@@ -181,7 +234,7 @@ impl Starter<'_> {
             services: &services,
         };
         let env = env::environment(container, &sources).await.map_err(|e| e.to_string())?;
-        let mounts = self.mounts(container, restart_count, &env).await?;
+        let mounts = self.mounts(container, restart_count, &env, image_volumes).await?;
         std::fs::create_dir_all(Path::new(&self.sandbox.log_directory).join(&container.name))
             .map_err(|e| format!("create container log directory for container {} failed: {e}", container.name))?;
         let target_id = match container.target_container_name.as_str() {
@@ -210,6 +263,7 @@ impl Starter<'_> {
         container: &Container,
         restart_count: i32,
         env: &BTreeMap<String, String>,
+        image_volumes: &HashMap<String, String>,
     ) -> Result<Vec<Mount>, String> {
         let pod_dir = self.shared.volumes.pod_dir(&self.pod.metadata.uid);
         let mut out = Vec::new();
@@ -217,10 +271,21 @@ impl Starter<'_> {
             let volume = self.volumes.volumes.get(&mount.name).ok_or_else(|| {
                 format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name)
             })?;
-            let host = self.sub_path(container, index, mount, &volume.path, env, &pod_dir).await?;
+            let sub = match mount.sub_path_expr.as_str() {
+                "" => mount.sub_path.clone(),
+                text => expand::expand_strictly(text, |name| env.get(name).cloned())?,
+            };
+            let (host, image, image_sub_path) = match image_volumes.get(&mount.name) {
+                Some(id) => (PathBuf::new(), Some(self.image_spec(id, &mount.name)), inside(&sub)?),
+                None => {
+                    (self.sub_path(container, index, mount, &volume.path, sub, &pod_dir).await?, None, String::new())
+                }
+            };
             out.push(Mount {
                 container_path: absolute(&mount.mount_path),
                 host_path: host.to_string_lossy().into_owned(),
+                image,
+                image_sub_path,
                 readonly: mount.read_only || volume.read_only,
                 propagation: propagation(mount.mount_propagation.as_deref())?,
                 recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
@@ -255,19 +320,25 @@ impl Starter<'_> {
         Ok(out)
     }
 
+    fn image_spec(&self, id: &str, volume: &str) -> ImageSpec {
+        let source = self.pod.spec.volumes.iter().find(|v| v.name == volume).and_then(|v| v.image.as_ref());
+        ImageSpec {
+            image: id.to_owned(),
+            user_specified_image: source.map(|s| s.reference.clone()).unwrap_or_default(),
+            annotations: self.pod.metadata.annotations.clone().into_iter().collect(),
+            ..ImageSpec::default()
+        }
+    }
+
     async fn sub_path(
         &self,
         container: &Container,
         index: usize,
         mount: &VolumeMount,
         volume: &Path,
-        env: &BTreeMap<String, String>,
+        sub: String,
         pod_dir: &Path,
     ) -> Result<PathBuf, String> {
-        let sub = match mount.sub_path_expr.as_str() {
-            "" => mount.sub_path.clone(),
-            text => expand::expand_strictly(text, |name| env.get(name).cloned())?,
-        };
         if sub.is_empty() {
             return Ok(volume.to_owned());
         }
@@ -353,6 +424,17 @@ pub(crate) fn remove_logs(path: &str) {
 
 fn absolute(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+/// A part of an image, said as upstream says what leads out of it.
+fn inside(sub: &str) -> Result<String, String> {
+    if sub.starts_with('/') {
+        return Err(format!("error SubPath `{sub}` must not be an absolute path"));
+    }
+    if sub.split('/').any(|part| part == "..") {
+        return Err(format!("unable to provision SubPath `{sub}`: must not contain '..'"));
+    }
+    Ok(sub.to_owned())
 }
 
 fn plain_mount(inside: &str, host: &Path) -> Mount {

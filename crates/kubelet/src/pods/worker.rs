@@ -367,6 +367,7 @@ impl Worker {
             sandbox_id: &sandbox_id,
             sandbox: &config,
             ips: observed.ips(),
+            volume_images: Default::default(),
             stop: &stop,
         };
         let mut input_now = self.input.clone();

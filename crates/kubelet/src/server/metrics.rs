@@ -128,6 +128,10 @@ pub(crate) fn own(shared: &Shared, node_name: &str) -> String {
     let mut lines = String::new();
     line(&mut lines, "kubelet_node_name", &labels(&BTreeMap::from([("node", node_name)])), 1.0);
     family(&mut out, "kubelet_node_name", "gauge", "The node's name. The count is always 1.", &lines);
+    for (name, help, value) in shared.image_volumes.metrics() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "# HELP {name} [BETA] {help}\n# TYPE {name} counter\n{name} {value}");
+    }
     out
 }
 

@@ -89,12 +89,32 @@ async fn play(cluster: &mut Cluster) {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull"},
         "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": auth}});
     client.create(&Resource::collection(&Gvr::new("", "v1", "secrets"), Some("default")), &secret).await.unwrap();
-    make(&client, "member", &image, json!({"imagePullSecrets": [{"name": "pull"}]})).await;
+    // Its own image, and the same as a volume.
+    let inside =
+        "test -x /image/bin/busybox && /bin/sh -c 'test -x /sub/busybox' && ! touch /image/new && exec sleep 1000";
+    let with_volume = |image: &str, sub: &str, secrets: Value| {
+        let mounts = json!([{"name": "image", "mountPath": "/image"}, {"name": "image", "mountPath": "/sub", "subPathExpr": sub}]);
+        json!({"imagePullSecrets": secrets,
+            "volumes": [{"name": "image", "image": {"reference": format!("{REGISTRY}/team/busybox:2"), "pullPolicy": "Always"}}],
+            "containers": [{"name": "main", "image": image, "command": ["sh", "-c", inside], "volumeMounts": mounts,
+                "env": [{"name": "DIR", "value": "bin"}]}]})
+    };
+    make(&client, "outsider", "busybox:1", with_volume("busybox:1", "bin", json!([]))).await;
+    let message = waits("outsider", "ImagePullBackOff").await;
+    assert!(message.starts_with(&format!("Back-off pulling image \"{image}\": ErrImagePull: ")), "{message}");
+    let secrets = json!([{"name": "pull"}]);
+    make(&client, "lost", "busybox:1", with_volume("busybox:1", "none", secrets.clone())).await;
+    let message = waits("lost", "CreateContainerError").await;
+    assert!(message.starts_with("ImageVolumeMountFailed: "), "{message}");
+    make(&client, "member", &image, with_volume(&image, "$(DIR)", secrets)).await;
     let member = until("the pod with the secret runs", async || pod(&client, "member").await.filter(is_ready)).await;
     let status = &member["status"]["containerStatuses"][0];
     assert_eq!(status["image"], image);
     let digest = status["imageID"].as_str().unwrap_or_default();
     assert!(digest.starts_with(&format!("{REGISTRY}/team/busybox@sha256:")), "{digest}");
+    let metrics = client.raw_get(&format!("/api/v1/nodes/{}/proxy/metrics", cluster.name)).await.unwrap();
+    let metrics = String::from_utf8_lossy(&metrics);
+    assert!(metrics.contains("\nkubelet_image_volume_mounted_succeed_total 2\n"), "{metrics}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use protos::cri::v1::*;
-use protos::cri::{Error, Result, RuntimeService as _};
+use protos::cri::{Code, Error, Result, RuntimeService as _};
 
 use super::{EmbeddedRuntime, Prepared, io_error, report};
 use crate::convert;
@@ -194,6 +194,23 @@ impl EmbeddedRuntime {
             }
         }
         errors
+    }
+
+    /// Gives mounts of images the place where they are mounted.
+    pub(super) async fn mount_images(&self, id: &str, mounts: &mut [Mount]) -> Result<()> {
+        for mount in mounts {
+            let Some(image) = &mount.image else { continue };
+            if !mount.host_path.is_empty() {
+                let text = format!("mount at {:?} has an image and a host path", mount.container_path);
+                return Err(Error::new(Code::InvalidArgument, text));
+            }
+            let place = self.inner.rootfs.mount_image(id, &image.image, &mount.image_sub_path).await;
+            // Kubelets know failures of this kind by the word at their beginning.
+            let place = place.map_err(|e| Error::new(e.code, format!("ImageVolumeMountFailed: {}", e.message)))?;
+            mount.host_path = place.to_string_lossy().into_owned();
+            mount.readonly = true;
+        }
+        Ok(())
     }
 
     pub(super) fn record_container(

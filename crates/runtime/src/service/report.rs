@@ -141,12 +141,18 @@ pub(super) fn container_status(container: &Record) -> ContainerStatus {
             (exit.code, exit.at, reason.into(), exit.error.clone().unwrap_or_default())
         }
     };
-    let mounts = container.spec.mounts.iter().map(|m| Mount {
-        container_path: m.target.to_string_lossy().into_owned(),
-        host_path: m.source.to_string_lossy().into_owned(),
-        readonly: m.readonly,
-        propagation: m.propagation,
-        ..Default::default()
+    let mounts = container.spec.mounts.iter().map(|m| {
+        let image = (!m.image.is_empty()).then(|| ImageSpec { image: m.image.clone(), ..Default::default() });
+        let host_path = if image.is_some() { String::new() } else { m.source.to_string_lossy().into_owned() };
+        Mount {
+            container_path: m.target.to_string_lossy().into_owned(),
+            host_path,
+            readonly: m.readonly,
+            propagation: m.propagation,
+            image,
+            image_sub_path: m.image_sub_path.clone(),
+            ..Default::default()
+        }
     });
     ContainerStatus {
         id: container.id.clone(),
