@@ -277,6 +277,10 @@ async fn exec_and_terminals() {
     let mut text = String::new();
     session.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("/dev/pts/"), "a terminal with a name: {text}");
+    let script = "test -e $(tty) && tty && echo hi > $(tty)";
+    let (code, _, log) = bench.run("terminal", script, |config| config.tty = true).await;
+    assert_eq!(code, 0, "{log:?}");
+    assert!(log.iter().any(|l| l.contains("/dev/pts/0")) && log.iter().any(|l| l.contains("hi")), "{log:?}");
     bench.close().await;
 }
 

@@ -24,6 +24,7 @@ fn pod(tolerations: Value) -> Value {
 fn a_silent_node_becomes_unknown_and_its_pods_unready() {
     let mut scene = Scene::new(vec![node("True", json!([])), lease("2026-01-31T23:59:58Z"), pod(json!([]))]);
     expect![[r#"
+        event RegisteredNode Node n1 event: Registered Node n1 in Controller
         requeue 50 s
     "#]]
     .assert_eq(&scene.plan(&CONTROLLER, "n1").to_string());
@@ -50,6 +51,7 @@ fn a_node_that_recovers_loses_our_taints_only() {
     let plan = Scene::new(vec![node("True", taints), lease("x")]).plan(&CONTROLLER, "n1");
     expect![[r#"
         update nodes n1 {"spec":{"taints":[{"effect":"NoSchedule","key":"mine","value":"x"}]}}
+        event RegisteredNode Node n1 event: Registered Node n1 in Controller
         requeue 50 s
     "#]]
     .assert_eq(&plan.to_string());

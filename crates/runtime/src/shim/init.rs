@@ -8,8 +8,9 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{Error, Read, Result, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -19,7 +20,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, pipe2};
 
 use crate::shim::processes::Io;
-use crate::shim::pty;
+use crate::shim::{pty, wire};
 use crate::spec::{ContainerSpec, User};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -47,11 +48,7 @@ fn null() -> Result<OwnedFd> {
     Ok(fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
 }
 
-fn streams(tty: bool, wants_stdin: bool) -> Result<(Io, Streams)> {
-    if tty {
-        let (master, slave) = pty::of_machine()?;
-        return Ok((Io::Terminal { master }, Streams::terminal(slave)?));
-    }
+fn pipes(wants_stdin: bool) -> Result<(Io, Streams)> {
     let (out_near, out_far) = pipe2(OFlag::O_CLOEXEC)?;
     let (err_near, err_far) = pipe2(OFlag::O_CLOEXEC)?;
     let (in_near, in_far) = if wants_stdin {
@@ -67,7 +64,12 @@ fn streams(tty: bool, wants_stdin: bool) -> Result<(Io, Streams)> {
 /// Starts the container's first process; its pid as the shim sees it, and our ends of its streams. `shared` is a process whose
 /// pid namespace it joins.
 pub(super) fn start(spec: &ContainerSpec, shared: Option<i32>) -> Result<(i32, Io)> {
-    let (near, far) = streams(spec.tty, spec.stdin)?;
+    let (near, far) = match spec.tty {
+        true => (None, None),
+        false => pipes(spec.stdin).map(|(near, far)| (Some(near), Some(far)))?,
+    };
+    // A terminal is the container's own: it can be opened only inside, and comes out by this way.
+    let (mut door, mut inner_door) = UnixStream::pair()?;
     let pid = spawn(
         || {
             linux::cgroup::Cgroup::new(&spec.cgroup).enter(0)?;
@@ -79,13 +81,35 @@ pub(super) fn start(spec: &ContainerSpec, shared: Option<i32>) -> Result<(i32, I
             unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP).map_err(context("make a mount namespace"))
         },
         || {
-            take_streams(&far)?;
             set_root(spec)?;
+            match &far {
+                Some(far) => take_streams(far)?,
+                None => {
+                    let (master, slave) = pty::of_root(Path::new("/")).map_err(context("open a terminal"))?;
+                    own_terminal(spec, &slave);
+                    wire::send(&mut inner_door, &(), &[master.as_fd()])?;
+                    take_streams(&Streams::terminal(slave)?)?;
+                }
+            }
             become_user(spec, &spec.user)?;
             execute(&spec.args, &spec.env, &spec.cwd)
         },
     )?;
+    let near = match near {
+        Some(near) => near,
+        None => {
+            let ((), fds) = wire::receive(&mut door)?;
+            let master = fds.into_iter().next().ok_or_else(|| Error::other("the container's terminal is lost"))?;
+            Io::Terminal { master }
+        }
+    };
     Ok((pid, near))
+}
+
+/// It is the user's, who may open it by its name.
+fn own_terminal(spec: &ContainerSpec, slave: &OwnedFd) {
+    // Where it cannot be, it is root's.
+    let _ = nix::unistd::fchown(slave, Some(Uid::from_raw(spec.user.uid)), None);
 }
 
 /// Runs a command in the container of `first`. Without a terminal the process gets `fds`; with one its master is returned.
@@ -99,8 +123,7 @@ pub(super) fn exec(
     let (master, far) = if tty {
         // A container without a `/dev/pts` gets one of ours.
         let (master, slave) = pty::of_container(first).or_else(|_| pty::of_machine())?;
-        // It is the user's, who may open it by its name.
-        let _ = nix::unistd::fchown(&slave, Some(Uid::from_raw(spec.user.uid)), None);
+        own_terminal(spec, &slave);
         (Some(master), Streams::terminal(slave)?)
     } else {
         let mut fds = fds.into_iter();

@@ -23,7 +23,12 @@ pub(super) fn of_machine() -> Result<(OwnedFd, OwnedFd)> {
 
 /// Both ends of a new terminal of the container that the process is in.
 pub(super) fn of_container(process: i32) -> Result<(OwnedFd, OwnedFd)> {
-    let root = linux::rooted::open_root(Path::new(&format!("/proc/{process}/root")))?;
+    of_root(Path::new(&format!("/proc/{process}/root")))
+}
+
+/// Both ends of a new terminal of the container whose root this is.
+pub(super) fn of_root(root: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    let root = linux::rooted::open_root(root)?;
     let found = linux::rooted::open(&root, Path::new("dev/pts/ptmx"), libc::O_PATH, 0)?;
     // The container may have put something else there: nothing is opened for what it does when it is opened.
     let stat = fstat(&found)?;
