@@ -7,15 +7,19 @@ pub(crate) mod addresses;
 pub(crate) mod attributes;
 pub(crate) mod certificates;
 pub(crate) mod escalation;
+mod event_rate_limit;
 mod expressions;
 pub(crate) mod hooks;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
+mod namespace_optional;
 mod node_restriction;
 mod nodes;
 mod optional;
+mod owner_references;
 mod plugins;
+mod pod_restrictions;
 mod pod_security;
 mod policies;
 mod priority;
@@ -97,6 +101,9 @@ async fn mutate_once(
 ) -> Result<(), Status> {
     let mut clock = Clock::start(Step::Admit, at.operation);
     let runs = |plugin| api.admission.runs(plugin);
+    if runs(Plugin::NamespaceAutoProvision) {
+        clock.lap(Plugin::NamespaceAutoProvision, namespace_optional::provision(api, at).await)?;
+    }
     if runs(Plugin::NamespaceLifecycle) {
         clock.lap(Plugin::NamespaceLifecycle, namespace_lifecycle::admit(api, at).await)?;
     }
@@ -118,12 +125,22 @@ async fn mutate_once(
         optional::pull(at, object, old);
         clock.lap(Plugin::AlwaysPullImages, Ok(()))?;
     }
+    if runs(Plugin::PodNodeSelector) {
+        clock.lap(Plugin::PodNodeSelector, pod_restrictions::select(api, at, object))?;
+    }
     if runs(Plugin::Priority) {
         clock.lap(Plugin::Priority, priority::admit(api, at, object, old))?;
     }
     if runs(Plugin::DefaultTolerationSeconds) {
         tolerations::of_pod(at, object);
         clock.lap(Plugin::DefaultTolerationSeconds, Ok(()))?;
+    }
+    if runs(Plugin::PodTolerationRestriction) {
+        clock.lap(Plugin::PodTolerationRestriction, pod_restrictions::tolerate(api, at, object))?;
+    }
+    if runs(Plugin::ExtendedResourceToleration) {
+        pod_restrictions::tolerate_devices(at, object);
+        clock.lap(Plugin::ExtendedResourceToleration, Ok(()))?;
     }
     if runs(Plugin::DefaultStorageClass) {
         clock.lap(Plugin::DefaultStorageClass, storage::default_storage(api, at, object))?;
@@ -147,6 +164,9 @@ async fn mutate_once(
     }
     if runs(Plugin::MutatingAdmissionWebhook) {
         clock.lap(Plugin::MutatingAdmissionWebhook, hooks::mutate(api, at, object, old, hooks, warnings).await)?;
+    }
+    if runs(Plugin::AlwaysDeny) {
+        clock.lap(Plugin::AlwaysDeny, optional::deny(at))?;
     }
     Ok(())
 }
@@ -176,6 +196,12 @@ async fn judge(
 ) -> Result<(), Status> {
     let mut clock = Clock::start(Step::Validate, at.operation);
     let runs = |plugin| api.admission.runs(plugin);
+    if runs(Plugin::NamespaceExists) {
+        clock.lap(Plugin::NamespaceExists, namespace_optional::check(api, at))?;
+    }
+    if runs(Plugin::LimitPodHardAntiAffinityTopology) {
+        clock.lap(Plugin::LimitPodHardAntiAffinityTopology, pod_restrictions::anti_affinity(at, object))?;
+    }
     if runs(Plugin::LimitRanger) {
         clock.lap(Plugin::LimitRanger, limit_ranger::check(api, at, object, old))?;
     }
@@ -188,8 +214,21 @@ async fn judge(
     if runs(Plugin::PodSecurity) {
         clock.lap(Plugin::PodSecurity, pod_security::validate(api, at, object, old, warnings).await)?;
     }
+    if runs(Plugin::PodNodeSelector) {
+        clock.lap(Plugin::PodNodeSelector, pod_restrictions::selected(api, at, object))?;
+    }
     if runs(Plugin::Priority) {
         clock.lap(Plugin::Priority, priority::validate(api, at, object))?;
+    }
+    if runs(Plugin::PodTolerationRestriction) {
+        clock.lap(Plugin::PodTolerationRestriction, pod_restrictions::tolerated(api, at, object))?;
+    }
+    if runs(Plugin::EventRateLimit) {
+        clock.lap(Plugin::EventRateLimit, event_rate_limit::check(&api.admission.event_limits, at, object))?;
+    }
+    if runs(Plugin::OwnerReferencesPermissionEnforcement) {
+        let checked = owner_references::check(api, at, object, old).await;
+        clock.lap(Plugin::OwnerReferencesPermissionEnforcement, checked)?;
     }
     if runs(Plugin::PersistentVolumeClaimResize) {
         clock.lap(Plugin::PersistentVolumeClaimResize, storage::resize(api, at, object, old))?;

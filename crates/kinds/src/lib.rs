@@ -44,7 +44,7 @@ mod table;
 mod testing;
 mod tree;
 
-pub use crate::core::pod::parts as pod_parts;
+pub use crate::core::pod::{parts as pod_parts, qos as pod_qos};
 pub use authorization::validate_attributes;
 pub use certificates::{prepare_approval, validate_status as validate_approval};
 pub use convert::convert;

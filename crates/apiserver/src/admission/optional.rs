@@ -1,4 +1,4 @@
-//! Plugins that run only where they are asked for: AlwaysPullImages, DenyServiceExternalIPs.
+//! Small plugins that run only where they are asked for: AlwaysDeny, AlwaysPullImages, DenyServiceExternalIPs.
 
 use object::{Invalid, Status};
 use serde_json::Value;
@@ -67,4 +67,9 @@ pub(super) fn external_ips(at: &Attributes<'_>, new: &Value, old: &Value) -> Res
         return Ok(());
     }
     Err(at.forbidden("Use of external IPs is denied by admission control"))
+}
+
+/// AlwaysDeny.
+pub(super) fn deny(at: &Attributes<'_>) -> Result<(), Status> {
+    Err(at.forbidden("admission control is denying all modifications"))
 }

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::attributes::Operation;
+use super::event_rate_limit::{self, Limiter};
+use super::pod_restrictions::{NodeSelectors, Tolerations};
 use super::pod_security::Settings;
 use super::resource_quota::{self, Limited};
 
@@ -43,17 +45,26 @@ macro_rules! plugins {
 }
 
 plugins! {
+    AlwaysAdmit: false,
+    NamespaceAutoProvision: false,
     NamespaceLifecycle: true,
+    NamespaceExists: false,
+    LimitPodHardAntiAffinityTopology: false,
     LimitRanger: true,
     ServiceAccount: true,
     NodeRestriction: true,
     TaintNodesByCondition: true,
     AlwaysPullImages: false,
     PodSecurity: true,
+    PodNodeSelector: false,
     Priority: true,
     DefaultTolerationSeconds: true,
+    PodTolerationRestriction: false,
+    EventRateLimit: false,
+    ExtendedResourceToleration: false,
     DefaultStorageClass: true,
     StorageObjectInUseProtection: true,
+    OwnerReferencesPermissionEnforcement: false,
     PersistentVolumeClaimResize: true,
     RuntimeClass: true,
     CertificateApproval: true,
@@ -68,6 +79,7 @@ plugins! {
     ValidatingAdmissionPolicy: true,
     ValidatingAdmissionWebhook: true,
     ResourceQuota: true,
+    AlwaysDeny: false,
 }
 
 impl Plugin {
@@ -75,23 +87,32 @@ impl Plugin {
     pub(crate) fn handles(self, operation: Operation) -> bool {
         use Operation::{Create, Delete, Update};
         match self {
-            Self::MutatingAdmissionPolicy
+            Self::AlwaysAdmit
+            | Self::AlwaysDeny
+            | Self::MutatingAdmissionPolicy
             | Self::MutatingAdmissionWebhook
             | Self::ValidatingAdmissionPolicy
             | Self::ValidatingAdmissionWebhook => true,
-            Self::NamespaceLifecycle | Self::NodeRestriction | Self::Priority => {
+            Self::NamespaceExists | Self::NamespaceLifecycle | Self::NodeRestriction | Self::Priority => {
                 matches!(operation, Create | Update | Delete)
             }
             Self::AlwaysPullImages
             | Self::DefaultTolerationSeconds
             | Self::DenyServiceExternalIPs
+            | Self::EventRateLimit
+            | Self::ExtendedResourceToleration
+            | Self::LimitPodHardAntiAffinityTopology
             | Self::LimitRanger
+            | Self::OwnerReferencesPermissionEnforcement
             | Self::PodSecurity
+            | Self::PodTolerationRestriction
             | Self::ResourceQuota
             | Self::ServiceAccount => matches!(operation, Create | Update),
             Self::CertificateSubjectRestriction
             | Self::DefaultIngressClass
             | Self::DefaultStorageClass
+            | Self::NamespaceAutoProvision
+            | Self::PodNodeSelector
             | Self::PodTopologyLabels
             | Self::RuntimeClass
             | Self::StorageObjectInUseProtection
@@ -104,44 +125,44 @@ impl Plugin {
     }
 }
 
-/// Upstream's plugins that are about what is off there by default, and not here at all; they may be disabled.
-const ABSENT: [&str; 16] = [
-    "AlwaysAdmit",
-    "AlwaysDeny",
+/// Upstream's plugins that are off there by default, and not here at all; they may be disabled.
+const ABSENT: [&str; 6] = [
     "ClusterTrustBundleAttest",
-    "EventRateLimit",
-    "ExtendedResourceToleration",
     "ImagePolicyWebhook",
     "JobValidation",
-    "LimitPodHardAntiAffinityTopology",
-    "NamespaceAutoProvision",
-    "NamespaceExists",
     "NodeDeclaredFeatureValidator",
-    "OwnerReferencesPermissionEnforcement",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
-    "PodNodeSelector",
-    "PodTolerationRestriction",
 ];
 
 /// Which plugins run, and how.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    on: u32,
+    on: u64,
     pub(crate) pod_security: Settings,
     /// ResourceQuota: what is consumed only under a quota.
     pub(super) limited: Vec<Limited>,
+    pub(super) node_selectors: NodeSelectors,
+    pub(super) tolerations: Tolerations,
+    pub(super) event_limits: Vec<Limiter>,
 }
 
 impl Default for Settled {
     fn default() -> Self {
         let on = PLUGINS.iter().filter(|(_, _, on)| *on).fold(0, |on, (plugin, _, _)| on | bit(*plugin));
-        Self { on, pod_security: Settings::default(), limited: Vec::new() }
+        Self {
+            on,
+            pod_security: Settings::default(),
+            limited: Vec::new(),
+            node_selectors: NodeSelectors::default(),
+            tolerations: Tolerations::default(),
+            event_limits: Vec::new(),
+        }
     }
 }
 
-const fn bit(plugin: Plugin) -> u32 {
-    1 << plugin as u32
+const fn bit(plugin: Plugin) -> u64 {
+    1 << plugin as u64
 }
 
 impl Settled {
@@ -192,13 +213,23 @@ impl AdmissionOptions {
             for (name, configuration) in read(path)? {
                 match name.as_str() {
                     "ResourceQuota" => settled.limited = resource_quota::parse(&configuration)?,
+                    "EventRateLimit" => settled.event_limits = event_rate_limit::parse(&configuration)?,
+                    "PodNodeSelector" => settled.node_selectors = as_given(&name, configuration)?,
+                    "PodTolerationRestriction" => settled.tolerations = as_given(&name, configuration)?,
                     "PodSecurity" => settled.pod_security = Settings::parse(&configuration)?,
                     _ => return Err(format!("{}: no configuration is known for {name:?}", path.display())),
                 }
             }
         }
+        if settled.runs(Plugin::EventRateLimit) && settled.event_limits.is_empty() {
+            return Err("EventRateLimit has no configuration (hint: --admission-control-config-file)".into());
+        }
         Ok(settled)
     }
+}
+
+fn as_given<T: serde::de::DeserializeOwned>(plugin: &str, configuration: Value) -> Result<T, String> {
+    serde_json::from_value(configuration).map_err(|e| format!("{plugin}: {e}"))
 }
 
 fn unknown(which: &str, name: &str) -> String {
@@ -239,7 +270,7 @@ mod tests {
 
     #[test]
     fn plugins_are_switched() {
-        let settled = of(&["AlwaysPullImages"], &["LimitRanger", "EventRateLimit"]).unwrap();
+        let settled = of(&["AlwaysPullImages"], &["LimitRanger", "ImagePolicyWebhook"]).unwrap();
         assert!(settled.runs(Plugin::AlwaysPullImages) && !settled.runs(Plugin::LimitRanger));
         assert!(settled.runs(Plugin::ResourceQuota) && !settled.runs(Plugin::DenyServiceExternalIPs));
         assert_eq!(of(&["Nope"], &[]).unwrap_err(), "enable-admission-plugins plugin \"Nope\" is unknown");

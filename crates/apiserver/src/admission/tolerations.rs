@@ -47,7 +47,7 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 }
 
 /// Whether whatever `narrow` tolerates `wide` tolerates, too.
-fn covers(wide: &Value, narrow: &Value) -> bool {
+pub(super) fn covers(wide: &Value, narrow: &Value) -> bool {
     if wide == narrow {
         return true;
     }

@@ -257,3 +257,89 @@ async fn no_subresource_leads_past_admission() {
     }
     world.stop().await;
 }
+
+/// Plugins that run only where they are asked for, as upstream's server answers with the same settings.
+#[tokio::test]
+async fn plugins_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let config_file = dir.path().join("admission.yaml");
+    std::fs::write(
+        &config_file,
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: EventRateLimit\n  configuration: {limits: [{type: Namespace, qps: 1, burst: 1}]}\n- name: PodNodeSelector\n  configuration: {podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: zone=a, listed: zone=a}}\n- name: PodTolerationRestriction\n  configuration: {default: [{key: d, operator: Exists}]}\n",
+    )
+    .unwrap();
+    let enable = [
+        "NamespaceAutoProvision",
+        "LimitPodHardAntiAffinityTopology",
+        "PodNodeSelector",
+        "PodTolerationRestriction",
+        "EventRateLimit",
+        "ExtendedResourceToleration",
+        "OwnerReferencesPermissionEnforcement",
+    ];
+    let admission = AdmissionOptions {
+        enable: enable.map(str::to_owned).to_vec(),
+        disable: vec!["ServiceAccount".into(), "DefaultTolerationSeconds".into()],
+        config_file: Some(config_file),
+    };
+    let world = World::with(Security { admission, ..Security::default() }).await;
+    let at = |namespace: &str, what: &str| format!("/api/v1/namespaces/{namespace}/{what}");
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+    assert_eq!(send(&world, "POST", &at("fresh", "configmaps"), &map).await.0, 201);
+
+    let mut pod = pod_of("p", None);
+    let device = json!({"example.com/gpu": "1"});
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": device, "requests": device});
+    assert_eq!(send(&world, "POST", &at("listed", "pods"), &pod).await.0, 201);
+    let stored = world.client.get(&Resource::object(&pods(), Some("listed"), "p")).await.unwrap().value().unwrap();
+    assert_eq!(stored["spec"]["nodeSelector"], json!({"zone": "a"}));
+    assert_eq!(
+        stored["spec"]["tolerations"],
+        json!([{"key": "d", "operator": "Exists"}, {"key": "example.com/gpu", "operator": "Exists", "effect": "NoSchedule"}])
+    );
+    let conflict = "pods \"p\" is forbidden: pod node label selector ";
+    for (selector, why) in [
+        (json!({"zone": "z"}), "conflicts with its namespace node label selector"),
+        (json!({"x": "z"}), "labels conflict with its namespace whitelist"),
+    ] {
+        pod["spec"]["nodeSelector"] = selector;
+        let (code, _, message) = send(&world, "POST", &at("listed", "pods"), &pod).await;
+        assert_eq!((code, message), (403, format!("{conflict}{why}")));
+    }
+    let term = json!([{"topologyKey": "zone", "labelSelector": {}}]);
+    pod["spec"]["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}});
+    let (code, _, message) = send(&world, "POST", &at("fresh", "pods"), &pod).await;
+    assert_eq!(code, 403, "{message}");
+    assert!(message.ends_with("has TopologyKey zone but only key kubernetes.io/hostname is allowed"), "{message}");
+
+    let event = |name: &str| json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": "fresh"}, "involvedObject": {"kind": "Pod", "namespace": "fresh", "name": "p"}});
+    assert_eq!(send(&world, "POST", &at("fresh", "events"), &event("a")).await.0, 201);
+    let (code, _, message) = send(&world, "POST", &at("fresh", "events"), &event("b")).await;
+    assert_eq!((code, message.as_str()), (429, "limit reached on type Namespace for key fresh"));
+
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r", "namespace": "fresh"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "patch", "get"]}]});
+    world.create(role).await.unwrap();
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "r", "namespace": "fresh"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
+        "subjects": [{"kind": "User", "name": "joe", "apiGroup": "rbac.authorization.k8s.io"}]});
+    world.create(binding).await.unwrap();
+    let joe = world.as_user(User { name: "joe".into(), ..User::default() });
+    let maps = Gvr::new("", "v1", "configmaps");
+    let owned = |name: &str, blocks: bool| {
+        let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "blockOwnerDeletion": blocks});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "ownerReferences": [owner]}})
+    };
+    let collection = Resource::collection(&maps, Some("fresh"));
+    // As soon as the policy is read again.
+    let created = async || joe.create(&collection, &owned("free", false)).await.is_ok().then_some(());
+    eventually(created).await;
+    let refused = joe.create(&collection, &owned("blocking", true)).await.unwrap_err().to_string();
+    assert!(
+        refused.ends_with("an ownerReference refers to a resource you can't set finalizers on: , <nil>"),
+        "{refused}"
+    );
+    let change = client::Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
+    let refused = joe.patch(&Resource::object(&maps, Some("fresh"), "free"), &change).await.unwrap_err().to_string();
+    assert!(refused.ends_with("cannot set an ownerRef on a resource you can't delete: , <nil>"), "{refused}");
+}

@@ -124,7 +124,7 @@ fn prepare_status(new: &mut Value, old: &Value) {
 }
 
 /// The quality-of-service class (`Guaranteed`, `Burstable`, `BestEffort`) of a pod spec.
-pub(crate) fn qos(spec: &Value) -> &'static str {
+pub fn qos(spec: &Value) -> &'static str {
     let containers = ["containers", "initContainers"];
     // What a pod asks for as a whole counts, where it does.
     let all: Vec<&Value> = match spec["resources"].is_object() {
