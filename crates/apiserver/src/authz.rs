@@ -1,5 +1,6 @@
 //! Who may do what: RBAC, and what a node may read of what its pods refer to; other authorizers where the administrator says so.
 
+mod abac;
 mod node;
 mod settings;
 mod webhook;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::StreamExt;
 use object::{Object, Status};
-use rbac::Attributes;
+use rbac::{Attributes, Rule};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -105,6 +106,10 @@ impl Api {
 
     async fn opinion(&self, authorizer: &Authorizer, user: &User, wanted: &Attributes<'_>) -> Opinion {
         match authorizer {
+            Authorizer::Abac(policies) if policies.iter().any(|policy| policy.allows(wanted)) => {
+                Opinion::Allowed(String::new())
+            }
+            Authorizer::Abac(_) => Opinion::None("No policy matched.".into(), None),
             Authorizer::AlwaysAllow => Opinion::Allowed(String::new()),
             Authorizer::AlwaysDeny => Opinion::None("Everything is forbidden.".into(), None),
             Authorizer::Rbac if self.rbac.load().allows(wanted) => Opinion::Allowed(String::new()),
@@ -116,6 +121,20 @@ impl Api {
             },
             Authorizer::Webhook(webhook) => webhook.opinion(user, wanted).await,
         }
+    }
+
+    /// What the user may do in a namespace, as far as rules say so.
+    pub(crate) fn rules_of(&self, user: &User, namespace: &str) -> Vec<Rule> {
+        let mut all = Vec::new();
+        let who = Attributes { user: &user.name, groups: &user.groups, ..Attributes::default() };
+        for authorizer in self.authorizers.all.load().iter() {
+            match authorizer {
+                Authorizer::Rbac => all.extend(self.rbac.load().rules_for(&user.name, &user.groups, namespace)),
+                Authorizer::Abac(policies) => all.extend(abac::rules(policies, &who, namespace)),
+                _ => {}
+            }
+        }
+        all
     }
 
     /// What the audit log says of a decision: whether, and why.

@@ -178,7 +178,7 @@ impl Api {
     }
 
     fn rules(&self, user: &User, namespace: &str) -> Value {
-        let all = self.rbac.load().rules_for(&user.name, &user.groups, namespace);
+        let all = self.rules_of(user, namespace);
         let (paths, resources): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| !r.non_resource_urls.is_empty());
         let mut rules = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
         if crate::authz::node_of(user).is_some() {

@@ -67,9 +67,12 @@ pub(crate) struct Flags {
     /// Whether requests without a credential are looked at.
     #[arg(long, env = "NAVARCH_ANONYMOUS_AUTH", default_value_t = true, action = clap::ArgAction::Set)]
     anonymous_auth: bool,
-    /// Who decides what is allowed, in order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny; Node,RBAC when not given.
+    /// Who decides what is allowed, in order: Node, RBAC, ABAC, Webhook, AlwaysAllow, AlwaysDeny; Node,RBAC when not given.
     #[arg(long, env = "NAVARCH_AUTHORIZATION_MODE", value_delimiter = ',')]
     authorization_mode: Vec<String>,
+    /// Policies of mode ABAC, one on each line (abac.authorization.kubernetes.io/v1beta1 Policy).
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_POLICY_FILE")]
+    authorization_policy_file: Option<PathBuf>,
     /// Kubeconfig of the server that mode Webhook asks.
     #[arg(long, env = "NAVARCH_AUTHORIZATION_WEBHOOK_CONFIG_FILE")]
     authorization_webhook_config_file: Option<PathBuf>,
@@ -83,7 +86,7 @@ pub(crate) struct Flags {
     #[arg(long, env = "NAVARCH_AUTHORIZATION_WEBHOOK_CACHE_UNAUTHORIZED_TTL", default_value = "30s", value_parser = span)]
     authorization_webhook_cache_unauthorized_ttl: Duration,
     /// All of that in a file (apiserver.config.k8s.io/v1 AuthorizationConfiguration).
-    #[arg(long, env = "NAVARCH_AUTHORIZATION_CONFIG", conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_CONFIG", conflicts_with_all = ["authorization_mode", "authorization_policy_file", "authorization_webhook_config_file"])]
     authorization_config: Option<PathBuf>,
     /// Which resources the store keeps encrypted, and how (apiserver.config.k8s.io/v1 EncryptionConfiguration).
     #[arg(long, env = "NAVARCH_ENCRYPTION_PROVIDER_CONFIG")]
@@ -197,6 +200,7 @@ impl Flags {
             refuses_anonymous: !self.anonymous_auth,
             authorization: AuthorizationOptions {
                 modes: self.authorization_mode.clone(),
+                policy_file: self.authorization_policy_file.clone(),
                 webhook_config_file: self.authorization_webhook_config_file.clone(),
                 webhook_version: self.authorization_webhook_version.clone(),
                 authorized_ttl: self.authorization_webhook_cache_authorized_ttl,

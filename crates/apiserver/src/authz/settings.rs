@@ -8,6 +8,7 @@ use std::time::Duration;
 use object::Invalid;
 use serde::Deserialize;
 
+use super::abac;
 use super::webhook::{Webhook, conditions};
 
 /// `--authorization-*`.
@@ -15,6 +16,8 @@ use super::webhook::{Webhook, conditions};
 pub struct AuthorizationOptions {
     /// Names of authorizers, in the order in which they are asked (`--authorization-mode`); `Node`, `RBAC` when there are none.
     pub modes: Vec<String>,
+    /// The policies of `ABAC`, one a line (`--authorization-policy-file`).
+    pub policy_file: Option<PathBuf>,
     /// The kubeconfig of `Webhook` (`--authorization-webhook-config-file`).
     pub webhook_config_file: Option<PathBuf>,
     /// The version of the reviews that it is sent: `v1` or `v1beta1` (`--authorization-webhook-version`).
@@ -31,6 +34,7 @@ impl Default for AuthorizationOptions {
     fn default() -> Self {
         Self {
             modes: Vec::new(),
+            policy_file: None,
             webhook_config_file: None,
             webhook_version: "v1beta1".into(),
             authorized_ttl: AUTHORIZED,
@@ -43,13 +47,14 @@ impl Default for AuthorizationOptions {
 const AUTHORIZED: Duration = Duration::from_secs(300);
 const UNAUTHORIZED: Duration = Duration::from_secs(30);
 const MOST_TIMEOUT: Duration = Duration::from_secs(30);
-/// What upstream knows; `ABAC` is not served here.
+/// What upstream knows.
 const MODES: [&str; 6] = ["ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
 const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 
 /// One who decides.
 #[derive(Debug)]
 pub(super) enum Authorizer {
+    Abac(Vec<abac::Policy>),
     AlwaysAllow,
     AlwaysDeny,
     Node,
@@ -64,7 +69,7 @@ impl Authorizer {
             "AlwaysDeny" => Ok(Self::AlwaysDeny),
             "Node" => Ok(Self::Node),
             "RBAC" => Ok(Self::Rbac),
-            "ABAC" => Err("authorization-mode ABAC is not served: use RBAC".into()),
+            "ABAC" => Err("ABAC is served by --authorization-mode only".into()),
             other => Err(format!("authorization-mode {other:?} is not a valid mode")),
         }
     }
@@ -92,6 +97,10 @@ impl AuthorizationOptions {
                 return Err(format!("authorization-mode {mode:?} has mode specified more than once"));
             }
             all.push(match (mode.as_str(), &self.webhook_config_file) {
+                ("ABAC", _) => {
+                    let missing = "authorization-mode ABAC's authorization policy file not passed";
+                    Authorizer::Abac(abac::read(self.policy_file.as_deref().ok_or(missing)?)?)
+                }
                 ("Webhook", Some(file)) => Authorizer::Webhook(Box::new(Webhook {
                     name: "default".into(),
                     server: crate::answers::server(file)?,
@@ -108,6 +117,9 @@ impl AuthorizationOptions {
                 }
                 (mode, _) => Authorizer::named(mode)?,
             });
+        }
+        if self.policy_file.is_some() && !modes.iter().any(|mode| mode == "ABAC") {
+            return Err("cannot specify --authorization-policy-file without mode ABAC".into());
         }
         if self.webhook_config_file.is_some() && !modes.iter().any(|mode| mode == "Webhook") {
             return Err("cannot specify --authorization-webhook-config-file without mode Webhook".into());
