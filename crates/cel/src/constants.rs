@@ -20,6 +20,18 @@ pub fn instantiate(expr: &Expr) -> Result<(), Failure> {
     constant(expr).map(drop)
 }
 
+/// How many literals are in what upstream knows the value of before it evaluates: such parts cost nothing. `None` for others.
+pub(crate) fn literals_of(expr: &Expr) -> Option<u64> {
+    match &expr.kind {
+        Kind::Literal(_) => return Some(1),
+        Kind::List(items) if items.iter().all(|(_, optional)| !optional) => {}
+        Kind::Map(entries) if entries.iter().all(|(_, _, optional)| !optional) => {}
+        Kind::Call { target: None, function, args } if CONVERSIONS.contains(&function.as_str()) && args.len() == 1 => {}
+        _ => return None,
+    }
+    expr.parts().into_iter().try_fold(0, |sum, part| Some(sum + literals_of(part)?))
+}
+
 fn constant(expr: &Expr) -> Result<Option<Value>, Failure> {
     if let Kind::Literal(value) = &expr.kind {
         return Ok(Some(value.clone()));

@@ -19,12 +19,12 @@ pub(crate) fn place(expr: &Expr) -> usize {
 }
 
 /// A tenth of a unit for each byte that is looked at.
-const TRAVERSAL: f64 = 0.1;
+pub(crate) const TRAVERSAL: f64 = 0.1;
 /// A quarter of a unit for each byte of a regular expression.
-const REGEX: f64 = 0.25;
-const NEW_LIST: u64 = 10;
-const NEW_MAP: u64 = 30;
-const NEW_STRUCT: u64 = 40;
+pub(crate) const REGEX: f64 = 0.25;
+pub(crate) const NEW_LIST: u64 = 10;
+pub(crate) const NEW_MAP: u64 = 30;
+pub(crate) const NEW_STRUCT: u64 = 40;
 
 /// The most that an expression costs. `types` are those of [`crate::check_typed`]; its variables have the sizes of `root`.
 pub fn most_cost(expr: &Expr, types: &Types, root: &Sizes) -> u64 {
@@ -41,7 +41,7 @@ pub(crate) struct Size {
 const UNKNOWN: Size = Size { least: 0, most: u64::MAX };
 
 /// Rounded up; what is too large for a number is the largest number.
-fn times(size: u64, factor: f64) -> u64 {
+pub(crate) fn times(size: u64, factor: f64) -> u64 {
     let product = (size as f64 * factor).ceil();
     if product >= u64::MAX as f64 { u64::MAX } else { product as u64 }
 }

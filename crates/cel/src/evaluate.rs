@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::constants::literals_of;
+use crate::cost::{NEW_LIST, NEW_MAP, NEW_STRUCT};
 use crate::error::Failure;
 use crate::expr::{Expr, Kind, Macro, What};
 use crate::value::{Key, List, ListKind, Map, Value};
@@ -108,12 +110,31 @@ impl<'s> Scope<'s> {
         }
     }
 
+    /// Costs are upstream's: names and steps cost one each, what is made costs by what it is, constants nothing.
     fn value(&self, expr: &Expr, budget: &mut Budget) -> Outcome {
-        budget.spend(1)?;
         match &expr.kind {
             Kind::Literal(value) => Ok(value.clone()),
-            Kind::Name(name) => self.name(name),
+            Kind::List(_) | Kind::Map(_) | Kind::Call { .. } => match literals_of(expr) {
+                // Here they are made each time, which must not be free where there are many.
+                Some(count) => {
+                    budget.spend(count / 10)?;
+                    self.made(expr, &mut Budget::new(u64::MAX))
+                }
+                None => self.made(expr, budget),
+            },
+            _ => self.made(expr, budget),
+        }
+    }
+
+    fn made(&self, expr: &Expr, budget: &mut Budget) -> Outcome {
+        match &expr.kind {
+            Kind::Literal(value) => Ok(value.clone()),
+            Kind::Name(name) => {
+                budget.spend(1)?;
+                self.name(name)
+            }
             Kind::Select { of, field, optional } => {
+                budget.spend(1)?;
                 if let Some(value) =
                     self.dotted(expr).and_then(|name| self.variables.get(&name).or_else(|| named_type(&name)))
                 {
@@ -128,7 +149,13 @@ impl<'s> Scope<'s> {
                 value => has(&value, field),
             },
             Kind::Index { of, index, optional } => {
-                let (from, index) = (self.value(of, budget)?, self.value(index, budget)?);
+                budget.spend(1)?;
+                let from = self.value(of, budget)?;
+                // A name in brackets costs nothing of its own.
+                let index = match &index.kind {
+                    Kind::Name(name) => self.name(name)?,
+                    _ => self.value(index, budget)?,
+                };
                 at(&from, &index, *optional)
             }
             Kind::And(a, b) => self.logic(a, b, false, budget),
@@ -139,6 +166,7 @@ impl<'s> Scope<'s> {
                 _ => Err(Failure::no_overload()),
             },
             Kind::List(items) => {
+                budget.spend(NEW_LIST)?;
                 let mut list = Vec::with_capacity(items.len());
                 for (item, optional) in items {
                     match (self.value(item, budget)?, optional) {
@@ -149,6 +177,7 @@ impl<'s> Scope<'s> {
                 Ok(Value::list(list))
             }
             Kind::Map(entries) => {
+                budget.spend(NEW_MAP)?;
                 let mut map = BTreeMap::new();
                 for (key, value, optional) in entries {
                     let key = self.value(key, budget)?.key().ok_or_else(|| Failure::new("unsupported key type"))?;
@@ -160,6 +189,7 @@ impl<'s> Scope<'s> {
                 Ok(Value::Map(Arc::new(Map { name: None, entries: map })))
             }
             Kind::Struct { name, fields } => {
+                budget.spend(NEW_STRUCT)?;
                 let mut entries = BTreeMap::new();
                 for (field, value, optional) in fields {
                     let key = Key::String(field.as_str().into());
@@ -205,6 +235,7 @@ impl<'s> Scope<'s> {
             }
             let target = self.value(target, budget)?;
             if let (Value::Optional(inner), "or" | "orValue") = (&target, function) {
+                budget.spend(1)?;
                 return match (inner, function) {
                     (Some(_), "or") => Ok(target),
                     (Some(value), _) => Ok((**value).clone()),
@@ -213,13 +244,19 @@ impl<'s> Scope<'s> {
             }
             let args = self.values(args, budget)?;
             if let Value::Host(host) = &target {
+                budget.spend(library::costs::of(function, &[]))?;
                 return host.call(function, &args).unwrap_or_else(|| Err(Failure::no_overload()));
             }
             let done = library::call(Some(&target), function, &args, budget);
             return done.unwrap_or_else(|| Err(no_function(function, Some(&target), &args)));
         }
         let args = self.values(args, budget)?;
-        let done = operators::call(function, &args, budget).or_else(|| library::call(None, function, &args, budget));
+        if operators::is_one(function) {
+            budget.spend(library::costs::of(function, &args.iter().collect::<Vec<_>>()))?;
+            let done = operators::call(function, &args);
+            return done.unwrap_or_else(|| Err(Failure::no_overload()));
+        }
+        let done = library::call(None, function, &args, budget);
         done.unwrap_or_else(|| Err(no_function(function, None, &args)))
     }
 
@@ -260,8 +297,9 @@ impl<'s> Scope<'s> {
         }
         let pairs = pairs(&range, names.len())?;
         let mut fold = Fold::new(folded.what, matches!(range, Value::Map(_)), names.len());
+        budget.spend(if folded.what == What::ExistsOne { 2 } else { 1 })?;
         for (values, item) in pairs {
-            budget.spend(1)?;
+            budget.spend(round(folded.what))?;
             let outcome = self.with(names, values, |scope| {
                 let keep = match &folded.filter {
                     Some(filter) => scope.value(filter, budget)?,
@@ -273,11 +311,32 @@ impl<'s> Scope<'s> {
                     _ => Err(Failure::no_overload()),
                 }
             });
+            // What makes a list makes one of each item that it keeps.
+            budget.spend(match (folded.what, &outcome) {
+                (What::Filter, Ok(Some(Value::Bool(true)))) => NEW_LIST + 3,
+                (What::ExistsOne, Ok(Some(Value::Bool(true)))) => 2,
+                (What::Map | What::SortBy, Ok(Some(_))) => NEW_LIST + 2,
+                _ => 0,
+            })?;
             if fold.step(outcome, item)? {
                 break;
             }
         }
+        if folded.what == What::SortBy {
+            let keys = Value::list(fold.sorted.iter().map(|(key, _)| key.clone()).collect());
+            budget.spend(library::costs::compared(&keys).saturating_add(2))?;
+        }
         fold.finish()
+    }
+}
+
+/// What a round of a macro costs besides its body: the accumulator, whether it goes on, what is done with the outcome.
+fn round(what: What) -> u64 {
+    match what {
+        What::All | What::TransformMap => 3,
+        What::Exists => 4,
+        What::TransformMapEntry => 2,
+        _ => 0,
     }
 }
 

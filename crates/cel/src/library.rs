@@ -2,6 +2,7 @@
 
 mod addresses;
 mod convert;
+pub(crate) mod costs;
 mod formats;
 mod lists;
 mod quantities;
@@ -24,17 +25,16 @@ pub(crate) fn is_namespace(name: &str) -> bool {
 
 /// Calls a function, of a target when it is a method.
 pub(crate) fn call(target: Option<&Value>, name: &str, args: &[Value], budget: &mut Budget) -> Answer {
-    let looked_at: u64 = target.into_iter().chain(args).map(Value::size).sum();
-    if let Err(over) = budget.spend(looked_at / 10) {
-        return Some(Err(over));
-    }
     let mut all: Vec<&Value> = Vec::with_capacity(args.len() + 1);
     all.extend(target);
     all.extend(args);
+    if let Err(over) = budget.spend(costs::of(name, &all)) {
+        return Some(Err(over));
+    }
     let method = target.is_some();
     convert::call(method, name, &all)
-        .or_else(|| strings::call(method, name, &all, budget))
-        .or_else(|| lists::call(method, name, &all, budget))
+        .or_else(|| strings::call(method, name, &all))
+        .or_else(|| lists::call(method, name, &all))
         .or_else(|| times::call(method, name, &all))
         .or_else(|| quantities::call(method, name, &all))
         .or_else(|| addresses::call(method, name, &all))

@@ -172,7 +172,15 @@ impl Value {
     /// What looking at all of it costs.
     pub(crate) fn size(&self) -> u64 {
         match self {
-            Self::String(text) => text.len() as u64,
+            Self::String(text) => text.chars().count() as u64,
+            Self::Ip(ip) | Self::Cidr(ip, _) => {
+                if ip.is_ipv4() {
+                    4
+                } else {
+                    16
+                }
+            }
+            Self::Optional(Some(inner)) => inner.size(),
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::List(list) => list.items.len() as u64,
             Self::Map(map) => map.entries.len() as u64,

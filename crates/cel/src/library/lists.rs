@@ -2,14 +2,10 @@
 
 use super::{Answer, Outcome};
 use crate::error::Failure;
-use crate::evaluate::Budget;
 use crate::value::Value;
 
-pub(super) fn call(method: bool, name: &str, args: &[&Value], budget: &mut Budget) -> Answer {
+pub(super) fn call(method: bool, name: &str, args: &[&Value]) -> Answer {
     if let ("sets.contains" | "sets.equivalent" | "sets.intersects", [Value::List(a), Value::List(b)]) = (name, args) {
-        if let Err(over) = budget.spend((a.items.len() as u64).saturating_mul(b.items.len() as u64)) {
-            return Some(Err(over));
-        }
         let covers = |a: &[Value], b: &[Value]| b.iter().all(|item| a.contains(item));
         return Some(Ok(Value::Bool(match name {
             "sets.contains" => covers(&a.items, &b.items),
@@ -18,9 +14,6 @@ pub(super) fn call(method: bool, name: &str, args: &[&Value], budget: &mut Budge
         })));
     }
     if let ("lists.range", [Value::Int(count)]) = (name, args) {
-        if let Err(over) = budget.spend(u64::try_from(*count).unwrap_or(0)) {
-            return Some(Err(over));
-        }
         return Some(Ok(Value::list((0..*count).map(Value::Int).collect())));
     }
     if !method {
@@ -46,9 +39,6 @@ pub(super) fn call(method: bool, name: &str, args: &[&Value], budget: &mut Budge
         ("distinct", []) => {
             let mut seen: Vec<Value> = Vec::new();
             for item in items {
-                if let Err(over) = budget.spend(seen.len() as u64) {
-                    return Some(Err(over));
-                }
                 if !seen.contains(item) {
                     seen.push(item.clone());
                 }
@@ -87,8 +77,7 @@ fn sum(items: &[Value]) -> Outcome {
     let mut items = items.iter();
     let Some(first) = items.next() else { return Ok(Value::Int(0)) };
     items.try_fold(first.clone(), |total, item| {
-        let mut free = Budget::new(u64::MAX);
-        crate::operators::call("_+_", &[total, item.clone()], &mut free).unwrap_or_else(|| Err(Failure::no_overload()))
+        crate::operators::call("_+_", &[total, item.clone()]).unwrap_or_else(|| Err(Failure::no_overload()))
     })
 }
 
