@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::http::{Body, Extent, Peer, Service, failure, incoming};
 use crate::metrics;
 use crate::owed::{Owed, Owing, Sent, Streams};
+use crate::turns::InTurns;
 
 /// How long a client may take to say hello, and to answer a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,8 +98,7 @@ pub(crate) async fn serve(
     builder.http2().max_send_buf_size(MOST_UNSENT_BYTES);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     let graceful = GracefulShutdown::new();
-    let watched = graceful.watch(connection);
-    tokio::pin!(watched);
+    let mut watched = InTurns::new(graceful.watch(connection), owed.clone());
     tokio::select! {
         ended = &mut watched => ended.map_err(io::Error::other),
         () = silence(&is_begun, limits.idle) => Err(io::ErrorKind::TimedOut.into()),

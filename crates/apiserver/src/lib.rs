@@ -51,6 +51,7 @@ mod server;
 mod servers;
 mod subresources;
 mod table;
+mod turns;
 mod user;
 mod warned;
 mod watch;

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Owed {
     debts: Mutex<Debts>,
     /// There is a debt where there was none.
     begun: Notify,
+    /// Long replies that are being sent.
+    long: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -66,6 +69,11 @@ impl Owed {
 
     fn taken(&self, number: u64) {
         self.debts.lock().owed.remove(&number);
+    }
+
+    /// True while a long reply is being sent.
+    pub(crate) fn is_long(&self) -> bool {
+        self.long.load(Ordering::Relaxed) > 0
     }
 
     /// This client may take as long as it likes, from now on.
@@ -221,6 +229,9 @@ impl Sent {
         let number = owed.number();
         let stream = STREAM.try_with(AbortHandle::clone).ok();
         owed.owe(number, stream.as_ref());
+        if extent == Extent::Finite {
+            owed.long.fetch_add(1, Ordering::Relaxed);
+        }
         Self { body, owed, number, stream, is_owed: true, extent }
     }
 }
@@ -257,6 +268,9 @@ impl HttpBody for Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         self.owed.taken(self.number);
+        if self.extent == Extent::Finite {
+            self.owed.long.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
