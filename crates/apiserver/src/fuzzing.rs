@@ -21,7 +21,13 @@ impl Door {
     /// Into a server.
     pub fn new(server: &Server) -> Self {
         let kubelet_tls = Arc::new(pki::credulous_client_config(None).expect("a configuration"));
-        Self(Service { api: server.api.clone(), nodes: None, kubelet_tls, sockets: streaming::Streams::default() })
+        Self(Service {
+            api: server.api.clone(),
+            nodes: None,
+            kubelet_tls,
+            sockets: streaming::Streams::default(),
+            debug: crate::Debug::default(),
+        })
     }
 
     /// Answers a request of somebody who has no certificate, or of a superuser.

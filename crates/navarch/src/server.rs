@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::Context;
 use base::Tasks;
@@ -18,9 +17,6 @@ use crate::datastore::Datastore;
 use crate::flags::Flags;
 use crate::local::HostNetwork;
 use crate::{kubeconfig, node, snapshot};
-
-/// Of a processor, on which others wait too.
-const TURN: Duration = Duration::from_micros(200);
 
 /// Sets what is logged.
 type SetFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -59,11 +55,7 @@ pub(crate) fn foreground(work: impl Future<Output = anyhow::Result<()>>) -> anyh
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     // Sockets are looked at more often than tokio does by itself (61): a task that sends a long list works for a tenth of a
     // millisecond at a time, and small requests should not wait for sixty of those.
-    runtime.enable_all().event_interval(4);
-    // Its threads are busy for long only while they send long lists: then others on the same cores, and small requests behind those,
-    // do not wait for whole turns of theirs either. A kernel that does not know it leaves it.
-    runtime.on_thread_start(|| drop(linux::scheduling::take_short_turns(TURN)));
-    let runtime = runtime.build().context("cannot start the runtime")?;
+    let runtime = runtime.enable_all().event_interval(4).build().context("cannot start the runtime")?;
     runtime.block_on(work)?;
     Ok(ExitCode::SUCCESS)
 }
