@@ -11,10 +11,9 @@ use object::Status;
 use rbac::Attributes;
 
 use crate::api::Api;
-use crate::user::User;
+use crate::user::{AUTHENTICATED, User};
 
 const EXTRA: &str = "impersonate-extra-";
-const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 const MASTERS: &str = "system:masters";
 const AUTHENTICATION: &str = "authentication.k8s.io";

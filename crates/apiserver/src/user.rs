@@ -15,11 +15,14 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
+/// The group of all who said who they are.
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+
 impl User {
     /// An authenticated user in these groups.
     pub fn new(name: &str, groups: &[&str]) -> Self {
         let mut groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
-        groups.push("system:authenticated".into());
+        groups.push(AUTHENTICATED.into());
         Self { name: name.into(), groups, ..Self::default() }
     }
 

@@ -6,7 +6,7 @@ use cel::{Budget, Expr, Value as Cel, evaluate, from_json, to_json};
 use serde_json::{Map, Value, json};
 
 use super::CREDENTIAL;
-use crate::user::User;
+use crate::user::{AUTHENTICATED, User};
 
 /// What the expressions of one token may cost.
 const MOST_COST: u64 = 10_000_000;
@@ -180,7 +180,7 @@ impl Rules {
             let told = json!({"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra});
             Scope::new("user", &told).check(&self.user_conditions)?;
         }
-        user.groups.push("system:authenticated".into());
+        user.groups.push(AUTHENTICATED.into());
         Ok(user)
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use http::HeaderMap;
 
-use crate::user::User;
+use crate::user::{AUTHENTICATED, User};
 
 pub(super) const USER: &str = "x-remote-user";
 pub(super) const UID: &str = "x-remote-uid";
@@ -22,7 +22,7 @@ pub(super) fn user(proxy: &pki::Identity, headers: &HeaderMap) -> Option<User> {
         headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(Into::into).collect()
     };
     let groups = all(GROUP);
-    let groups: Vec<&str> = groups.iter().map(String::as_str).filter(|g| *g != "system:authenticated").collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).filter(|g| *g != AUTHENTICATED).collect();
     let mut user = User::new(text(USER)?, &groups);
     user.uid = text(UID).unwrap_or("").into();
     user.extra = extra(headers, EXTRA);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Authenticated, common};
 use crate::answers::{self, Answers};
-use crate::user::User;
+use crate::user::{AUTHENTICATED, User};
 
 /// Where the server is, and how long it is believed.
 #[derive(Clone, Debug)]
@@ -116,5 +116,3 @@ impl Webhook {
         Ok(Some(Authenticated { user, audiences }))
     }
 }
-
-const AUTHENTICATED: &str = "system:authenticated";

@@ -6,8 +6,9 @@ use rbac::{Attributes, Rule};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::user::AUTHENTICATED;
+
 const V1BETA1: &str = "abac.authorization.kubernetes.io/v1beta1";
-const AUTHENTICATED: &str = "system:authenticated";
 
 /// What one line allows.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -56,8 +57,8 @@ fn parse(line: &str) -> Result<Policy, String> {
 fn of_old(old: Policy) -> Policy {
     let or_any = |text: &str| if text.is_empty() { "*".to_owned() } else { text.to_owned() };
     let everywhere = old.namespace.is_empty() && old.resource.is_empty();
-    let anybody = (old.user.is_empty() && old.group.is_empty()) || old.user == "*" || old.group == "*";
     let named_anybody = old.user == "*" || old.group == "*";
+    let anybody = named_anybody || (old.user.is_empty() && old.group.is_empty());
     Policy {
         user: if named_anybody { String::new() } else { old.user },
         group: if anybody { AUTHENTICATED.to_owned() } else { old.group },
