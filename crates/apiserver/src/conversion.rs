@@ -1,5 +1,7 @@
 //! Custom resources between their versions, where a webhook converts them: `apiextensions.k8s.io/v1 ConversionReview`.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +11,10 @@ use object::{Object, Status};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use store::Backend;
+use tokio::time::Instant;
 
 use crate::webhook::Webhook;
+use kept::Kept;
 
 /// As upstream: conversions have no timeout of their own to set.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,18 +28,26 @@ pub(crate) struct Conversions {
     store: Arc<dyn Backend>,
     /// By the names of the definitions: what they declared, and the webhook.
     webhooks: Mutex<HashMap<String, Declared>>,
+    kept: Kept,
 }
 
 type Declared = (Arc<Value>, Arc<Webhook>);
 
 impl Conversions {
     pub(crate) fn new(store: Arc<dyn Backend>) -> Self {
-        Self { store, webhooks: Mutex::default() }
+        Self { store, webhooks: Mutex::default(), kept: Kept::new() }
     }
 
     /// Forgets the webhook of a definition that is gone.
     pub(crate) fn forget(&self, definition: &str) {
         self.webhooks.lock().remove(definition);
+        self.kept.retain(definition, &[]);
+    }
+
+    /// Forgets what was made of a definition's objects while it was another one than these kinds show.
+    pub(crate) fn settle(&self, definition: &str, kinds: &[Kind]) {
+        let customs = kinds.iter().filter_map(|kind| kind.custom.as_ref()).filter(|custom| custom.webhook.is_some());
+        self.kept.retain(definition, &customs.map(|custom| custom.fingerprint).collect::<Vec<_>>());
     }
 
     fn webhook(&self, kind: &Kind, declared: &Arc<Value>) -> Result<Arc<Webhook>, String> {
@@ -51,7 +63,8 @@ impl Conversions {
         Ok(webhook)
     }
 
-    /// The objects in the version that the kind serves; those that are cost nothing, the others are converted in one call.
+    /// The objects in the version that the kind serves; those that are cost nothing, nor do those that were converted before. The others are
+    /// converted in one call.
     pub(crate) async fn converted(
         &self,
         kind: &Kind,
@@ -59,28 +72,36 @@ impl Conversions {
     ) -> Result<Vec<Arc<Object>>, Status> {
         let Some(custom) = kind.custom.as_ref().filter(|custom| custom.webhook.is_some()) else { return Ok(objects) };
         let wanted = kind.api_version();
-        let foreign = |object: &Arc<Object>| object.head.api_version != wanted;
-        let values = objects.iter().filter(|o| foreign(o)).map(|o| o.value()).collect::<Result<Vec<_>, _>>();
-        let values = values.map_err(Status::internal)?;
-        if values.is_empty() {
+        let mut foreign: Vec<&mut Arc<Object>> =
+            objects.iter_mut().filter(|object| object.head.api_version != wanted).collect();
+        self.kept.find(custom, &mut foreign);
+        foreign.retain(|object| object.head.api_version != wanted);
+        if foreign.is_empty() {
             return Ok(objects);
         }
-        let mut done = self.convert(kind, &wanted, values).await?.into_iter();
-        for object in objects.iter_mut().filter(|o| foreign(o)) {
-            let Some(mut value) = done.next() else { break };
+        let sources: Vec<Arc<Object>> = foreign.iter().map(|object| (**object).clone()).collect();
+        let values = sources.iter().map(|o| o.value()).collect::<Result<_, _>>().map_err(Status::internal)?;
+        let done = self.convert(kind, &wanted, values).await?;
+        for (object, mut value) in foreign.iter_mut().zip(done) {
             custom.adapt(kind, &mut value);
-            *object = Arc::new(Object::from_value(&value).map_err(Status::internal)?);
+            **object = Arc::new(Object::from_value(&value).map_err(Status::internal)?);
         }
+        let made = sources.into_iter().zip(foreign.iter().map(|object| (**object).clone()));
+        self.kept.keep(&*self.store, kind, custom, Instant::now(), made);
         Ok(objects)
     }
 
-    /// One object, as [`Self::converted`] does it.
+    /// One object as the webhook has it now: upstream keeps none for whoever asks for the newest state.
     pub(crate) async fn one(&self, kind: &Kind, object: Arc<Object>) -> Result<Arc<Object>, Status> {
-        if kind.custom.as_ref().is_none_or(|custom| custom.webhook.is_none()) {
+        let Some(custom) = kind.custom.as_ref().filter(|custom| custom.webhook.is_some()) else { return Ok(object) };
+        let wanted = kind.api_version();
+        if object.head.api_version == wanted {
             return Ok(object);
         }
-        let mut all = self.converted(kind, vec![object]).await?;
-        all.pop().ok_or_else(|| Status::internal("a conversion lost its object"))
+        let done = self.convert(kind, &wanted, vec![object.value().map_err(Status::internal)?]).await?;
+        let mut value = done.into_iter().next().unwrap_or_default();
+        custom.adapt(kind, &mut value);
+        Ok(Arc::new(Object::from_value(&value).map_err(Status::internal)?))
     }
 
     /// The value in the version that the kind's objects are stored in.

@@ -109,7 +109,7 @@ impl Definitions {
         let Ok(mut definition) = object.value() else { return };
         let name = object.head.name.clone();
         if object.head.is_terminating() {
-            self.api.registry.set(&name, custom::kinds(&definition, self.api.store.revision()));
+            self.serve(&name, &definition);
             if object.head.finalizers.iter().any(|f| f == CLEANUP) && self.cleaning.insert(name.clone()) {
                 self.work.spawn(self.api.clone().clean_up(name, definition));
             }
@@ -124,7 +124,7 @@ impl Definitions {
         definition["status"] = status;
         taken.set(&definition);
         if is_established {
-            self.api.registry.set(&name, custom::kinds(&definition, self.api.store.revision()));
+            self.serve(&name, &definition);
         }
         if custom::has_condition(&definition, "NamesAccepted") {
             self.waiting.get_mut(&group).map(|waiting| waiting.remove(&name));
@@ -135,6 +135,12 @@ impl Definitions {
             let status = definition["status"].take();
             self.work.spawn(self.api.clone().tell(name, object.head.uid.clone(), status));
         }
+    }
+
+    fn serve(&self, name: &str, definition: &Value) {
+        let kinds = custom::kinds(definition, self.api.store.revision());
+        self.api.conversions.settle(name, &kinds);
+        self.api.registry.set(name, kinds);
     }
 
     fn gone(&mut self, object: &Object) {

@@ -273,15 +273,15 @@ impl Service {
             "get" => {
                 // As of watches: without a code of its own.
                 let unread = |status| Status { code: 500, reason: None, ..status };
-                let wanted = options::revision(query, "").map_err(unread)?.unwrap_or(0);
-                if wanted > self.api.store.revision() {
+                let wanted = options::revision(query, "").map_err(unread)?;
+                if let Some(wanted) = wanted.filter(|wanted| *wanted > self.api.store.revision()) {
                     return Err(too_new(wanted, self.api.store.revision()));
                 }
                 if sub == "scale" {
                     let scale = self.api.get_scale(&at)?;
                     return reads.scale(&scale, StatusCode::OK, &[]);
                 }
-                let object = self.api.conversions.one(kind, self.api.get(&at)?).await?;
+                let object = self.api.get_as(kind, &at, wanted).await?;
                 reads.object(&object, StatusCode::OK, &[])
             }
             "list" => {

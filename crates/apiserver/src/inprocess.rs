@@ -187,7 +187,7 @@ impl InProcess {
         self.api.fresh(None).await?;
         match at.subresource.as_deref() {
             Some("scale") => self.api.get_scale(at),
-            _ => self.api.conversions.one(&*self.api.kind_of(&at.gvr)?, self.api.get(at)?).await,
+            _ => self.api.get_as(&*self.api.kind_of(&at.gvr)?, at, None).await,
         }
     }
 

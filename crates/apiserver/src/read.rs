@@ -192,6 +192,21 @@ impl Api {
         Ok(served(kind, found.object))
     }
 
+    /// GET in the version that was asked for; with any revision, what was converted before is as good.
+    pub(crate) async fn get_as(
+        &self,
+        kind: &Kind,
+        at: &Resource,
+        revision: Option<u64>,
+    ) -> Result<Arc<Object>, Status> {
+        let object = self.get(at)?;
+        if revision.is_none() {
+            return self.conversions.one(kind, object).await;
+        }
+        let mut converted = self.conversions.converted(kind, vec![object]).await?;
+        converted.pop().ok_or_else(|| Status::internal("a conversion lost its object"))
+    }
+
     /// LIST of a collection in the version that was asked for: one page.
     pub(crate) async fn list_as(&self, at: &Resource, query: &ListQuery) -> Result<Listing, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;

@@ -150,7 +150,8 @@ impl Object {
 
     /// Encodes a tree. `head.fields` stays empty.
     pub fn from_value(value: &Value) -> Result<Self, MalformedObject> {
-        let body = serde_json::to_vec(value)?;
+        // Without the room that the encoder left.
+        let body = serde_json::to_vec(value)?.into_boxed_slice();
         Self::from_bytes(body.into())
     }
 

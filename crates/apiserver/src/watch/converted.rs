@@ -5,7 +5,7 @@ use std::sync::Arc;
 use client::WatchEvent;
 use futures::stream::{self, StreamExt};
 use kinds::Kind;
-use object::Status;
+use object::{Object, Status};
 use store::{Backend, Event, Watch};
 
 use super::{Events, plain, seen, with_bookmarks};
@@ -15,7 +15,7 @@ use crate::read::ListQuery;
 
 /// What happens, before it is known to whom it matters.
 enum Change {
-    Event(Event),
+    Events(Vec<Event>),
     Bookmark(u64),
     Failed(Status),
 }
@@ -28,12 +28,9 @@ pub(super) fn follow(
     selection: ListQuery,
     bookmarks: Option<Arc<dyn Backend>>,
 ) -> Events {
-    let changes = changes.flat_map(|batch| {
-        let changes: Vec<Change> = match batch {
-            Ok(batch) => batch.iter().cloned().map(Change::Event).collect(),
-            Err(error) => vec![Change::Failed(store_status(&error))],
-        };
-        stream::iter(changes)
+    let changes = changes.map(|batch| match batch {
+        Ok(batch) => Change::Events(batch),
+        Err(error) => Change::Failed(store_status(&error)),
     });
     // Bookmarks keep their place between the events, however long a conversion takes.
     let changes = match bookmarks {
@@ -45,39 +42,50 @@ pub(super) fn follow(
         let (conversions, kind, selection) = (conversions.clone(), kind.clone(), selection.clone());
         async move {
             match change {
-                Change::Bookmark(revision) => Some(plain(WatchEvent::Bookmark(revision))),
-                Change::Failed(status) => Some(Err(status)),
-                Change::Event(event) => match view(&conversions, &kind, &selection, event, late).await {
-                    Ok(event) => event.map(plain),
-                    Err(status) => Some(Err(status)),
+                Change::Bookmark(revision) => vec![plain(WatchEvent::Bookmark(revision))],
+                Change::Failed(status) => vec![Err(status)],
+                Change::Events(events) => match views(&conversions, &kind, &selection, events, late).await {
+                    Ok(events) => events.into_iter().map(plain).collect(),
+                    Err(status) => vec![Err(status)],
                 },
             }
         }
     });
-    delivered.filter_map(std::future::ready).boxed()
+    delivered.flat_map(stream::iter).boxed()
 }
 
-/// The event as a watcher with this selection sees it.
-async fn view(
+/// The events as a watcher with this selection sees them, after one call of the webhook.
+async fn views(
     conversions: &Conversions,
     kind: &Kind,
     selection: &ListQuery,
-    event: Event,
+    events: Vec<Event>,
     late: bool,
-) -> Result<Option<WatchEvent>, Status> {
-    if !late {
-        return Ok(match seen(kind, selection, &event) {
-            Some(WatchEvent::Added(o)) => Some(WatchEvent::Added(conversions.one(kind, served(kind, o)).await?)),
-            Some(WatchEvent::Modified(o)) => Some(WatchEvent::Modified(conversions.one(kind, served(kind, o)).await?)),
-            Some(WatchEvent::Deleted(o)) => Some(WatchEvent::Deleted(conversions.one(kind, served(kind, o)).await?)),
-            other => other,
+) -> Result<Vec<WatchEvent>, Status> {
+    if late {
+        let both = events.iter().flat_map(|event| [Some(&event.object), event.previous.as_ref()]).flatten();
+        let both = both.map(|object| served(kind, object.clone())).collect();
+        let mut both = conversions.converted(kind, both).await?.into_iter();
+        let converted = events.into_iter().filter_map(|event| {
+            let object = both.next()?;
+            let previous = event.previous.as_ref().and_then(|_| both.next());
+            seen(kind, selection, &Event { object, previous, ..event })
         });
+        return Ok(converted.collect());
     }
-    // Both states in one call.
-    let both: Vec<_> = [Some(event.object.clone()), event.previous.clone()].into_iter().flatten().collect();
-    let both = both.into_iter().map(|object| served(kind, object)).collect();
-    let mut both = conversions.converted(kind, both).await?.into_iter();
-    let object = both.next().unwrap_or_else(|| event.object.clone());
-    let converted = Event { object, previous: both.next(), ..event };
-    Ok(seen(kind, selection, &converted))
+    let mut seen: Vec<WatchEvent> = events.iter().filter_map(|event| seen(kind, selection, event)).collect();
+    let objects: Vec<&mut Arc<Object>> = seen.iter_mut().filter_map(object_of).collect();
+    let plain = objects.iter().map(|object| served(kind, (**object).clone())).collect();
+    let converted = conversions.converted(kind, plain).await?;
+    for (object, converted) in objects.into_iter().zip(converted) {
+        *object = converted;
+    }
+    Ok(seen)
+}
+
+fn object_of(event: &mut WatchEvent) -> Option<&mut Arc<Object>> {
+    match event {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => Some(object),
+        _ => None,
+    }
 }

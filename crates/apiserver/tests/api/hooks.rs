@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use client::Resource;
+use client::{ListOptions, Patch, Resource, WatchEvent};
+use futures::StreamExt;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use object::Gvr;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -19,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::bad_input::send;
-use crate::custom::{definition, established, eventually, tab, tabs};
+use crate::custom::{definition, definition_at, established, eventually, tab, tabs};
 use crate::world::{World, config_maps, default_account, map_of, pod_of};
 
 /// What the webhook answers next, what it was asked last, and how often who connected.
@@ -30,6 +32,8 @@ struct Hook {
     later: AtomicUsize,
     asked: Mutex<Value>,
     connections: AtomicUsize,
+    /// Objects that it was asked to convert.
+    converted: AtomicUsize,
 }
 
 impl Hook {
@@ -45,6 +49,7 @@ impl Hook {
         if path == "/convert" {
             let mut objects = review["request"]["objects"].clone();
             for object in objects.as_array_mut().unwrap() {
+                self.converted.fetch_add(1, Ordering::SeqCst);
                 object["apiVersion"] = review["request"]["desiredAPIVersion"].clone();
             }
             answer["response"]["convertedObjects"] = objects;
@@ -231,23 +236,28 @@ async fn webhooks_see_and_do_what_upstreams_do() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn conversions_are_checked_and_keep_their_connection() {
-    let world = World::new().await;
-    let mut tasks = JoinSet::new();
-    let (hook, config) = serve(&world, &mut tasks).await;
+/// The definition with a second version that a webhook converts to.
+fn two_versions(config: &Value) -> Value {
     let mut two = definition();
     let mut version = two["spec"]["versions"][0].clone();
     version["name"] = "v2".into();
     version["storage"] = false.into();
     two["spec"]["versions"].as_array_mut().unwrap().push(version);
     two["spec"]["conversion"] = json!({"strategy": "Webhook",
-        "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": config("/convert")}});
-    world.create(two).await.unwrap();
+        "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": config}});
+    two
+}
+
+#[tokio::test]
+async fn conversions_are_checked_and_keep_their_connection() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let (hook, config) = serve(&world, &mut tasks).await;
+    world.create(two_versions(&config("/convert"))).await.unwrap();
     established(&world).await;
     let stored = Resource::collection(&tabs(), Some("default"));
     let made = world.client.create(&stored, &tab("a", json!({"cronSpec": "* * * * *"}))).await.unwrap();
-    let newer = object::Gvr { version: "v2".into(), ..tabs() };
+    let newer = Gvr { version: "v2".into(), ..tabs() };
     let at = Resource::object(&newer, Some("default"), "a");
     for _ in 0..3 {
         assert_eq!(world.client.get(&at).await.unwrap().head.resource_version, made.head.resource_version);
@@ -277,5 +287,70 @@ async fn conversions_are_checked_and_keep_their_connection() {
         assert_eq!((failed.code, failed.reason, failed.message), (500, None, format!("{by} {words}")));
     }
 
+    world.stop().await;
+}
+
+/// As with upstream's watch caches, except for GETs of the newest state, which upstream reads past its caches.
+#[tokio::test]
+async fn what_was_converted_is_kept_while_nothing_changes() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let (hook, config) = serve(&world, &mut tasks).await;
+    let definition = two_versions(&config("/convert"));
+    world.create(definition.clone()).await.unwrap();
+    established(&world).await;
+    let stored = Resource::collection(&tabs(), Some("default"));
+    let newer = Gvr { version: "v2".into(), ..tabs() };
+    let (all, b) = (Resource::collection(&newer, Some("default")), Resource::object(&tabs(), Some("default"), "b"));
+    for name in ["a", "b", "c"] {
+        world.client.create(&stored, &tab(name, json!({"cronSpec": "* * * * *"}))).await.unwrap();
+    }
+    // What the objects are in the other version, and how many of them had to be converted for that.
+    let listed = async || {
+        let list = world.client.list(&all, &ListOptions::default()).await.unwrap();
+        let images = list.items.iter().map(|object| {
+            assert_eq!(object.head.api_version.as_str(), "stable.example.com/v2");
+            let said = object.value().unwrap()["spec"]["image"].as_str().unwrap().to_owned();
+            format!("{} {said}", object.head.name)
+        });
+        (images.collect::<Vec<_>>().join(", "), hook.converted.swap(0, Ordering::SeqCst))
+    };
+    assert_eq!(listed().await, ("a none, b none, c none".into(), 3));
+    assert_eq!(listed().await, ("a none, b none, c none".into(), 0));
+    // A change is converted once for all: a watcher, and whoever lists after it.
+    let options = ListOptions {
+        resource_version: Some(world.client.get(&b).await.unwrap().head.resource_version),
+        ..ListOptions::default()
+    };
+    let mut events = world.client.watch(&all, &options).await.unwrap();
+    world.client.patch(&b, &Patch::Merge(json!({"spec": {"image": "new"}}))).await.unwrap();
+    loop {
+        if let WatchEvent::Modified(object) = events.next().await.unwrap().unwrap() {
+            assert_eq!((object.head.name.as_str(), object.head.api_version.as_str()), ("b", "stable.example.com/v2"));
+            break;
+        }
+    }
+    hook.converted.store(0, Ordering::SeqCst);
+    assert_eq!(listed().await, ("a none, b new, c none".into(), 0));
+    world.client.delete(&b, &client::DeleteOptions::default()).await.unwrap();
+    world.client.create(&stored, &tab("b", json!({"cronSpec": "* * * * *", "image": "again"}))).await.unwrap();
+    assert_eq!(listed().await, ("a none, b again, c none".into(), 1));
+    world.client.get(&Resource::object(&newer, Some("default"), "b")).await.unwrap();
+    assert_eq!(listed().await.1, 1);
+    // Another definition: what its objects were says nothing any more.
+    let change = async |conversion: &Value| {
+        let patch = Patch::Merge(json!({"spec": {"conversion": conversion}}));
+        world.client.patch(&definition_at(), &patch).await.unwrap();
+    };
+    change(&json!({"strategy": "None", "webhook": null})).await;
+    assert_eq!(
+        eventually(async || Some(listed().await).filter(|(_, asked)| *asked == 0)).await.0,
+        "a none, b again, c none"
+    );
+    *hook.answer.lock() = json!({"response": {"convertedObjects": [{"spec": {"image": "x"}}, {"spec": {"image": "y"}}, {"spec": {"image": "z"}}]}});
+    change(&definition["spec"]["conversion"]).await;
+    let converted = eventually(async || Some(listed().await).filter(|(images, _)| images.contains('x'))).await;
+    assert_eq!(converted, ("a x, b y, c z".into(), 3));
+    assert_eq!(listed().await, ("a x, b y, c z".into(), 0));
     world.stop().await;
 }
