@@ -362,7 +362,10 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 pub(crate) fn unfit(kind: &Kind, error: &schema::DecodeError) -> Status {
-    let (name, version) = (&kind.kind, &kind.version);
+    unfit_as(&kind.gvk(), error)
+}
+
+fn unfit_as(Gvk { kind: name, version, .. }: &Gvk, error: &dyn std::fmt::Display) -> Status {
     Status::bad_request(format!("{name} in version {version:?} cannot be handled as a {name}: {error}"))
 }
 
@@ -387,8 +390,19 @@ fn judged(
 ) -> Result<Value, Status> {
     value["apiVersion"] = kind.api_version().into();
     value["kind"] = kind.kind.as_str().into();
+    tell(&problems, &kind.gvk(), validation, warnings)?;
+    Ok(value)
+}
+
+/// Says what is odd about a body, or refuses it for that.
+pub(crate) fn tell(
+    problems: &[Problem],
+    of: &Gvk,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
     if problems.is_empty() {
-        return Ok(value);
+        return Ok(());
     }
     match validation {
         FieldValidation::Ignore => {}
@@ -397,13 +411,36 @@ fn judged(
             warned::note(&said);
             warnings.extend(said);
         }
-        FieldValidation::Strict => {
-            let (name, version) = (&kind.kind, &kind.version);
-            return Err(Status::bad_request(format!(
-                "{name} in version {version:?} cannot be handled as a {name}: {}",
-                schema::strict_error(&problems)
-            )));
-        }
+        FieldValidation::Strict => return Err(unfit_as(of, &schema::strict_error(problems))),
     }
+    Ok(())
+}
+
+/// The type of what is posted to a subresource.
+const PARTS: [(&str, &str); 4] = [
+    ("Binding", "io.k8s.api.core.v1.Binding"),
+    ("Eviction", "io.k8s.api.policy.v1.Eviction"),
+    ("Scale", "io.k8s.api.autoscaling.v1.Scale"),
+    ("TokenRequest", "io.k8s.api.authentication.v1.TokenRequest"),
+];
+
+/// Reads what is sent to a subresource, which is no object of the resource. Warnings are added for the client to see.
+pub(crate) fn part(
+    body: &[u8],
+    content_type: &str,
+    of: &Gvk,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let parsed = parse_as(&of.kind, body, content_type)?;
+    check_body(&parsed.value, of)?;
+    let schema = PARTS.iter().find(|(kind, _)| *kind == of.kind);
+    let Some((_, name)) = schema.filter(|_| !parsed.value.is_null()) else { return Ok(parsed.value) };
+    let mut problems = parsed.problems;
+    let decoded = schema::decode(schema::table(), name, parsed.value, &mut problems);
+    let mut value = decoded.map_err(|error| unfit_as(of, &error))?;
+    value["apiVersion"] = of.api_version().into();
+    value["kind"] = of.kind.as_str().into();
+    tell(&problems, of, validation, warnings)?;
     Ok(value)
 }

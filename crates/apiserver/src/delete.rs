@@ -165,6 +165,7 @@ impl Api {
             warnings.push(JOB_WARNING.into());
         }
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
+            request.check(kind, &current)?;
             let old = self.conversions.one(kind, served(kind, current.object)).await?;
             let old = old.value().map_err(Status::internal)?;
             let mut admitted = Attributes {

@@ -1,8 +1,6 @@
 //! Connections that this server opens: to extension API servers and to OpenID providers. TLS always, the peer's name is always
 //! checked, redirects are never followed, and where to is never taken from a request.
 
-mod lenient;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +86,7 @@ impl Egress {
         let stream = dialled.map_err(|_| EgressError::Slow(address.clone()))??;
         let failed = |error| EgressError::Request(address.clone(), error);
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(lenient::Lenient(stream))).await.map_err(failed)?;
+            hyper::client::conn::http1::handshake(TokioIo::new(client::Lenient(stream))).await.map_err(failed)?;
         let peer = address.clone();
         self.connections.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {

@@ -330,12 +330,11 @@ impl Service {
         write.agent = header_text(headers, header::USER_AGENT);
         match verb {
             "create" if reads.kind.storage_prefix.is_none() && reads.kind.kind != "Binding" => {
-                let review = self.api.review(user, reads.kind, at.namespace.as_deref(), &content).await?;
-                reads.reply(&review, StatusCode::CREATED)
+                let (review, warnings) = self.api.review(user, reads.kind, at, &content, &write).await?;
+                reads.reply_warned(&review, 201, &warnings)
             }
             "create" if reads.kind.kind == "Binding" => {
-                let binding = crate::decode::parse_as("Binding", &body, content_type)?.value;
-                let (reply, code, warnings) = self.api.bind(user, at, binding, &write).await?;
+                let (reply, code, warnings) = self.api.bind(user, at, content, &write).await?;
                 reads.reply_warned(&reply, code, &warnings)
             }
             "create" if at.subresource.is_some() => {
@@ -344,8 +343,7 @@ impl Service {
             }
             "create" => reads.written(self.api.create(user, at, content, &write).await?),
             "update" if at.subresource.as_deref() == Some("scale") => {
-                let scale = crate::decode::parse_as("Scale", &body, content_type)?.value;
-                let written = self.api.scale(user, at, |_| Ok(scale.clone()), &write).await?;
+                let written = self.api.replace_scale(user, at, content, &write).await?;
                 reads.scale(&written.object, StatusCode::OK, &written.warnings)
             }
             "update" => reads.written(self.api.update(user, at, content, &write).await?),

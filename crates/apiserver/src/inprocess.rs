@@ -215,7 +215,7 @@ impl InProcess {
         let value = if at.subresource.is_some() {
             self.api.create_sub(&self.user, at, body, &write_query(options)).await?.0
         } else if kind.storage_prefix.is_none() {
-            self.api.review(&self.user, kind, at.namespace.as_deref(), &body).await?
+            self.api.review(&self.user, kind, at, &body, &write_query(options)).await?.0
         } else {
             return Ok(self.api.create(&self.user, at, body, &write_query(options)).await?.object);
         };

@@ -1,15 +1,17 @@
 //! Reviews: questions about identity and permission. Nothing of them is stored.
 
+use client::Resource;
 use kinds::Kind;
 use object::{Invalid, Reason, Status};
 use rbac::Attributes;
 use serde_json::{Value, json};
 
+use crate::admission;
 use crate::api::Api;
 use crate::authz::Denial;
 use crate::decode;
 use crate::user::User;
-use crate::write::Body;
+use crate::write::{Body, WriteQuery};
 
 /// What a review must say.
 fn check(kind: &str, spec: &Value, namespace: Option<&str>) -> Result<(), Status> {
@@ -74,17 +76,32 @@ impl Api {
         &self,
         user: &User,
         kind: &Kind,
-        namespace: Option<&str>,
+        at: &Resource,
         body: &Body<'_>,
-    ) -> Result<Value, Status> {
+        query: &WriteQuery,
+    ) -> Result<(Value, Vec<String>), Status> {
         let mut warnings = Vec::new();
-        let ignore = decode::FieldValidation::Ignore;
-        let mut review = decode::object(body.bytes, body.content_type, kind, ignore, &mut warnings)?;
+        let mut review = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
+        let namespace = at.namespace.as_deref();
+        let name = review["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        let admitted = admission::Attributes {
+            user,
+            kind,
+            operation: admission::Operation::Create,
+            subresource: "",
+            namespace: namespace.unwrap_or(""),
+            name: &name,
+            title: &name,
+            dry_run: query.dry_run,
+            sent: admission::Sent::Write(query),
+        };
+        admission::mutate(self, &admitted, &mut review, &Value::Null, &mut warnings).await?;
         if !review["metadata"].is_object() {
             review["metadata"] = json!({});
         }
         let spec = review["spec"].clone();
         check(&kind.kind, &spec, namespace)?;
+        admission::validate(self, &admitted, &review, &Value::Null, &mut warnings).await?;
         if kind.kind == "SelfSubjectReview" {
             review["metadata"]["creationTimestamp"] = base::time::now().into();
         }
@@ -109,7 +126,7 @@ impl Api {
             _ => {}
         }
         review["status"] = status;
-        Ok(review)
+        Ok((review, warnings))
     }
 
     async fn token_review(&self, spec: &Value) -> Value {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use client::Resource;
 use kinds::Kind;
 use object::patch;
-use object::{Gvr, Invalid, Object, Reason, Status};
+use object::{Gvk, Gvr, Invalid, Object, Reason, Status};
 use serde_json::{Value, json};
 
 use crate::admission::{self, Attributes, Operation};
 use crate::api::{Api, not_allowed};
 use crate::converted::{unconverted, unfit};
-use crate::decode;
+use crate::decode::{self, FieldValidation};
 use crate::user::User;
 use crate::write::{Body, Part, WriteQuery, Written, nameless, parsed, part_of};
 
@@ -104,12 +104,23 @@ impl Change {
         Ok(new)
     }
 
-    fn apply_to_scale(&self, old: &Value) -> Result<Value, Status> {
+    fn apply_to_scale(
+        &self,
+        old: &Value,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
         const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
         let new = self.apply(SCALE, old)?;
         let shown = new.to_string();
-        let decoded = schema::decode(schema::table(), SCALE, new, &mut Vec::new());
-        decoded.map_err(|error| unfit(self, "Scale", &Status::bad_request(error.to_string()), &shown))
+        let mut problems = match self {
+            Change::Merge(_, duplicates) => duplicates.clone(),
+            _ => Vec::new(),
+        };
+        let decoded = schema::decode(schema::table(), SCALE, new, &mut problems);
+        let told = |value| decode::tell(&problems, &scale_kind(), validation, warnings).map(|()| value);
+        let decoded = decoded.map_err(|error| Status::bad_request(error.to_string())).and_then(told);
+        decoded.map_err(|status| unfit(self, "Scale", &status, &shown))
     }
 }
 
@@ -124,7 +135,16 @@ impl Api {
     ) -> Result<Written, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         if at.subresource.as_deref() == Some("scale") {
-            return self.scale(user, at, |old| change.apply_to_scale(old), query).await;
+            let warnings = parking_lot::Mutex::new(Vec::new());
+            let compute = |old: &Value| {
+                let mut found = Vec::new();
+                let scale = change.apply_to_scale(old, query.validation, &mut found);
+                *warnings.lock() = found;
+                scale
+            };
+            let mut written = self.scale(user, at, compute, query).await?;
+            written.warnings.splice(0..0, warnings.into_inner());
+            return Ok(written);
         }
         if matches!(change, Change::Strategic(_)) && kind.custom.is_some() {
             let text = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
@@ -230,8 +250,23 @@ impl Api {
         Object::from_value(&scale).map(Arc::new).map_err(Status::internal)
     }
 
+    /// PUT of `scale`.
+    pub(crate) async fn replace_scale(
+        &self,
+        user: &User,
+        at: &Resource,
+        body: Body<'_>,
+        query: &WriteQuery,
+    ) -> Result<Written, Status> {
+        let mut warnings = Vec::new();
+        let scale = decode::part(body.bytes, body.content_type, &scale_kind(), query.validation, &mut warnings)?;
+        let mut written = self.scale(user, at, |_| Ok(scale.clone()), query).await?;
+        written.warnings.splice(0..0, warnings);
+        Ok(written)
+    }
+
     /// PUT or PATCH of `scale`: `compute` makes the new scale out of the present one.
-    pub(crate) async fn scale(
+    async fn scale(
         &self,
         user: &User,
         at: &Resource,
@@ -285,13 +320,13 @@ impl Api {
         let kind = &*self.kind_of(&at.gvr)?;
         let part = at.subresource.as_deref().and_then(|sub| kind.subresource(sub));
         let what = part.map_or("", |part| part.body.kind.as_str());
-        let mut value = decode::parse_as(what, body.bytes, body.content_type)?.value;
         let mut warnings = Vec::new();
-        if let Some(sub) = part {
-            decode::check_body(&value, &sub.body)?;
-        }
+        let mut value = match part {
+            Some(sub) => decode::part(body.bytes, body.content_type, &sub.body, query.validation, &mut warnings)?,
+            None => decode::parse_as(what, body.bytes, body.content_type)?.value,
+        };
         match (at.gvr.resource.as_str(), at.subresource.as_deref()) {
-            ("pods", Some("binding")) => self.bind(user, at, value, query).await,
+            ("pods", Some("binding")) => self.bind_as(user, at, value, query, warnings).await,
             ("pods", Some("eviction")) => {
                 let name = at.name.as_deref().unwrap_or("");
                 if value["metadata"]["name"] != name {
@@ -339,15 +374,29 @@ impl Api {
         admission::validate(self, &admitted, value, &Value::Null, warnings).await
     }
 
-    /// Assigns a pod to a node: POST to `binding` of a pod, or to `bindings`.
+    /// POST to `bindings`.
     pub(crate) async fn bind(
+        &self,
+        user: &User,
+        at: &Resource,
+        body: Body<'_>,
+        query: &WriteQuery,
+    ) -> Result<(Value, u16, Vec<String>), Status> {
+        let mut warnings = Vec::new();
+        let of = Gvk::new("", "v1", "Binding");
+        let binding = decode::part(body.bytes, body.content_type, &of, query.validation, &mut warnings)?;
+        self.bind_as(user, at, binding, query, warnings).await
+    }
+
+    /// Assigns a pod to a node: what was posted to `binding` of a pod, or to `bindings`.
+    async fn bind_as(
         &self,
         user: &User,
         at: &Resource,
         mut binding: Value,
         query: &WriteQuery,
+        mut warnings: Vec<String>,
     ) -> Result<(Value, u16, Vec<String>), Status> {
-        let mut warnings = Vec::new();
         let pod = binding["metadata"]["name"].as_str().unwrap_or("").to_owned();
         let pod = pod.as_str();
         if at.name.as_deref().is_some_and(|name| name != pod) {
@@ -437,6 +486,10 @@ pub(crate) fn set_replicas(kind: &Kind, object: &mut Value, replicas: i64) {
         Some(paths) => paths.set(object, replicas),
         None => object["spec"]["replicas"] = replicas.into(),
     }
+}
+
+fn scale_kind() -> Gvk {
+    Gvk::new("autoscaling", "v1", "Scale")
 }
 
 /// The `Scale` of an object.

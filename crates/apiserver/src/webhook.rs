@@ -142,7 +142,8 @@ impl Webhook {
         let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
         let stream = tls.connect(name, stream).await;
         let stream = stream.map_err(|e| unvouched(&e).map_or_else(|| format!("tls: {e}"), Into::into))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(client::Lenient(stream))).await.map_err(|e| e.to_string())?;
         self.connections.run(connection);
         Ok(sender)
     }

@@ -313,7 +313,10 @@ impl Api {
             dry_run: query.dry_run,
             sent: Sent::Write(query),
         };
-        warnings.extend(dedupe_owners(new));
+        if let Some(told) = dedupe_owners(new) {
+            warned::note(std::slice::from_ref(&told));
+            warnings.push(told);
+        }
         if part == Part::Scale {
             let (mut scale, before) = (scale_of(kind, new)?, scale_of(kind, old)?);
             admission::mutate(self, &admitted, &mut scale, &before, &mut warnings).await?;
@@ -355,7 +358,7 @@ impl Api {
                 && (spec_of(kind, new) != spec_of(kind, old) || is_labelled_anew(kind, new, old));
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
-        if part == Part::Main {
+        if matches!(part, Part::Main | Part::Scale) {
             let told = kind.warnings(new, Some(old));
             warned::note(&told);
             warnings.extend(told);

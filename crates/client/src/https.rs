@@ -3,23 +3,24 @@
 //! A fault below HTTP (no route, refused, bad certificate, time-out) becomes a 503 or 504 [`Status`] whose text has the
 //! causes, so that callers know one error type.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object::{Object, Reason, Status};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::credential::{Credential, Shown, Source};
 use crate::{
     DeleteOptions, List, ListOptions, Patch, Propagation, Resource, Result, Transport, WatchStream, WriteOptions,
 };
@@ -34,6 +35,8 @@ pub use tls::TlsError;
 
 /// How long a request other than a watch may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a reading request is sent whose connection ends before there is an answer.
+const MOST_ATTEMPTS: u32 = 10;
 /// How long a watch may last: a time between this and its double, as upstream's reflectors choose.
 const WATCH_SECONDS: u64 = 300;
 
@@ -50,28 +53,30 @@ pub struct Server {
     pub insecure: bool,
 }
 
-/// Who we are.
-#[derive(Clone, Debug, Default)]
-pub enum Credential {
-    /// Anonymous.
-    #[default]
-    None,
-    /// A client certificate and its key, in PEM.
-    Certificate {
-        /// The certificate, perhaps with intermediates.
-        cert_pem: Vec<u8>,
-        /// PKCS#8, SEC1 or PKCS#1.
-        key_pem: Vec<u8>,
-    },
-    /// A bearer token.
-    Token(String),
-    /// A file with a bearer token, read for each request: service account tokens are rotated.
-    TokenFile(PathBuf),
+/// Connections, and the certificate of a [`Source`] that was shown on them.
+struct Pool {
+    shown: Option<(String, String)>,
+    http: Http,
+}
+
+type Http = HyperClient<tls::Connector, Full<Bytes>>;
+
+fn pool(server: &Server, credential: &Credential) -> std::result::Result<Http, TlsError> {
+    let connector = tls::connector(server, credential)?;
+    Ok(HyperClient::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_adaptive_window(true)
+        .http2_keep_alive_interval(Some(Duration::from_secs(30)))
+        .http2_keep_alive_timeout(Duration::from_secs(15))
+        .http2_keep_alive_while_idle(true)
+        .build(connector))
 }
 
 /// See the module.
 pub struct Https {
-    http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Mutex<Pool>,
+    server: Server,
     base: String,
     /// `host:port`, for metrics.
     host: String,
@@ -82,29 +87,56 @@ pub struct Https {
 impl Https {
     /// A transport to `server`; nothing is sent yet. `user_agent` names the program.
     pub fn open(server: &Server, credential: Credential, user_agent: &str) -> std::result::Result<Self, TlsError> {
-        let connector = tls::connector(server, &credential)?;
-        let http = HyperClient::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Some(Duration::from_secs(30)))
-            .http2_keep_alive_timeout(Duration::from_secs(15))
-            .http2_keep_alive_while_idle(true)
-            .build(connector);
+        let pool = Mutex::new(Pool { shown: None, http: pool(server, &credential)? });
         let base = server.url.trim_end_matches('/').to_owned();
         let host = base.parse::<http::Uri>().ok().and_then(|uri| Some(uri.authority()?.to_string()));
-        Ok(Self { http, base, host: host.unwrap_or_default(), credential, user_agent: user_agent.into() })
+        let (host, user_agent, server) = (host.unwrap_or_default(), user_agent.into(), server.clone());
+        Ok(Self { pool, server, base, host, credential, user_agent })
     }
 
-    fn authorization(&self) -> Result<Option<String>> {
+    /// The same server to somebody else, over the same connections: this transport shows no certificate.
+    pub fn with_source(&self, source: Arc<dyn Source>) -> Self {
+        let pool = Pool { shown: None, http: self.pool.lock().http.clone() };
+        Self {
+            pool: Mutex::new(pool),
+            server: self.server.clone(),
+            base: self.base.clone(),
+            host: self.host.clone(),
+            credential: Credential::Source(source),
+            user_agent: self.user_agent.clone(),
+        }
+    }
+
+    fn authorization(&self, shown: Option<&Shown>) -> Result<Option<String>> {
         match &self.credential {
             Credential::Token(token) => Ok(Some(format!("Bearer {token}"))),
             Credential::TokenFile(path) => match std::fs::read_to_string(path) {
                 Ok(token) => Ok(Some(format!("Bearer {}", token.trim()))),
                 Err(e) => Err(unavailable(format!("cannot read the token file {}: {e}", path.display()))),
             },
+            Credential::Basic { username, password } => {
+                Ok(Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}")))))
+            }
+            Credential::Source(_) => Ok(shown.and_then(|s| s.token.as_ref()).map(|token| format!("Bearer {token}"))),
             Credential::None | Credential::Certificate { .. } => Ok(None),
         }
+    }
+
+    /// The connections for what is shown: a new certificate wants new ones.
+    fn http(&self, shown: Option<&Shown>) -> Result<Http> {
+        let mut pool = self.pool.lock();
+        let certificate = shown.and_then(|shown| shown.certificate.as_ref());
+        if pool.shown.as_ref() != certificate {
+            let credential = match certificate {
+                Some((cert, key)) => {
+                    Credential::Certificate { cert_pem: cert.clone().into(), key_pem: key.clone().into() }
+                }
+                None => Credential::None,
+            };
+            let http = self::pool(&self.server, &credential).map_err(|e| unavailable(base::Chain(&e).to_string()))?;
+            *pool = Pool { shown: certificate.cloned(), http };
+        }
+        Ok(pool.http.clone())
     }
 
     /// Sends a request; the reply's head with a 2xx code, or the error that the server sent.
@@ -115,12 +147,16 @@ impl Https {
         content: Option<(&str, Bytes)>,
     ) -> Result<Response<Incoming>> {
         let url = format!("{}{path_and_query}", self.base);
+        let shown = match &self.credential {
+            Credential::Source(source) => Some(source.shown().await?),
+            _ => None,
+        };
         let mut request = Request::builder()
             .method(method.clone())
             .uri(&url)
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, &self.user_agent);
-        if let Some(authorization) = self.authorization()? {
+        if let Some(authorization) = self.authorization(shown.as_ref())? {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         let body = match content {
@@ -131,8 +167,9 @@ impl Https {
             }
         };
         let request = request.body(Full::new(body)).map_err(|e| Status::bad_request(format!("{url}: {e}")))?;
+        let http = self.http(shown.as_ref())?;
         let began = Instant::now();
-        let reply = tokio::time::timeout(REQUEST_TIMEOUT, self.http.request(request)).await;
+        let reply = tokio::time::timeout(REQUEST_TIMEOUT, exchange(&http, request)).await;
         let code = reply.as_ref().ok().and_then(|reply| Some(reply.as_ref().ok()?.status().as_u16()));
         counted::request(&self.host, &method, code, began);
         let response = match reply {
@@ -147,6 +184,9 @@ impl Https {
             return Ok(response);
         }
         let code = response.status().as_u16();
+        if let (Credential::Source(source), Some(shown), 401) = (&self.credential, &shown, code) {
+            source.forget(shown).await;
+        }
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
         let body = collect(response, &url).await.unwrap_or_default();
         Err(decode::failure(code, &body, retry_after))
@@ -165,6 +205,29 @@ impl Https {
     async fn object(&self, method: Method, path: &str, content: Option<(&str, Bytes)>) -> Result<Arc<Object>> {
         decode::object(self.fetch(method, path, content).await?)
     }
+}
+
+/// A connection that was kept may end just when it is used again: what only reads is asked again then, as Go does.
+async fn exchange(http: &Http, request: Request<Full<Bytes>>) -> std::result::Result<Response<Incoming>, HyperError> {
+    let mut attempts = 1;
+    loop {
+        let reply = http.request(request.clone()).await;
+        match &reply {
+            Err(error) if attempts < MOST_ATTEMPTS && request.method() == Method::GET && is_ended(error) => {
+                attempts += 1;
+            }
+            _ => return reply,
+        }
+    }
+}
+
+/// Whether a connection ended before there was an answer.
+fn is_ended(error: &HyperError) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.into_iter().any(|cause| {
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+            || cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
+    })
 }
 
 async fn collect(response: Response<Incoming>, what: &str) -> Result<Bytes> {

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
+use crate::credential::exec::{ExecConfig, Plugin};
 use crate::{Client, Credential, Https, Server};
 
 /// Where a pod finds its token, authority and namespace.
@@ -58,8 +59,16 @@ pub enum KubeconfigError {
     Unsupported {
         /// The user.
         user: String,
-        /// `exec` or `auth-provider`.
+        /// `auth-provider`.
         how: &'static str,
+    },
+    /// A credential plugin that cannot be used.
+    #[error("user {user:?}: {why}")]
+    Plugin {
+        /// The user.
+        user: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The TLS material does not work.
     #[error("cannot set up TLS for {url}")]
@@ -134,7 +143,9 @@ struct User {
     token: Option<String>,
     #[serde(rename = "tokenFile")]
     token_file: Option<PathBuf>,
-    exec: Option<serde::de::IgnoredAny>,
+    username: Option<String>,
+    password: Option<String>,
+    exec: Option<ExecConfig>,
     auth_provider: Option<serde::de::IgnoredAny>,
 }
 
@@ -206,6 +217,9 @@ impl Kubeconfig {
             for file in [&mut user.client_certificate, &mut user.client_key, &mut user.token_file] {
                 absolute(file, dir);
             }
+            if let Some(exec) = &mut user.exec {
+                exec.absolute(dir);
+            }
         }
         for cluster in &mut config.clusters {
             absolute(&mut cluster.cluster.certificate_authority, dir);
@@ -257,19 +271,20 @@ impl Kubeconfig {
             &cluster.certificate_authority,
             "certificate-authority-data",
         )?;
+        let server = Server {
+            url: cluster.server.clone(),
+            ca_pem: ca,
+            tls_server_name: cluster.tls_server_name.clone(),
+            insecure: cluster.insecure_skip_tls_verify,
+        };
         let user = self.users.iter().find(|u| u.name == context.user);
         let credential = match user {
-            Some(user) => user.credential()?,
+            Some(user) => user.credential(&server)?,
             None if context.user.is_empty() => Credential::None,
             None => return Err(unknown("user", &context.user)),
         };
         Ok(Resolved {
-            server: Server {
-                url: cluster.server.clone(),
-                ca_pem: ca,
-                tls_server_name: cluster.tls_server_name.clone(),
-                insecure: cluster.insecure_skip_tls_verify,
-            },
+            server,
             credential,
             namespace: Some(context.namespace.clone()).filter(|ns| !ns.is_empty()).unwrap_or_else(|| "default".into()),
         })
@@ -281,12 +296,10 @@ fn absolute(file: &mut Option<PathBuf>, dir: &Path) {
 }
 
 impl NamedUser {
-    fn credential(&self) -> Result<Credential> {
+    fn credential(&self, server: &Server) -> Result<Credential> {
         let user = &self.user;
-        for (how, present) in [("exec", user.exec.is_some()), ("auth-provider", user.auth_provider.is_some())] {
-            if present {
-                return Err(KubeconfigError::Unsupported { user: self.name.clone(), how });
-            }
+        if user.auth_provider.is_some() {
+            return Err(KubeconfigError::Unsupported { user: self.name.clone(), how: "auth-provider" });
         }
         let cert = material(&user.client_certificate_data, &user.client_certificate, "client-certificate-data")?;
         let key = material(&user.client_key_data, &user.client_key, "client-key-data")?;
@@ -294,20 +307,36 @@ impl NamedUser {
             (Some(cert_pem), Some(key_pem), _, _) => Credential::Certificate { cert_pem, key_pem },
             (_, _, Some(file), _) => Credential::TokenFile(file.clone()),
             (_, _, _, Some(token)) if !token.is_empty() => Credential::Token(token.clone()),
-            _ => Credential::None,
+            _ => match (&user.username, &user.exec) {
+                (Some(username), _) if !username.is_empty() => {
+                    let password = user.password.clone().unwrap_or_default();
+                    Credential::Basic { username: username.clone(), password }
+                }
+                (_, Some(exec)) => {
+                    let wrong = |why| KubeconfigError::Plugin { user: self.name.clone(), why };
+                    exec.check().map_err(wrong)?;
+                    Credential::Source(Arc::new(Plugin::new(exec.clone(), server)))
+                }
+                _ => Credential::None,
+            },
         })
     }
 }
 
-/// A client from `path` or, without one, from `KUBECONFIG`, `~/.kube/config` or the pod that we run in.
+/// A client from `path` or, without one, from where [`find`] looks.
 pub fn connect(path: Option<&Path>, context: Option<&str>, manager: &str) -> Result<Client> {
+    find(path, context)?.client(manager)
+}
+
+/// What `path` says or, without one, `KUBECONFIG`, `~/.kube/config` or the pod that we run in.
+pub fn find(path: Option<&Path>, context: Option<&str>) -> Result<Resolved> {
     let config = match path {
         Some(path) => Kubeconfig::load(path),
         None => Kubeconfig::discover(),
     };
     match config {
-        Ok(config) => config.resolve(context)?.client(manager),
-        Err(KubeconfigError::Nowhere) => Resolved::in_cluster()?.client(manager),
+        Ok(config) => config.resolve(context),
+        Err(KubeconfigError::Nowhere) => Resolved::in_cluster(),
         Err(error) => Err(error),
     }
 }
@@ -325,13 +354,17 @@ contexts:
 - {name: b, context: {cluster: one, user: token}}
 - {name: c, context: {cluster: one, user: plugin}}
 - {name: d, context: {cluster: two, user: token}}
+- {name: e, context: {cluster: one, user: wrong}}
+- {name: f, context: {cluster: one, user: basic}}
 clusters:
 - name: one
   cluster: {server: 'https://h:6443', certificate-authority-data: Y2E=, tls-server-name: other}
 users:
 - {name: cert, user: {client-certificate-data: Y2VydA==, client-key: key.pem}}
 - {name: token, user: {token: abc}}
-- {name: plugin, user: {exec: {command: x, apiVersion: v1}}}
+- {name: plugin, user: {exec: {command: ./x, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never}}}
+- {name: wrong, user: {exec: {command: x, apiVersion: v1}}}
+- {name: basic, user: {username: jane, password: secret}}
 ";
 
     #[test]
@@ -350,7 +383,10 @@ users:
         let b = config.resolve(Some("b")).unwrap();
         assert_eq!(b.namespace, "default");
         assert!(matches!(b.credential, Credential::Token(token) if token == "abc"));
-        assert!(matches!(config.resolve(Some("c")), Err(KubeconfigError::Unsupported { how: "exec", .. })));
+        assert!(matches!(config.resolve(Some("c")).unwrap().credential, Credential::Source(_)));
+        assert!(matches!(config.resolve(Some("e")), Err(KubeconfigError::Plugin { .. })));
+        let f = config.resolve(Some("f")).unwrap().credential;
+        assert!(matches!(f, Credential::Basic { username, password } if username == "jane" && password == "secret"));
         assert!(matches!(config.resolve(Some("d")), Err(KubeconfigError::Unknown { what: "cluster", .. })));
         assert!(matches!(config.resolve(Some("x")), Err(KubeconfigError::Unknown { what: "context", .. })));
         std::fs::remove_dir_all(&dir).unwrap();

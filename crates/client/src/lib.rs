@@ -15,22 +15,26 @@
 //!
 //! Start reading at [`transport`], then [`informer`].
 
+pub mod credential;
 pub mod events;
 pub mod https;
 pub mod informer;
 pub mod kubeconfig;
 pub mod leader;
 pub mod lease;
+mod lenient;
 mod lister;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod transport;
 pub mod workqueue;
 
+pub use credential::Credential;
 pub use events::{EventWriter, ObjectReference, Recorder, Severity};
-pub use https::{Credential, Https, Server};
+pub use https::{Https, Server};
 pub use informer::{Change, Informer};
 pub use kubeconfig::Kubeconfig;
+pub use lenient::Lenient;
 pub use lister::{IndexFn, Lister};
 pub use transport::{
     ApplyOptions, Client, DeleteOptions, List, ListOptions, Patch, Propagation, Resource, Result, Transport,

@@ -193,6 +193,11 @@ impl Client {
         Self { transport: self.transport.clone(), manager: manager.into() }
     }
 
+    /// Under whose name writes are recorded.
+    pub fn manager(&self) -> &str {
+        &self.manager
+    }
+
     /// The transport below, for what has no method here.
     pub fn transport(&self) -> &Arc<dyn Transport> {
         &self.transport

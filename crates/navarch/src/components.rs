@@ -8,8 +8,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use base::Tasks;
 use clap::Args;
+use client::credential::account::AccountTokens;
+use client::kubeconfig::Resolved;
+use client::{Credential, Https};
 
-use crate::server::{foreground, lead, stopped};
+use crate::server::{TOKENS, foreground, lead, stopped};
 
 /// What both need to know.
 #[derive(Args, Clone, Debug)]
@@ -23,8 +26,8 @@ pub(crate) struct ComponentFlags {
 }
 
 impl ComponentFlags {
-    fn client(&self, name: &str) -> anyhow::Result<client::Client> {
-        client::kubeconfig::connect(self.kubeconfig.as_deref(), None, name).context("cannot reach an API server")
+    fn at(&self) -> anyhow::Result<Resolved> {
+        client::kubeconfig::find(self.kubeconfig.as_deref(), None).context("cannot reach an API server")
     }
 
     /// Who runs for the lease: this process.
@@ -43,6 +46,9 @@ pub(crate) struct ControllerFlags {
     /// The authority in PEM that pods shall believe the API server by: published in every namespace as `kube-root-ca.crt`.
     #[arg(long)]
     root_ca_file: Option<PathBuf>,
+    /// Give each controller the rights of its own service account in kube-system.
+    #[arg(long)]
+    use_service_account_credentials: bool,
 }
 
 pub(crate) fn scheduler(flags: &ComponentFlags) -> anyhow::Result<ExitCode> {
@@ -50,7 +56,7 @@ pub(crate) fn scheduler(flags: &ComponentFlags) -> anyhow::Result<ExitCode> {
     let candidate = flags.candidate()?;
     foreground(async {
         let stopped = stopped()?;
-        let client = flags.client(NAME)?;
+        let client = flags.at()?.client(NAME)?;
         let mut tasks = Tasks::new(&Default::default());
         let of = client.clone();
         let run = move |stop| scheduler::run(of.clone(), scheduler::Options::default(), stop);
@@ -62,6 +68,24 @@ pub(crate) fn scheduler(flags: &ComponentFlags) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Whose rights controllers have: those of this process, or each its own account's, as upstream. The one that makes accounts'
+/// tokens keeps those of this process.
+fn identities(at: &Resolved, own: &client::Client, by_account: bool) -> anyhow::Result<controllers::Identities> {
+    let own = own.clone();
+    if !by_account {
+        return Ok(Arc::new(move |_| own.clone()));
+    }
+    let anonymous = Https::open(&at.server, Credential::None, own.manager())?;
+    Ok(Arc::new(move |name| {
+        if name == TOKENS {
+            return own.clone();
+        }
+        let tokens = AccountTokens::new(own.clone(), "kube-system", name);
+        let transport = anonymous.with_source(Arc::new(tokens));
+        client::Client::new(Arc::new(transport), own.manager())
+    }))
+}
+
 pub(crate) fn controllers(flags: &ControllerFlags) -> anyhow::Result<ExitCode> {
     const NAME: &str = "kube-controller-manager";
     let candidate = flags.component.candidate()?;
@@ -71,11 +95,10 @@ pub(crate) fn controllers(flags: &ControllerFlags) -> anyhow::Result<ExitCode> {
     };
     foreground(async {
         let stopped = stopped()?;
-        let client = flags.component.client(NAME)?;
+        let at = flags.component.at()?;
+        let client = at.client(NAME)?;
         let mut tasks = Tasks::new(&Default::default());
-        // As upstream without `--use-service-account-credentials`: all controllers have the rights of this one's credentials.
-        let shared = client.clone();
-        let identities: controllers::Identities = Arc::new(move |_| shared.clone());
+        let identities = identities(&at, &client, flags.use_service_account_credentials)?;
         let options = controllers::Options { ca_pem, ..Default::default() };
         let of = client.clone();
         let run = move |stop| controllers::run(of.clone(), identities.clone(), options.clone(), stop);

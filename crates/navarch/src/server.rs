@@ -247,10 +247,13 @@ pub(crate) async fn lead<F: Future<Output = ()>>(
     }
 }
 
+/// The controller that makes accounts' tokens.
+pub(crate) const TOKENS: &str = "tokens-controller";
+
 /// Whose rights a controller has: its own account's, but for the one that makes accounts' tokens (as upstream).
 fn identity(controller: &str) -> apiserver::User {
     match controller {
-        "tokens-controller" => apiserver::User::new("system:kube-controller-manager", &[]),
+        TOKENS => apiserver::User::new("system:kube-controller-manager", &[]),
         name => apiserver::User::service_account("kube-system", name),
     }
 }

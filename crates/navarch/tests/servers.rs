@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::https::{Credential, Https, Server};
+use client::{Credential, Https, Server};
 use client::{Client, Resource};
 use object::Gvr;
 use serde_json::{Value, json};

@@ -153,9 +153,13 @@ impl Api {
     }
 }
 
-/// Policies do not judge policies and their bindings.
+/// Policies do not judge policies and their bindings, nor reviews, without which nothing works.
 fn is_exempt(at: &Attributes<'_>) -> bool {
-    at.kind.group == "admissionregistration.k8s.io" && at.kind.kind.contains("AdmissionPolicy")
+    match at.kind.group.as_str() {
+        "admissionregistration.k8s.io" => at.kind.kind.contains("AdmissionPolicy"),
+        "authentication.k8s.io" | "authorization.k8s.io" => at.subresource.is_empty(),
+        _ => false,
+    }
 }
 
 /// The resource through which the constraints are about the request.

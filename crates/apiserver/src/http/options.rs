@@ -170,9 +170,16 @@ fn dry_run(given: Vec<String>, errors: &mut Vec<Invalid>) -> bool {
 /// The options of a DELETE: its body, and the query where there is no body.
 pub(crate) fn delete(query: &Query, body: &Bytes, content_type: &str) -> Result<DeleteRequest, Status> {
     let mut request = DeleteRequest::default();
-    if !body.is_empty()
-        && let Some((version, kind)) = decode::meta_of_options(body, content_type)?
-    {
+    let mut errors = Vec::new();
+    // As upstream: where there is a body, the query says nothing.
+    if body.is_empty() {
+        if let Some(grace) = given(query, "gracePeriodSeconds") {
+            request.grace_period_seconds = Some(number(&grace)?);
+        }
+        request.propagation_policy = given(query, "propagationPolicy");
+        request.orphan_dependents = given(query, "orphanDependents").map(|orphan| orphan == "true" || orphan == "1");
+        request.dry_run = Some(query.all("dryRun"));
+    } else if let Some((version, kind)) = decode::meta_of_options(body, content_type)? {
         if version.matches('/').count() > 1 {
             return Err(Status::bad_request(format!("unexpected GroupVersion string: {version}")));
         }
@@ -184,19 +191,6 @@ pub(crate) fn delete(query: &Query, body: &Bytes, content_type: &str) -> Result<
         }
         let value = decode::parse(body, content_type)?.value;
         request = serde_json::from_value(value).map_err(|e| Status::bad_request(format!("DeleteOptions: {e}")))?;
-    }
-    if let Some(grace) = given(query, "gracePeriodSeconds") {
-        request.grace_period_seconds = Some(number(&grace)?);
-    }
-    if let Some(policy) = given(query, "propagationPolicy") {
-        request.propagation_policy = Some(policy);
-    }
-    if let Some(orphan) = given(query, "orphanDependents") {
-        request.orphan_dependents = Some(orphan == "true" || orphan == "1");
-    }
-    let mut errors = Vec::new();
-    if dry_run(query.all("dryRun"), &mut errors) {
-        request.dry_run = Some(vec!["All".into()]);
     }
     dry_run(request.dry_run.clone().unwrap_or_default(), &mut errors);
     request.check_options(&mut errors);

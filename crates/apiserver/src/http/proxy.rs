@@ -284,7 +284,7 @@ pub(super) async fn send(
         let connector = tokio_rustls::TlsConnector::from(tls.clone());
         let name = ServerName::IpAddress(place.ip.into());
         let stream = connector.connect(name, stream).await.map_err(|e| failed(base::Chain(&e).to_string()))?;
-        exchange(egress, stream, request).await
+        exchange(egress, client::Lenient(stream), request).await
     } else {
         exchange(egress, stream, request).await
     };

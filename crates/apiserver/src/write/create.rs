@@ -104,7 +104,10 @@ impl Api {
         if kind.generation {
             metadata.insert("generation".into(), 1.into());
         }
-        warnings.extend(dedupe_owners(&mut value));
+        if let Some(told) = dedupe_owners(&mut value) {
+            warned::note(std::slice::from_ref(&told));
+            warnings.push(told);
+        }
         complete(kind, &mut value);
         kind.default(&mut value);
         // What admission and the kind's own rules add is nobody's.

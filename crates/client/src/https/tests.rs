@@ -7,6 +7,7 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -156,24 +157,30 @@ impl Authority {
     }
 }
 
-/// Serves `{}` over TLS as `name` to whom `clients` certifies.
-async fn serve_tls(name: &str, authority: &Authority, clients: &Authority) -> (String, base::Tasks) {
+/// How a server is `name`, to all or to whom `clients` certifies.
+fn tls(name: &str, authority: &Authority, clients: Option<&Authority>) -> rustls::ServerConfig {
     use rustls_pki_types::pem::PemObject;
     use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(clients.pem.as_bytes()).unwrap()).unwrap();
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let (cert, key) = authority.certify(name);
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-        )
-        .unwrap();
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(clients.pem.as_bytes()).unwrap()).unwrap();
+            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+    builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
+}
+
+/// Serves `{}` over TLS as `name` to whom `clients` certifies.
+async fn serve_tls(name: &str, authority: &Authority, clients: &Authority) -> (String, base::Tasks) {
+    let mut config = tls(name, authority, Some(clients));
     config.alpn_protocols = vec![b"h2".to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -231,4 +238,81 @@ async fn certificates_are_checked_on_both_sides() {
         assert_eq!(status.code, 503, "{status}");
     }
     tasks.shutdown().await;
+}
+
+/// What a server sends that then closes its connection without saying so in TLS.
+async fn sent_and_cut(reply: &'static str) -> Result<Bytes> {
+    let authority = Authority::new();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls("kubernetes", &authority, None)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server {
+        url: format!("https://{}", listener.local_addr().unwrap()),
+        ca_pem: Some(authority.pem.clone().into()),
+        tls_server_name: Some("kubernetes".into()),
+        insecure: false,
+    };
+    let serve = async {
+        let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        heard(&mut stream).await;
+        stream.write_all(reply.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+    };
+    let transport = Https::open(&server, Credential::None, "test").unwrap();
+    let (answer, ()) = tokio::join!(transport.post("{}".into()), serve);
+    answer
+}
+
+/// Reads a request's head.
+async fn heard(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn replies_end_where_they_say_or_with_the_connection() {
+    for whole in [
+        "HTTP/1.0 200 OK\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n7\r\n{\"a\":1}\r\n0\r\n\r\n",
+    ] {
+        assert_eq!(sent_and_cut(whole).await.unwrap(), "{\"a\":1}", "{whole}");
+    }
+    for cut in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 70\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n7\r\n{\"a\":1}\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-le",
+    ] {
+        assert_eq!(sent_and_cut(cut).await.unwrap_err().code, 503, "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn what_reads_is_asked_again_when_a_kept_connection_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server { url: format!("http://{}", listener.local_addr().unwrap()), ..Server::default() };
+    let transport = Https::open(&server, Credential::None, "test").unwrap();
+    let reply = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    // Each connection answers one request, and ends when it hears the next.
+    let serve = async {
+        for _ in 0..3 {
+            let mut stream = listener.accept().await.unwrap().0;
+            heard(&mut stream).await;
+            stream.write_all(reply).await.unwrap();
+            stream.read_u8().await.unwrap();
+        }
+    };
+    let ask = async {
+        assert_eq!(transport.raw_get("/a").await.unwrap(), "{}");
+        assert_eq!(transport.raw_get("/b").await.unwrap(), "{}");
+        assert_eq!(transport.post("{}".into()).await.unwrap_err().code, 503);
+        assert_eq!(transport.post("{}".into()).await.unwrap(), "{}");
+    };
+    tokio::select! {
+        () = ask => {}
+        () = async { serve.await; std::future::pending().await } => {}
+    }
 }

@@ -1,14 +1,22 @@
 //! TLS below the transport: rustls with ring; authorities, client certificates, names.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use http::Uri;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::TcpStream;
+use tower_service::Service;
 
-use super::{Credential, Server};
+use super::Server;
+use crate::Lenient;
+use crate::credential::Credential;
 
 /// Why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -43,20 +51,41 @@ pub enum TlsError {
 }
 
 /// A connector that checks the server and shows who we are.
-pub(super) fn connector(server: &Server, credential: &Credential) -> Result<HttpsConnector<HttpConnector>, TlsError> {
+pub(super) fn connector(server: &Server, credential: &Credential) -> Result<Connector, TlsError> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(std::time::Duration::from_secs(10)));
     let builder = HttpsConnectorBuilder::new().with_tls_config(config(server, credential)?).https_or_http();
-    Ok(match &server.tls_server_name {
+    Ok(Connector(match &server.tls_server_name {
         None => builder.enable_all_versions().wrap_connector(http),
         Some(name) => {
             let parsed = ServerName::try_from(name.clone()).map_err(|_| TlsError::Name { name: name.clone() })?;
             let resolver = FixedServerNameResolver::new(parsed);
             builder.with_server_name_resolver(resolver).enable_all_versions().wrap_connector(http)
         }
-    })
+    }))
+}
+
+/// Opens connections, whose unannounced ends are ends ([`Lenient`]).
+#[derive(Clone)]
+pub(super) struct Connector(HttpsConnector<HttpConnector>);
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Lenient<TokioIo<Stream>>>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let dial = self.0.call(to);
+        Box::pin(async move { Ok(TokioIo::new(Lenient(TokioIo::new(dial.await?)))) })
+    }
 }
 
 fn config(server: &Server, credential: &Credential) -> Result<ClientConfig, TlsError> {

@@ -5,10 +5,17 @@ use std::io::{ErrorKind, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A TLS stream whose unannounced end is an end.
-pub(super) struct Lenient<S>(pub(super) S);
+pub struct Lenient<S>(pub S);
+
+impl<S: Connection> Connection for Lenient<S> {
+    fn connected(&self) -> Connected {
+        self.0.connected()
+    }
+}
 
 impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
