@@ -531,7 +531,9 @@ fn repeated(problems: &[schema::Problem], validation: decode::FieldValidation) -
         }
         decode::FieldValidation::Warn => {
             let line = |p: &schema::Problem| p.to_string().lines().last().unwrap_or("").trim().to_owned();
-            Ok(problems.iter().map(line).collect())
+            let said: Vec<String> = problems.iter().map(line).collect();
+            crate::warned::note(&said);
+            Ok(said)
         }
         decode::FieldValidation::Ignore => Ok(Vec::new()),
     }

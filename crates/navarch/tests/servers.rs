@@ -8,8 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{Credential, Https, Server};
 use client::{Client, Resource};
+use client::{Credential, Https, Server};
 use object::Gvr;
 use serde_json::{Value, json};
 
@@ -311,13 +311,32 @@ async fn snapshots_of_the_embedded_store(site: &mut Site) {
     assert!(written.head.resource_version > before + 1_000_000, "no revision is given out twice");
 }
 
-/// Scheduler and controllers beside a server that has none.
+/// Scheduler and controllers beside a server that has none, with the rights that upstream gives them: the one has a token,
+/// the other asks a credential plugin for one, and then for tokens of its controllers' accounts.
 async fn components_alone(site: &mut Site) {
-    site.server(1, &["--disable-scheduler", "--disable-controller-manager"]);
+    let (tokens, to_controllers) = (site.path("tokens"), site.path("controllers.yaml"));
+    let to_scheduler = site.path("scheduler.yaml");
+    std::fs::write(&tokens, "s3,system:kube-scheduler,u1\nc3,system:kube-controller-manager,u2\n").unwrap();
+    let flags = ["--disable-scheduler", "--disable-controller-manager", "--token-auth-file", tokens.to_str().unwrap()];
+    site.server(1, &flags);
     let client = site.client(1).await;
-    for name in ["scheduler", "controller-manager"] {
+    let admin = std::fs::read(site.kubeconfig(1)).unwrap();
+    let as_user = |user: serde_json::Value| {
+        let mut kubeconfig: serde_json::Value = serde_json::from_slice(&admin).unwrap();
+        kubeconfig["users"][0]["user"] = user;
+        kubeconfig.to_string()
+    };
+    std::fs::write(&to_scheduler, as_user(json!({"token": "s3"}))).unwrap();
+    let version = "client.authentication.k8s.io/v1";
+    let credential = json!({"kind": "ExecCredential", "apiVersion": version, "status": {"token": "c3"}}).to_string();
+    let plugin = json!({"apiVersion": version, "command": "echo", "args": [credential], "interactiveMode": "Never"});
+    std::fs::write(&to_controllers, as_user(json!({"exec": plugin}))).unwrap();
+    for (name, kubeconfig) in [("scheduler", &to_scheduler), ("controller-manager", &to_controllers)] {
         let mut command = site.command(env!("CARGO_BIN_EXE_navarch"));
-        command.arg(name).arg("--kubeconfig").arg(site.kubeconfig(1));
+        command.arg(name).arg("--kubeconfig").arg(kubeconfig);
+        if name == "controller-manager" {
+            command.arg("--use-service-account-credentials");
+        }
         site.spawn(name, command);
     }
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {

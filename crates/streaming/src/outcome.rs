@@ -12,12 +12,17 @@ pub(crate) fn status(exit: Result<i32, cri::Error>) -> Value {
             "message": format!("command terminated with non-zero exit code: exit status {code}"),
             "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
         }),
-        Err(error) => json!({
-            "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
-            "message": format!("Internal error occurred: error executing command in container: {error}"),
-            "details": {"causes": [{"message": format!("error executing command in container: {error}")}]},
-        }),
+        Err(error) => internal(&format!("error executing command in container: {error}")),
     }
+}
+
+/// `metav1.Status` of what went wrong on this side.
+pub(crate) fn internal(why: &str) -> Value {
+    json!({
+        "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
+        "message": format!("Internal error occurred: {why}"),
+        "details": {"causes": [{"message": why}]},
+    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::outcome;
 use crate::upgrade::Offer;
 use crate::wire::{LINGER, PIECE, Sink, Source};
 
-pub(crate) use channels::serve as over_websocket;
+pub(crate) use channels::{refuse, serve as over_websocket};
 pub(crate) use spdy::serve as over_spdy;
 
 /// Protocols, the newest first.

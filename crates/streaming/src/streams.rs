@@ -46,6 +46,18 @@ impl Streams {
         response
     }
 
+    /// exec and attach over WebSocket, when there can be no session: the client is told over the channel for that.
+    pub fn refuse(&self, mut request: Request<Body>, options: Options, why: String) -> Response<Body> {
+        let Agreed { protocol, response, .. } = match agree(request.headers(), &session::OFFER) {
+            Ok(agreed) => agreed,
+            Err(refusal) => return refusal,
+        };
+        self.spawn(hyper::upgrade::on(&mut request), move |upgraded| async move {
+            session::refuse(websocket::accept(upgraded).await, protocol, options, &why).await;
+        });
+        response
+    }
+
     /// port-forward: answers a request to upgrade; `open` makes a connection to a port. Errors call the pod `name`.
     pub fn port_forward(&self, mut request: Request<Body>, name: &str, open: OpenPort) -> Response<Body> {
         let Agreed { wire, protocol, response } = match agree(request.headers(), &forward::OFFER) {

@@ -1,6 +1,7 @@
 //! What the kubelet of a pod's node does: logs, exec, attach, port-forward.
 
 use client::Resource;
+use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use object::{Gvr, Reason, Status};
@@ -51,8 +52,15 @@ impl Service {
         let query = request.uri().query().map(route::kubelet_query).filter(|query| !query.is_empty());
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let path: PathAndQuery = format!("{path}{query}").parse().map_err(|e| Status::bad_request(format!("{e}")))?;
-        let response = self.ask_node(&node, path.clone(), request).await;
-        let response = response.map_err(|unanswered| silent(unanswered, sub, &path))?;
+        let spare = spare(&request, sub);
+        let response = match (self.ask_node(&node, path.clone(), request).await, spare) {
+            (Err(Unanswered::Unreached { at, why }), Some(spare)) => {
+                let url = format!("https://{at}{}", as_go_asks(&path));
+                let why = format!("error sending request: Post {url:?}: {why}");
+                return Ok(self.sockets.refuse(spare, options(&path), why));
+            }
+            (response, _) => response.map_err(|unanswered| silent(unanswered, sub, &path))?,
+        };
         // The client's credentials are not for whom a node names.
         if response.status().is_redirection() {
             return Err(Status { reason: None, ..Status::internal("redirects forbidden") });
@@ -76,6 +84,42 @@ impl Service {
         let place = kubelet(&self.api.get(&at)?.value().map_err(Status::internal)?)?;
         proxy::send(&self.api.egress, &place, &self.kubelet_tls, path, request).await
     }
+}
+
+/// The newest protocol for sessions over WebSocket. As upstream, who speaks it is told over it that there is no kubelet.
+const NEWEST: &str = "v5.channel.k8s.io";
+
+/// What is needed to answer a request that was handed on in vain, where the answer goes over a WebSocket.
+fn spare(request: &Request<Body>, sub: &str) -> Option<Request<Body>> {
+    let has = |name: HeaderName, word: &str| {
+        let values = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(word))
+    };
+    let wanted = matches!(sub, "exec" | "attach")
+        && has(header::UPGRADE, "websocket")
+        && has(header::SEC_WEBSOCKET_PROTOCOL, NEWEST);
+    wanted.then(|| {
+        let mut spare = Request::new(reply::full(bytes::Bytes::new()));
+        *spare.headers_mut() = request.headers().clone();
+        *spare.extensions_mut() = request.extensions().clone();
+        spare
+    })
+}
+
+/// The path and query as upstream's server would have asked the kubelet: in order, and only for what is wanted.
+fn as_go_asks(path: &PathAndQuery) -> String {
+    let Some(query) = path.query() else { return path.path().to_owned() };
+    let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.ends_with("=0")).collect();
+    pairs.sort_by_key(|pair| pair.split('=').next());
+    let mark = if pairs.is_empty() { "" } else { "?" };
+    format!("{}{mark}{}", path.path(), pairs.join("&"))
+}
+
+/// What a kubelet is asked to stream.
+fn options(path: &PathAndQuery) -> streaming::Options {
+    let wants = |name: &str| path.query().is_some_and(|query| query.split('&').any(|pair| pair == name));
+    let tty = wants("tty=1");
+    streaming::Options { stdin: wants("input=1"), stdout: wants("output=1"), stderr: wants("error=1") && !tty, tty }
 }
 
 /// The refusal of a request that a pod's kubelet does not answer.
@@ -148,6 +192,15 @@ mod tests {
         };
         assert_eq!(said("log"), format!("Get \"https://192.0.2.1:10250/containerLogs/ns/p/c?follow=true\": {why}"));
         assert_eq!(said("exec"), format!("error dialing backend: {why}"));
+    }
+
+    #[test]
+    fn kubelets_are_asked_as_upstream_asks_them() {
+        let path: PathAndQuery = "/exec/ns/p/c?output=1&command=b&input=0&command=a&error=1".parse().unwrap();
+        assert_eq!(as_go_asks(&path), "/exec/ns/p/c?command=b&command=a&error=1&output=1");
+        assert_eq!(as_go_asks(&"/attach/ns/p/c?output=0".parse().unwrap()), "/attach/ns/p/c");
+        let wanted = streaming::Options { stdout: true, stderr: true, ..Default::default() };
+        assert_eq!(options(&path), wanted);
     }
 
     #[test]
