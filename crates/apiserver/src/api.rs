@@ -8,6 +8,7 @@ use client::Resource;
 use kinds::{Kind, Scope};
 use object::{Gvk, Gvr, Object, Status};
 use store::{Backend, StoreError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::addresses::Addresses;
@@ -21,6 +22,7 @@ use crate::conversion::Conversions;
 use crate::discovery::Documents;
 use crate::egress::Egress;
 use crate::flow::Flow;
+use crate::metrics::lists;
 use crate::registry::Registry;
 
 /// The API, whatever transport a request came by. Methods are spread over the files named after what they do.
@@ -153,6 +155,19 @@ impl Api {
             },
         };
         outcome.map_err(|e| store_status(&e))
+    }
+}
+
+impl Api {
+    /// Before a list: [`Self::fresh`], counted unless there is nothing to wait for.
+    pub(crate) async fn fresh_for(&self, kind: &Kind, revision: Option<u64>) -> Result<(), Status> {
+        if revision == Some(0) {
+            return self.fresh(revision).await;
+        }
+        let began = Instant::now();
+        let outcome = self.fresh(revision).await;
+        lists::waited(kind, revision.is_none(), outcome.is_ok(), began.elapsed());
+        outcome
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use store::Backend;
 use tokio::time::Instant;
 
+use crate::metrics::conversions;
 use crate::webhook::Webhook;
 use kept::Kept;
 
@@ -130,21 +131,31 @@ impl Conversions {
         Ok(values.map(|value| if value.is_null() { Value::Null } else { converted.next().unwrap_or_default() }))
     }
 
-    async fn convert(&self, kind: &Kind, wanted: &str, mut values: Vec<Value>) -> Result<Vec<Value>, Status> {
-        let declared = kind.custom.as_ref().and_then(|custom| custom.webhook.clone()).unwrap_or_default();
+    async fn convert(&self, kind: &Kind, wanted: &str, values: Vec<Value>) -> Result<Vec<Value>, Status> {
         let from = values.first().map(|v| text(&v["apiVersion"]).to_owned()).unwrap_or_default();
+        let began = Instant::now();
+        let outcome = self.exchange(kind, wanted, values).await;
+        let version = |api_version: &str| api_version.rsplit('/').next().unwrap_or_default().to_owned();
+        let (versions, failure) = ([version(&from), version(wanted)], outcome.as_ref().err().map(Failure::kind));
+        let definition = kind.custom.as_ref().map_or("", |custom| custom.definition.as_str());
+        conversions::asked(definition, versions.each_ref().map(String::as_str), began.elapsed(), failure);
         let said = |why: String| unknown(format!("conversion webhook for {from}, Kind={} {why}", kind.kind));
-        let failed = |why: String| said(format!("failed: {why}"));
-        let webhook = self.webhook(kind, &declared).map_err(failed)?;
+        outcome.map_err(|failure| match failure {
+            Failure::Call(why) => said(format!("failed: {why}")),
+            Failure::Misfit(Misfit::Broken) => unknown("unexpected end of JSON input".into()),
+            Failure::Misfit(misfit) => said(misfit.words()),
+        })
+    }
+
+    async fn exchange(&self, kind: &Kind, wanted: &str, mut values: Vec<Value>) -> Result<Vec<Value>, Failure> {
+        let declared = kind.custom.as_ref().and_then(|custom| custom.webhook.clone()).unwrap_or_default();
+        let webhook = self.webhook(kind, &declared).map_err(Failure::Call)?;
         let uid = uuid::Uuid::new_v4().to_string();
         // The store's versions are none of the webhook's business.
         let versions: Vec<Option<Value>> = values.iter_mut().map(take_version).collect();
         let review = json!({"kind": "ConversionReview", "apiVersion": API, "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": values}});
-        let answer = webhook.call(&self.store, &review, TIMEOUT).await.map_err(failed)?;
-        let done = read(answer, &uid, values, wanted).map_err(|misfit| match misfit {
-            Misfit::Broken => unknown("unexpected end of JSON input".into()),
-            misfit => said(misfit.words()),
-        })?;
+        let answer = webhook.call(&self.store, &review, TIMEOUT).await.map_err(|e| Failure::Call(e.why))?;
+        let done = read(answer, &uid, values, wanted).map_err(Failure::Misfit)?;
         let versioned = done.into_iter().zip(versions).map(|(mut done, version)| {
             if let Some(version) = version {
                 done["metadata"]["resourceVersion"] = version;
@@ -152,6 +163,25 @@ impl Conversions {
             done
         });
         Ok(versioned.collect())
+    }
+}
+
+/// Why nothing was converted.
+enum Failure {
+    /// The webhook could not be asked.
+    Call(String),
+    Misfit(Misfit),
+}
+
+impl Failure {
+    /// What it is called in metrics.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "call",
+            Self::Misfit(Misfit::Failed(_)) => "malformed_response",
+            Self::Misfit(Misfit::Count(..)) => "partial_response",
+            Self::Misfit(_) => "invalid_converted_object",
+        }
     }
 }
 

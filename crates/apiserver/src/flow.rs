@@ -103,7 +103,7 @@ impl Flow {
             return Ok(Admitted { seat: None, executing: None, uids: None });
         };
         let uids = (schema.uid.clone(), level.uid().clone());
-        let counted = pair.waiting();
+        let mut counted = pair.waiting();
         if level.is_exempt() {
             // Upstream's estimate, though nobody counts the seats of this level.
             let executing = Some(counted.dispatched(1, wanted.verb == "watch"));
@@ -120,14 +120,17 @@ impl Flow {
                 counted.rejected("queue-full");
                 return Err(uids);
             }
-            Outcome::Wait(waiting) => match tokio::time::timeout(PATIENCE, waiting).await {
-                Ok(Ok(seat)) => seat,
-                Ok(Err(_)) | Err(_) => {
-                    level.timed_out();
-                    counted.rejected("time-out");
-                    return Err(uids);
+            Outcome::Wait(waiting, seats) => {
+                counted.queued(seats);
+                match tokio::time::timeout(PATIENCE, waiting).await {
+                    Ok(Ok(seat)) => seat,
+                    Ok(Err(_)) | Err(_) => {
+                        level.timed_out();
+                        counted.rejected("time-out");
+                        return Err(uids);
+                    }
                 }
-            },
+            }
         };
         let executing = Some(counted.dispatched(seat.seats(), wanted.verb == "watch"));
         Ok(Admitted { seat: Some(seat), executing, uids: Some(uids) })

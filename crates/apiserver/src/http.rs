@@ -286,7 +286,7 @@ impl Service {
             }
             "list" => {
                 let selection = options::list(query)?;
-                self.api.fresh(selection.needs()).await?;
+                self.api.fresh_for(kind, selection.needs()).await?;
                 let listing = self.api.list_as(&at, &selection).await?;
                 reads.list(listing, request.headers()).await
             }

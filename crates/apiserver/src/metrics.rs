@@ -3,6 +3,8 @@
 //! A request costs one look into a map that is never locked, and a few additions.
 
 mod admission;
+pub(crate) mod conversions;
+mod events;
 mod expressions;
 pub(crate) mod extensions;
 pub(crate) mod flow;
@@ -11,7 +13,9 @@ pub(crate) mod lists;
 mod requests;
 mod store;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
 
 use crate::api::Api;
 use base::metrics::{IntCounter, IntGaugeVec, counter, gauges};
@@ -20,7 +24,7 @@ pub(crate) use admission::{Clock, Step, pod_security};
 pub(crate) use expressions::begin;
 pub(crate) use identity::{ServiceAccountTokens, authenticated, authorized, by_certificate};
 pub(crate) use lists::Lists;
-pub(crate) use requests::{Asked, Counted, InFlight, WatchEvents, body, deprecated, series};
+pub(crate) use requests::{Asked, Counted, InFlight, WatchEvents, body, deprecated, field_validation, series};
 pub(crate) use store::Measured;
 
 /// TLS handshakes that failed.
@@ -158,6 +162,9 @@ const BUILD_LABELS: &[&str] = &[
 impl Api {
     /// The text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
+        // One at a time: what is set here is set from nothing.
+        static TELLING: Mutex<()> = Mutex::new(());
+        let _telling = TELLING.lock();
         OBJECTS.reset();
         SIZES.reset();
         CACHE_REVISION.reset();
@@ -167,20 +174,18 @@ impl Api {
         for group in self.registry.groups().iter().map(|(group, _)| group) {
             for kind in self.registry.stored_in(group) {
                 let Some(prefix) = &kind.storage_prefix else { continue };
-                let count = self.store.count(&format!("/registry/{prefix}/"));
-                let count = i64::try_from(count).unwrap_or(i64::MAX);
-                OBJECTS.with_label_values(&[&kind.group, &kind.plural]).set(count);
+                let tally = self.store.tally(&format!("/registry/{prefix}/"));
+                let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+                let labels = [kind.group.as_str(), kind.plural.as_str()];
+                OBJECTS.with_label_values(&labels).set(number(tally.objects));
                 let name = match kind.group.as_str() {
                     "" => kind.plural.clone(),
                     group => format!("{}.{group}", kind.plural),
                 };
-                STORAGE_OBJECTS.with_label_values(&[&name]).set(count);
-                let prefix = format!("/registry/{prefix}/");
-                let bytes = self.bytes_below(&prefix);
-                SIZES
-                    .with_label_values(&[&kind.group, &kind.plural])
-                    .set(bytes.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1));
-                CACHE_REVISION.with_label_values(&[&kind.group, &kind.plural]).set(revision);
+                STORAGE_OBJECTS.with_label_values(&[&name]).set(number(tally.objects));
+                SIZES.with_label_values(&labels).set(number(tally.bytes));
+                events::told(labels, tally.events);
+                CACHE_REVISION.with_label_values(&labels).set(revision);
             }
         }
         // What has not happened yet is told, too.
@@ -217,24 +222,6 @@ impl Api {
         VERSION.with_label_values(&[binary.trim_start_matches('v'), "kube", &emulation, &oldest]).set(1);
         BUILD.with_label_values(&values.each_ref().map(String::as_str)).set(1);
         base::metrics::text()
-    }
-}
-
-/// So many objects are looked at at a time, so that writes wait for none of this.
-const LOOKED_AT: usize = 1000;
-
-impl Api {
-    /// The bytes of all objects whose keys begin so.
-    fn bytes_below(&self, prefix: &str) -> Option<usize> {
-        let (mut bytes, mut after) = (0, None::<Arc<str>>);
-        loop {
-            let page = self.store.range(prefix, after.as_deref(), LOOKED_AT, 0).ok()?;
-            bytes += page.items.iter().map(|item| item.object.body.len()).sum::<usize>();
-            after = page.items.last().filter(|_| page.more).map(|last| last.key.clone());
-            if after.is_none() {
-                return Some(bytes);
-            }
-        }
     }
 }
 

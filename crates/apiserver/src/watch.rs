@@ -93,6 +93,7 @@ impl Api {
         let after = if wants_state {
             let state = self.list_as(at, &ListQuery { limit: 0, version_match: None, ..query.list.clone() }).await?;
             first = state.items;
+            lists::begins(kind, first.len());
             if query.initial == Some(true) && query.bookmarks {
                 end = Some(Ok(Delivered { event: WatchEvent::Bookmark(state.revision), initial_end: true }));
             }

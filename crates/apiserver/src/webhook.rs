@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use store::Backend;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::egress::{undialed, unvouched};
@@ -82,14 +83,21 @@ impl Webhook {
         store: &Arc<dyn Backend>,
         review: &Value,
         timeout: Duration,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Unanswered> {
         let seconds = timeout.as_secs();
         let failed = |why: String| format!("Post \"{}?timeout={seconds}s\": {why}", self.url);
+        let began = Instant::now();
         match tokio::time::timeout(timeout, self.patiently(store, review, seconds)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Failure::Post(why))) => Err(failed(why)),
-            Ok(Err(Failure::Answer(why) | Failure::Later(_, why))) => Err(why),
-            Err(_) => Err(failed("context deadline exceeded".into())),
+            Ok(Err(Failure::Post(why))) => Err(Unanswered { why: failed(why), code: None }),
+            Ok(Err(Failure::Answer(why))) => Err(Unanswered { why, code: None }),
+            Ok(Err(Failure::Refused(code, why) | Failure::Later(_, code, why))) => {
+                Err(Unanswered { why, code: Some(code) })
+            }
+            Err(_) => {
+                self.counted(None, began);
+                Err(Unanswered { why: failed("context deadline exceeded".into()), code: None })
+            }
         }
     }
 
@@ -97,7 +105,7 @@ impl Webhook {
     async fn patiently(&self, store: &Arc<dyn Backend>, review: &Value, seconds: u64) -> Result<Value, Failure> {
         for _ in 0..MOST_RETRIES {
             match self.exchange(store, review, seconds).await {
-                Err(Failure::Later(pause, _)) => tokio::time::sleep(pause).await,
+                Err(Failure::Later(pause, ..)) => tokio::time::sleep(pause).await,
                 done => return done,
             }
         }
@@ -115,7 +123,22 @@ impl Webhook {
         found.next().ok_or_else(|| format!("lookup {}: no such host", self.host))
     }
 
+    /// Counts a request to it, as those of clients are.
+    fn counted(&self, code: Option<StatusCode>, began: Instant) {
+        let host = format!("{}:{}", self.host, self.port);
+        client::https::counted(&host, &Method::POST, code.map(|code| code.as_u16()), began);
+    }
+
     async fn exchange(&self, store: &Arc<dyn Backend>, review: &Value, seconds: u64) -> Result<Value, Failure> {
+        let began = Instant::now();
+        self.attempt(store, review, seconds).await.inspect_err(|failure| {
+            if let Failure::Post(_) = failure {
+                self.counted(None, began);
+            }
+        })
+    }
+
+    async fn attempt(&self, store: &Arc<dyn Backend>, review: &Value, seconds: u64) -> Result<Value, Failure> {
         let address = self.address(store).await.map_err(Failure::Post)?;
         let body = Bytes::from(review.to_string());
         // A connection that is kept may have ended meanwhile: then the request goes over a new one.
@@ -168,8 +191,10 @@ impl Webhook {
             Ok(request) => request,
             Err(error) => return Ok(Err(Failure::Post(error.to_string()))),
         };
+        let began = Instant::now();
         let response = sender.send_request(request).await?;
         let code = response.status();
+        self.counted(Some(code), began);
         let is_text = response
             .headers()
             .get(header::CONTENT_TYPE)
@@ -185,8 +210,8 @@ impl Webhook {
             let shown = if is_text { String::from_utf8_lossy(&body[..body.len().min(2048)]) } else { "unknown".into() };
             let words = refusal(code.as_u16(), shown.trim());
             return Ok(Err(match later {
-                Some(pause) => Failure::Later(pause, words),
-                None => Failure::Answer(words),
+                Some(pause) => Failure::Later(pause, code.as_u16(), words),
+                None => Failure::Refused(code.as_u16(), words),
             }));
         }
         if let Err(why) = crate::decode::is_object(&body, code.as_u16()) {
@@ -202,8 +227,17 @@ enum Failure {
     Post(String),
     /// What came back is no answer.
     Answer(String),
-    /// What came back says when to ask again.
-    Later(Duration, String),
+    /// The server refused with this code.
+    Refused(u16, String),
+    /// It did, and says when to ask again.
+    Later(Duration, u16, String),
+}
+
+/// Why a webhook has not answered, in words like Go's.
+pub(crate) struct Unanswered {
+    pub(crate) why: String,
+    /// What its server said, if it did.
+    pub(crate) code: Option<u16>,
 }
 
 /// When a server wants to be asked again; only one that is overwhelmed or broken is believed.

@@ -25,6 +25,8 @@ use crate::{
     DeleteOptions, List, ListOptions, Patch, Propagation, Resource, Result, Transport, WatchStream, WriteOptions,
 };
 
+pub use counted::request as counted;
+
 mod counted;
 mod decode;
 mod query;
@@ -171,7 +173,7 @@ impl Https {
         let began = Instant::now();
         let reply = tokio::time::timeout(REQUEST_TIMEOUT, exchange(&http, request)).await;
         let code = reply.as_ref().ok().and_then(|reply| Some(reply.as_ref().ok()?.status().as_u16()));
-        counted::request(&self.host, &method, code, began);
+        counted(&self.host, &method, code, began);
         let response = match reply {
             Err(_) => {
                 let text = format!("{method} {url}: no answer within {} s", REQUEST_TIMEOUT.as_secs());

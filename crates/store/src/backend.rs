@@ -8,6 +8,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object::{Draft, Object};
 
+use crate::tally::Tally;
+
 /// An object as of some revision.
 #[derive(Clone, Debug)]
 pub struct Versioned {
@@ -181,8 +183,12 @@ pub trait Backend: Send + Sync {
     /// Keys that start with `prefix` and are greater than `after` (when given), at most `limit` (0: all), as of
     /// `revision` (0: newest). Costs O(page), and shares the objects.
     fn range(&self, prefix: &str, after: Option<&str>, limit: usize, revision: u64) -> Result<Page, StoreError>;
+    /// What is under `prefix` now: at once for the folder of a resource.
+    fn tally(&self, prefix: &str) -> Tally;
     /// Number of keys under `prefix` now.
-    fn count(&self, prefix: &str) -> usize;
+    fn count(&self, prefix: &str) -> usize {
+        self.tally(prefix).objects
+    }
     /// Commits: returns once the transaction is durable and visible. A dropped future does not undo it.
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError>;
     /// Events of keys under `prefix` with revision greater than `after`.

@@ -19,6 +19,7 @@ use crate::lock::lock;
 use crate::memory::Memory;
 use crate::parallel;
 use crate::snapshot::FILE;
+use crate::tally::Tally;
 use crate::transform::{Sealing, Transform};
 use crate::watching;
 
@@ -319,8 +320,8 @@ impl Backend for Embedded {
         self.shared.memory.read().range(prefix, after, limit, revision)
     }
 
-    fn count(&self, prefix: &str) -> usize {
-        self.shared.memory.read().count(prefix)
+    fn tally(&self, prefix: &str) -> Tally {
+        self.shared.memory.read().tally(prefix)
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {

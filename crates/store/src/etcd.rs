@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{Backend, Committed, Compare, Op, Page, StoreError, Txn, Versioned, Watch};
 use crate::embedded::Options;
 use crate::memory::Memory;
+use crate::tally::Tally;
 use crate::transform::Sealing;
 use crate::{disk, watching};
 pub use endpoints::EtcdOptions;
@@ -350,8 +351,8 @@ impl Backend for Etcd {
         self.shared.memory.read().range(prefix, after, limit, revision)
     }
 
-    fn count(&self, prefix: &str) -> usize {
-        self.shared.memory.read().count(prefix)
+    fn tally(&self, prefix: &str) -> Tally {
+        self.shared.memory.read().tally(prefix)
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {

@@ -22,13 +22,16 @@ mod lock;
 mod memory;
 mod parallel;
 mod snapshot;
+mod tally;
 mod transform;
 mod watching;
 
 pub use backend::{Backend, Committed, Compare, Event, EventKind, Op, Page, StoreError, Txn, Versioned, Watch};
 pub use embedded::{Embedded, Options};
 pub use etcd::{Etcd, EtcdOptions};
+pub use memory::WINDOW_EVENTS;
 pub use snapshot::Snapshot;
+pub use tally::Tally;
 pub use transform::Transform;
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use object::Object;
 use tokio::sync::watch;
 
 use crate::backend::{Event, EventKind, Page, StoreError, Versioned};
+use crate::tally::{Tallies, Tally};
 use crate::transform::{Closed, ClosedRow};
 
 /// Events kept per resource.
-const WINDOW_EVENTS: usize = 20_000;
+pub const WINDOW_EVENTS: usize = 20_000;
 /// Bytes of objects kept per resource by its window alone.
 const WINDOW_BYTES: usize = 64 << 20;
 
@@ -109,6 +110,7 @@ impl History {
 pub(crate) struct Memory {
     pub(crate) revision: u64,
     objects: BTreeSet<Stored>,
+    tallies: Tallies,
     /// Values that are there and cannot be read.
     pub(crate) closed: BTreeMap<Arc<str>, Closed>,
     histories: HashMap<String, History>,
@@ -118,8 +120,9 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = Versioned>) -> Self {
-        let objects = objects.into_iter().map(Stored::from).collect();
-        Self { revision, objects, closed: BTreeMap::new(), histories: HashMap::new(), start: revision }
+        let objects: BTreeSet<Stored> = objects.into_iter().map(Stored::from).collect();
+        let tallies = Tallies::of(objects.iter().map(|stored| (&stored.key, &stored.object)));
+        Self { revision, objects, tallies, closed: BTreeMap::new(), histories: HashMap::new(), start: revision }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Versioned> {
@@ -144,6 +147,7 @@ impl Memory {
             self.histories.clear();
         }
         self.objects = objects.into_iter().map(Stored::from).collect();
+        self.tallies = Tallies::of(self.objects.iter().map(|stored| (&stored.key, &stored.object)));
         (self.revision, self.start) = (revision, revision);
         for history in self.histories.values_mut() {
             history.events.clear();
@@ -160,8 +164,15 @@ impl Memory {
         self.objects.range::<str, _>((from, Bound::Unbounded)).take_while(move |v| v.key.starts_with(prefix))
     }
 
-    pub(crate) fn count(&self, prefix: &str) -> usize {
-        self.under(prefix, None).count()
+    /// What is under the prefix; of one that is no resource's it takes a walk.
+    pub(crate) fn tally(&self, prefix: &str) -> Tally {
+        self.tallies.get(prefix).unwrap_or_else(|| {
+            self.under(prefix, None).fold(Tally::default(), |tally, stored| Tally {
+                objects: tally.objects + 1,
+                bytes: tally.bytes + stored.object.body.len(),
+                ..tally
+            })
+        })
     }
 
     /// Makes events visible, in order; all of one revision are in one call. The senders are to be told the revision
@@ -174,12 +185,12 @@ impl Memory {
             if event.kind == EventKind::Put {
                 self.closed.remove(&event.key);
             }
-            match event.kind {
-                EventKind::Put => {
-                    self.objects.replace(Stored { key: event.key.clone(), object: event.object.clone() });
-                }
-                EventKind::Delete => drop(self.objects.remove(&*event.key)),
-            }
+            let before = match event.kind {
+                EventKind::Put => self.objects.replace(Stored { key: event.key.clone(), object: event.object.clone() }),
+                EventKind::Delete => self.objects.take(&*event.key),
+            };
+            let after = (event.kind == EventKind::Put).then(|| event.object.body.len());
+            self.tallies.change(&event.key, before.map(|stored| stored.object.body.len()), after);
             let resource = resource_of(&event.key);
             if !self.histories.contains_key(resource) {
                 self.histories.insert(resource.to_owned(), History::new(self.start));
@@ -208,6 +219,7 @@ impl Memory {
         for value in opened {
             // What has been written meanwhile is newer.
             if self.closed.remove(&value.key).is_some() {
+                self.tallies.change(&value.key, None, Some(value.object.body.len()));
                 self.objects.replace(Stored::from(value));
             }
         }

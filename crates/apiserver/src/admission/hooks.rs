@@ -23,7 +23,7 @@ use super::versions::{self, Seen};
 use super::{internal, matching};
 use crate::api::Api;
 use crate::metrics::extensions::Said;
-use crate::webhook::Webhook;
+use crate::webhook::{Unanswered, Webhook};
 use crate::{audit, metrics};
 
 const MUTATING: &str = "/registry/mutatingwebhookconfigurations/";
@@ -191,16 +191,18 @@ async fn ask(
     let began = Instant::now();
     let answer = match &hook.client {
         Ok(client) => client.call(&api.store, &review, hook.timeout).await,
-        Err(why) => Err(why.clone()),
+        Err(why) => Err(Unanswered { why: why.clone(), code: Some(500) }),
     };
-    let answer = answer.map_err(|why| format!("failed to call webhook: {why}"));
+    // As upstream: what is no answer is a service that is unavailable.
+    let failure = answer.as_ref().err().and_then(|unanswered| unanswered.code).unwrap_or(503);
+    let answer = answer.map_err(|unanswered| format!("failed to call webhook: {}", unanswered.why));
     let read = answer.and_then(|answer| review::response(answer, &uid, &hook.declared));
     let denial = read.as_ref().ok().and_then(|response| Some(review::denial(name, response.denied.as_ref()?)));
     let said = match (&read, &denial) {
         (Ok(_), None) => Said::Yes,
         (Ok(_), Some(denial)) => Said::No(denial.code),
-        (Err(_), _) if hook.ignores_failures() => Said::Ignored,
-        (Err(_), _) => Said::Nothing,
+        (Err(_), _) if hook.ignores_failures() => Said::Ignored(failure),
+        (Err(_), _) => Said::Nothing(failure),
     };
     let sort = if turn.sort == "mutating" { "admit" } else { turn.sort };
     metrics::extensions::asked(name, at.operation.name(), sort, began.elapsed(), &said);

@@ -64,8 +64,8 @@ pub(super) struct Asked {
 /// What came of it.
 pub(super) enum Outcome {
     Seat(Seat),
-    /// Dropping it gives up.
-    Wait(oneshot::Receiver<Seat>),
+    /// For so many seats; dropping it gives up.
+    Wait(oneshot::Receiver<Seat>, usize),
     Refused,
 }
 
@@ -268,7 +268,7 @@ impl Level {
         let told = Told { schema, flow, seats, arrived: base::time::now_seconds() };
         state.queues[queue].push_back(Waiter { told, give });
         state.waiting += 1;
-        Outcome::Wait(waiting)
+        Outcome::Wait(waiting, seats)
     }
 
     fn release(self: Arc<Self>, seats: usize) {
@@ -376,7 +376,7 @@ mod tests {
     }
 
     fn waiting(outcome: Outcome) -> oneshot::Receiver<Seat> {
-        let Outcome::Wait(waiting) = outcome else { panic!("it does not wait") };
+        let Outcome::Wait(waiting, _) = outcome else { panic!("it does not wait") };
         waiting
     }
 

@@ -19,7 +19,11 @@ impl Service {
         // What lasts as long as it is asked to has a gauge of its own.
         let mutating = !matches!(*request.method(), Method::GET | Method::HEAD);
         let _in_flight = (!is_long).then(|| InFlight::begin(mutating));
+        let validation = (mutating && series.is_some()).then(|| metrics::field_validation(request.uri().query()));
         let outcome = self.dispatch(identity, id, request).await;
+        if let Some(validation) = validation {
+            validation.observe(began.elapsed().as_secs_f64());
+        }
         match series {
             Some(series) => series.outcome(began, outcome),
             None => outcome,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::accept::{self, Encoding};
 use super::{Handled, header_text, reply};
-use crate::discovery;
+use crate::{discovery, media};
 
 /// When the process began to serve, in seconds.
 static STARTED: LazyLock<i64> = LazyLock::new(base::time::now_seconds);
@@ -22,7 +22,11 @@ pub(crate) fn begin() {
 pub(super) const NAME: &str = "apiserver";
 pub(super) const WARNING: &str = "Warning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.";
 const PATHS: [&str; 7] = ["/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version"];
+const GROUP: &str = "config.k8s.io";
 const VERSIONS: [&str; 2] = ["v1alpha1", "v1beta1"];
+/// What there is, best first.
+const FORMS: [(&str, Option<Encoding>); 3] =
+    [("application/json", Some(Encoding::Json)), ("application/yaml", Some(Encoding::Yaml)), ("text/plain", None)];
 
 /// Answers in the first form of the client's that there is.
 pub(super) fn answer(headers: &HeaderMap) -> Handled {
@@ -37,28 +41,44 @@ pub(super) fn negotiated(
     object: impl FnOnce(&str) -> Value,
 ) -> Handled {
     let accept = header_text(headers, header::ACCEPT);
-    let ranges = if accept.trim().is_empty() { "*/*" } else { &accept };
-    for range in ranges.split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or("");
-        let parameters: Vec<&str> = parts.collect();
-        let version = parameters.iter().find_map(|p| p.strip_prefix("v=")).filter(|v| VERSIONS.contains(v));
-        let is_of_kind = parameters.contains(&"g=config.k8s.io") && parameters.contains(&format!("as={kind}").as_str());
-        match (media, version.filter(|_| is_of_kind)) {
-            ("application/json" | "application/yaml", Some(version)) => {
-                let content_type = format!("{media};g=config.k8s.io;v={version};as={kind}");
-                let encoding = if media == "application/yaml" { Encoding::Yaml } else { Encoding::Json };
+    let found = media::ranges(&accept).into_iter().find_map(|range| {
+        let form = |(media, encoding): &(&'static str, Option<Encoding>)| {
+            range.takes(media).then(|| shape(&range, kind, *encoding)).flatten().map(|shape| (*media, shape))
+        };
+        FORMS.iter().find_map(form)
+    });
+    if let Some((media, shape)) = found {
+        let (body, content_type) = match shape {
+            Shape::Text => (text().into(), format!("{media}; charset=utf-8")),
+            Shape::Object(encoding, version) => {
                 let body = accept::encoded(&object(version), encoding, false)?;
-                return Ok(reply::bytes(StatusCode::OK, body, &content_type));
+                (body, format!("{media};g={GROUP};v={version};as={kind}"))
             }
-            ("*/*" | "text/*" | "text/plain", _) if !parameters.iter().any(|p| p.starts_with("as=")) => {
-                return Ok(reply::bytes(StatusCode::OK, text().into(), "text/plain; charset=utf-8"));
-            }
-            _ => {}
-        }
+        };
+        return Ok(reply::bytes(StatusCode::OK, body, &content_type));
     }
     let text = "only the following media types are accepted: application/json, application/yaml, text/plain";
     Err(Status::new(Reason::NotAcceptable, text))
+}
+
+/// A page, or an object of a version.
+enum Shape {
+    Text,
+    Object(Encoding, &'static str),
+}
+
+/// What the range asks for, if there is such a form: a text of nothing in particular, an object of a version that there is.
+fn shape(range: &media::Range<'_>, kind: &str, encoding: Option<Encoding>) -> Option<Shape> {
+    let wanted = ["g", "v", "as"].map(|name| range.parameter(name));
+    match (encoding, wanted) {
+        _ if range.parameter("stream").is_some() => None,
+        (None, [None, None, None]) => Some(Shape::Text),
+        (Some(encoding), [Some(GROUP), Some(version), Some(named)]) if named == kind => {
+            let version = VERSIONS.iter().find(|known| **known == version)?;
+            Some(Shape::Object(encoding, version))
+        }
+        _ => None,
+    }
 }
 
 fn versions() -> [String; 3] {

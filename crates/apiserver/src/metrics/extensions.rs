@@ -35,20 +35,19 @@ pub(crate) enum Said {
     Yes,
     /// No, with this code.
     No(u16),
-    /// It could not be asked; that the request failed by.
-    Nothing,
+    /// It could not be asked, and the request failed by that; with the code of the failure.
+    Nothing(u16),
     /// It could not be asked, and that did not matter.
-    Ignored,
+    Ignored(u16),
 }
 
 /// A webhook was asked. `sort` is `admit` or `validating`.
 pub(crate) fn asked(name: &str, operation: &str, sort: &str, took: Duration, said: &Said) {
-    // As upstream: a failure to ask is a service that is unavailable.
     let (code, error) = match said {
         Said::Yes => (200, None),
         Said::No(code) => (*code, Some("no_error")),
-        Said::Nothing => (503, Some("calling_webhook_error")),
-        Said::Ignored => (503, None),
+        Said::Nothing(code) => (*code, Some("calling_webhook_error")),
+        Said::Ignored(code) => (*code, None),
     };
     let rejected = if error.is_some() { "true" } else { "false" };
     let code = code.min(600).to_string();
@@ -57,7 +56,7 @@ pub(crate) fn asked(name: &str, operation: &str, sort: &str, took: Duration, sai
     if let Some(error) = error {
         REJECTED.with_label_values(&[error, name, operation, &code, sort]).inc();
     }
-    if matches!(said, Said::Ignored) {
+    if matches!(said, Said::Ignored(_)) {
         FAILED_OPEN.with_label_values(&[name, sort]).inc();
     }
 }

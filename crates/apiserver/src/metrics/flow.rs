@@ -18,6 +18,11 @@ static IN_QUEUE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges("apiserver_flowcontrol_current_inqueue_requests", help, LABELS)
 });
 
+static SEATS_IN_QUEUE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Number of seats currently pending in queues of the API Priority and Fairness subsystem";
+    gauges("apiserver_flowcontrol_current_inqueue_seats", help, LABELS)
+});
+
 static EXECUTING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     let help = "[BETA] Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem";
     gauges("apiserver_flowcontrol_current_executing_requests", help, LABELS)
@@ -101,6 +106,7 @@ pub(crate) fn limits(level: &str, limits: &Limits) {
 pub(crate) struct Pair {
     names: [String; 2],
     in_queue: IntGauge,
+    seats_in_queue: IntGauge,
     executing: IntGauge,
     dispatched: IntCounter,
     waits: Histogram,
@@ -116,6 +122,7 @@ impl Pair {
         Self {
             names: labels.map(str::to_owned),
             in_queue: IN_QUEUE.with_label_values(&labels),
+            seats_in_queue: SEATS_IN_QUEUE.with_label_values(&labels),
             executing: EXECUTING.with_label_values(&labels),
             dispatched: DISPATCHED.with_label_values(&labels),
             waits: WAITS.with_label_values(&["true", schema, level]),
@@ -128,7 +135,7 @@ impl Pair {
     /// A request asks for a seat.
     pub(crate) fn waiting(&self) -> Waiting<'_> {
         self.in_queue.inc();
-        Waiting { pair: self, since: Instant::now() }
+        Waiting { pair: self, since: Instant::now(), seats: 0 }
     }
 }
 
@@ -136,9 +143,17 @@ impl Pair {
 pub(crate) struct Waiting<'p> {
     pair: &'p Pair,
     since: Instant,
+    /// Of one that is in a queue: how many it waits for.
+    seats: i64,
 }
 
 impl Waiting<'_> {
+    /// It is in a queue, for so many seats.
+    pub(crate) fn queued(&mut self, seats: usize) {
+        self.seats = i64::try_from(seats).unwrap_or(i64::MAX);
+        self.pair.seats_in_queue.add(self.seats);
+    }
+
     /// It goes on, with so many seats.
     pub(crate) fn dispatched(self, seats: usize, watches: bool) -> Executing {
         let pair = self.pair;
@@ -164,6 +179,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.pair.in_queue.dec();
+        self.pair.seats_in_queue.sub(self.seats);
     }
 }
 

@@ -27,6 +27,39 @@ static INITIAL: LazyLock<HistogramVec> = LazyLock::new(|| {
     histograms("apiserver_watch_list_duration_seconds", help, &["group", "resource", "scope", "version"], &seconds)
 });
 
+static BEGINNINGS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Counter of init events processed in watch cache broken by resource type.";
+    counters("apiserver_init_events_total", help, &["group", "resource"])
+});
+
+static CONSISTENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Counter for consistent reads from cache.";
+    counters("apiserver_watch_cache_consistent_read_total", help, &["fallback", "group", "resource", "success"])
+});
+
+static WAITS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    let help = "[ALPHA] Histogram of time spent waiting for a watch cache to become fresh.";
+    let seconds = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0];
+    histograms("apiserver_watch_cache_read_wait_seconds", help, &["group", "resource"], &seconds)
+});
+
+/// A list has waited for memory to be as new as it needs it: as the newest revision, where it is `consistent`.
+pub(crate) fn waited(kind: &Kind, consistent: bool, succeeded: bool, took: Duration) {
+    let [group, resource] = [kind.group.as_str(), kind.plural.as_str()];
+    WAITS.with_label_values(&[group, resource]).observe(took.as_secs_f64());
+    if consistent {
+        let success = if succeeded { "true" } else { "false" };
+        CONSISTENT.with_label_values(&["false", group, resource, success]).inc();
+    }
+}
+
+/// A watch begins with so many objects.
+pub(crate) fn begins(kind: &Kind, objects: usize) {
+    if objects > 0 {
+        BEGINNINGS.with_label_values(&[kind.group.as_str(), kind.plural.as_str()]).inc_by(objects as u64);
+    }
+}
+
 /// A watch has sent the state that it began with.
 pub(crate) fn began(kind: &Kind, scope: &str, took: Duration) {
     let labels = [kind.group.as_str(), kind.plural.as_str(), scope, kind.version.as_str()];

@@ -367,6 +367,30 @@ pub(crate) fn series(asked: &Asked<'_>, served: impl FnOnce() -> bool) -> Option
     Some(made)
 }
 
+/// By what is done about fields that a type does not have.
+static BY_VALIDATION: LazyLock<[Histogram; 5]> = LazyLock::new(|| {
+    let help = "[ALPHA] Response latency distribution in seconds for each field validation value";
+    let buckets = [
+        0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+    ];
+    let all = histograms("field_validation_request_duration_seconds", help, &["field_validation"], &buckets);
+    ["", "Ignore", "Warn", "Strict", "invalid"].map(|value| all.with_label_values(&[value]))
+});
+
+/// Where the duration of a write with this query belongs.
+pub(crate) fn field_validation(query: Option<&str>) -> &'static Histogram {
+    let pairs = query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    let mut values = pairs.filter(|(key, _)| *key == "fieldValidation").map(|(_, value)| value);
+    let known = match (values.next(), values.next()) {
+        (None, _) => 0,
+        (Some("Ignore"), None) => 1,
+        (Some("Warn"), None) => 2,
+        (Some("Strict"), None) => 3,
+        _ => 4,
+    };
+    &BY_VALIDATION[known]
+}
+
 /// A request of a component in this process, from its beginning.
 pub(crate) struct Counted {
     series: Arc<Series>,

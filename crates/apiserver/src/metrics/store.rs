@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base::metrics::{Histogram, HistogramVec, IntCounter, IntCounterVec, REQUEST_SECONDS, counters, histograms};
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
-use store::{Backend, Committed, Compare, Op, Page, StoreError, Txn, Versioned, Watch};
+use store::{Backend, Committed, Compare, Op, Page, StoreError, Tally, Txn, Versioned, Watch};
 use tokio::time::Instant;
 
 const LABELS: &[&str] = &["group", "operation", "resource"];
@@ -102,8 +102,8 @@ impl Backend for Measured {
         self.store.range(prefix, after, limit, revision)
     }
 
-    fn count(&self, prefix: &str) -> usize {
-        self.store.count(prefix)
+    fn tally(&self, prefix: &str) -> Tally {
+        self.store.tally(prefix)
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {

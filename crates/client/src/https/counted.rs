@@ -18,7 +18,7 @@ static SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
 });
 
 /// Counts a request that began then; `code` is `None` when there was no answer.
-pub(super) fn request(host: &str, method: &Method, code: Option<u16>, began: Instant) {
+pub fn request(host: &str, method: &Method, code: Option<u16>, began: Instant) {
     let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
     REQUESTS.with_label_values(&[code.as_str(), host, method.as_str()]).inc();
     SECONDS.with_label_values(&[host, method.as_str()]).observe(began.elapsed().as_secs_f64());

@@ -38,7 +38,7 @@ type Named = (String, Weak<Begun>);
 
 /// What the queues are at, by their names, for the gauges that grow while nothing happens.
 static AT_WORK: LazyLock<Mutex<Vec<Named>>> = LazyLock::new(|| {
-    let help = "[BETA] How many seconds of work has been done that is in progress and hasn't been observed by work_duration. \
+    let help = "[BETA] How many seconds of work has done that is in progress and hasn't been observed by work_duration. \
                 Large values indicate stuck threads. One can deduce the number of stuck threads by observing the rate at which \
                 this increases.";
     measured("workqueue_unfinished_work_seconds", help, &["name"], |gauges| measure(gauges, |at_work| at_work.sum()));
