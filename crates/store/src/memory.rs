@@ -120,8 +120,8 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = Versioned>) -> Self {
-        let objects: BTreeSet<Stored> = objects.into_iter().map(Stored::from).collect();
-        let tallies = Tallies::of(objects.iter().map(|stored| (&stored.key, &stored.object)));
+        let objects = objects.into_iter().map(Stored::from).collect();
+        let tallies = Tallies::default();
         Self { revision, objects, tallies, closed: BTreeMap::new(), histories: HashMap::new(), start: revision }
     }
 
@@ -147,7 +147,7 @@ impl Memory {
             self.histories.clear();
         }
         self.objects = objects.into_iter().map(Stored::from).collect();
-        self.tallies = Tallies::of(self.objects.iter().map(|stored| (&stored.key, &stored.object)));
+        self.tallies.forget();
         (self.revision, self.start) = (revision, revision);
         for history in self.histories.values_mut() {
             history.events.clear();
@@ -166,7 +166,8 @@ impl Memory {
 
     /// What is under the prefix; of one that is no resource's it takes a walk.
     pub(crate) fn tally(&self, prefix: &str) -> Tally {
-        self.tallies.get(prefix).unwrap_or_else(|| {
+        let all = self.objects.iter().map(|stored| (&stored.key, &stored.object));
+        self.tallies.get(prefix, all).unwrap_or_else(|| {
             self.under(prefix, None).fold(Tally::default(), |tally, stored| Tally {
                 objects: tally.objects + 1,
                 bytes: tally.bytes + stored.object.body.len(),
