@@ -141,6 +141,13 @@ fn go_yaml(words: &str) -> String {
     if line == "1" { format!("yaml: {what}") } else { format!("yaml: line {line}: {what}") }
 }
 
+/// What a body says.
+pub(crate) struct Read {
+    pub(crate) value: Value,
+    /// Lists and maps that the body has empty, where that is as if it had none: see [`schema::Decoded`].
+    pub(crate) empties: Vec<(String, Value)>,
+}
+
 /// Reads the body of a write as the kind. Warnings are added for the client to see.
 pub(crate) fn object(
     body: &[u8],
@@ -148,7 +155,7 @@ pub(crate) fn object(
     kind: &Kind,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
-) -> Result<Value, Status> {
+) -> Result<Read, Status> {
     let unrecognized = |words: &str| unrecognized(&kind.kind, body, words);
     let media = media(content_type)?;
     if media == Media::Protobuf && kind.custom.is_some() {
@@ -165,7 +172,8 @@ pub(crate) fn object(
         check_meta(&meta.0, &meta.1, &kind.gvk())?;
         let decoded = schema::decode_json(schema::table(), name, &body).map_err(|error| unfit(kind, &error))?;
         let value = kind.settle(decoded.value).map_err(|error| unfit(kind, &error))?;
-        return judged(value, decoded.problems, kind, validation, warnings);
+        let value = judged(value, decoded.problems, kind, validation, warnings)?;
+        return Ok(Read { value, empties: decoded.empties });
     }
     if kind.custom.is_some() {
         let parsed = match media {
@@ -183,14 +191,16 @@ pub(crate) fn object(
             }
         };
         check_custom(&parsed.value, kind)?;
-        return typed(parsed, kind, validation, warnings);
+        let value = typed(parsed, kind, validation, warnings)?;
+        return Ok(Read { value, empties: Vec::new() });
     }
     let parsed = match media {
         Media::Yaml => yaml(body).map_err(|words| unrecognized(&words))?,
         _ => parse(body, content_type).map_err(|status| unrecognized(&status.message))?,
     };
     check_kind(&parsed.value, kind)?;
-    typed(parsed, kind, validation, warnings)
+    let value = typed(parsed, kind, validation, warnings)?;
+    Ok(Read { value, empties: Vec::new() })
 }
 
 fn json_meta(body: &[u8]) -> Result<(String, String), String> {
@@ -328,6 +338,10 @@ fn check_meta(api_version: &str, name: &str, kind: &Gvk) -> Result<(), Status> {
             format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
         return Err(Status::bad_request(text));
     }
+    let scheme = match kind.group.as_str() {
+        "apiregistration.k8s.io" => "pkg/apiserver/scheme/scheme.go:28",
+        _ => "pkg/api/legacyscheme/scheme.go:30",
+    };
     let known = |gvk: &object::Gvk| kinds::table().by_gvk(gvk).is_some();
     let of_list = given.kind.strip_suffix("List").map(|item| object::Gvk { kind: item.into(), ..given.clone() });
     let why = if known(&given) || of_list.is_some_and(|of| known(&of)) {
@@ -337,9 +351,7 @@ fn check_meta(api_version: &str, name: &str, kind: &Gvk) -> Result<(), Status> {
         };
         format!("converting ({}.{name}) to ({internal}.{}): unknown conversion", given.version, kind.kind)
     } else {
-        format!(
-            "no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        )
+        format!("no kind {name:?} is registered for version {api_version:?} in scheme {scheme:?}")
     };
     Err(Status::bad_request(format!(
         "{name} in version {:?} cannot be handled as a {}: {why}",

@@ -70,7 +70,7 @@ impl Deleted {
 pub(crate) fn is_free(kind: &Kind, object: &Value) -> bool {
     let none = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
     let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-    let held = kind.kind == "Namespace" && kind.group.is_empty() && !none(&object["spec"]["finalizers"]);
+    let held = is_namespace(kind) && !none(&object["spec"]["finalizers"]);
     none(&object["metadata"]["finalizers"]) && grace == 0 && !held
 }
 
@@ -99,10 +99,16 @@ impl DeleteRequest {
         let Some(wanted) = &self.preconditions else { return Ok(()) };
         let head = &object.object.head;
         let conflict = |what: &str, wanted: &str, is: &str, but: &str| {
+            // As upstream: the store itself looks at a namespace's, and events are in their old group.
+            if is_namespace(kind) {
+                let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+                return Err(Status::conflict(&kind.group, &kind.plural, &head.name, &why));
+            }
             let why = format!(
                 "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might have been {but}"
             );
-            Err(Status::conflict(&kind.group, &kind.kind, &head.name, &why))
+            let group = if is_event(kind) { "" } else { &kind.group };
+            Err(Status::conflict(group, &kind.kind, &head.name, &why))
         };
         if let Some(uid) = wanted.uid.as_ref().filter(|u| **u != head.uid) {
             return conflict("UID", uid, &head.uid, "deleted and then recreated");
@@ -162,6 +168,7 @@ impl Api {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let name = at.name.as_deref().unwrap_or("");
         if kind.kind == "Job" && kind.group == "batch" && request.propagation().is_none() {
+            crate::warned::note(&[JOB_WARNING.into()]);
             warnings.push(JOB_WARNING.into());
         }
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
@@ -263,7 +270,13 @@ fn orphans(kind: &Kind) -> bool {
 fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> bool {
     let finalizers = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
     let mut wanted = finalizers(object);
-    match request.propagation() {
+    let already = object["metadata"]["deletionTimestamp"].is_string();
+    let held = object["spec"]["finalizers"].as_array().is_some_and(|held| !held.is_empty());
+    if is_namespace(kind) && already && held {
+        return false;
+    }
+    // Nothing depends on events.
+    match request.propagation().filter(|_| !is_event(kind)) {
         Some("Foreground") => {
             wanted.retain(|f| f != ORPHAN && f != FOREGROUND);
             wanted.push(FOREGROUND.into());
@@ -284,12 +297,13 @@ fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> bool {
     let grace = grace(kind, object, request);
     let now = base::time::now_seconds();
     let pending = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
-    let already = object["metadata"]["deletionTimestamp"].is_string();
     if !already || pending.is_some_and(|p| grace < p) {
         let generation = object["metadata"]["generation"].as_i64();
         let metadata = metadata_of(object);
         metadata.insert("deletionTimestamp".into(), base::time::format_seconds(now + grace).into());
-        metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+        if !is_namespace(kind) {
+            metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+        }
         if let Some(generation) = generation.filter(|_| !already) {
             metadata.insert("generation".into(), (generation + 1).into());
         }
@@ -297,10 +311,18 @@ fn mark(kind: &Kind, object: &mut Value, request: &DeleteRequest) -> bool {
     if is_definition(kind) && !already {
         kinds::custom::begin_deletion(object, &base::time::now());
     }
-    if kind.kind == "Namespace" && kind.group.is_empty() {
+    if is_namespace(kind) {
         object["status"]["phase"] = "Terminating".into();
     }
     is_free(kind, object)
+}
+
+fn is_namespace(kind: &Kind) -> bool {
+    kind.kind == "Namespace" && kind.group.is_empty()
+}
+
+fn is_event(kind: &Kind) -> bool {
+    kind.kind == "Event" && kind.custom.is_none()
 }
 
 fn is_definition(kind: &Kind) -> bool {

@@ -81,7 +81,8 @@ impl Api {
         query: &WriteQuery,
     ) -> Result<(Value, Vec<String>), Status> {
         let mut warnings = Vec::new();
-        let mut review = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
+        let read = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
+        let mut review = read.value;
         let namespace = at.namespace.as_deref();
         let name = review["metadata"]["name"].as_str().unwrap_or("").to_owned();
         let admitted = admission::Attributes {

@@ -13,7 +13,7 @@ use crate::api::{Api, not_allowed};
 use crate::converted::{unconverted, unfit};
 use crate::decode::{self, FieldValidation};
 use crate::user::User;
-use crate::write::{Body, Part, WriteQuery, Written, nameless, parsed, part_of};
+use crate::write::{Body, Part, WriteQuery, Written, check_place, nameless, parsed, part_of, same_uid};
 
 /// A patch by its media type.
 pub(crate) enum Change {
@@ -246,7 +246,11 @@ impl Api {
     pub(crate) fn get_scale(&self, at: &Resource) -> Result<Arc<Object>, Status> {
         let object = self.get(&Resource { subresource: None, ..at.clone() })?;
         let kind = &*self.stored_kind_of(&at.gvr)?;
-        let scale = scale_of(kind, &object.value().map_err(Status::internal)?)?;
+        let object = object.value().map_err(Status::internal)?;
+        if let Some(paths) = scale_paths(kind).filter(|paths| paths.replicas(&object).is_none()) {
+            return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.field())));
+        }
+        let scale = scale_of(kind, &object);
         Object::from_value(&scale).map(Arc::new).map_err(Status::internal)
     }
 
@@ -260,7 +264,12 @@ impl Api {
     ) -> Result<Written, Status> {
         let mut warnings = Vec::new();
         let scale = decode::part(body.bytes, body.content_type, &scale_kind(), query.validation, &mut warnings)?;
-        let mut written = self.scale(user, at, |_| Ok(scale.clone()), query).await?;
+        let kind = &*self.stored_kind_of(&at.gvr)?;
+        let compute = |present: &Value| {
+            same_uid(kind, at, query, &scale, present)?;
+            Ok(scale.clone())
+        };
+        let mut written = self.scale(user, at, compute, query).await?;
         written.warnings.splice(0..0, warnings);
         Ok(written)
     }
@@ -278,16 +287,13 @@ impl Api {
             return Err(not_allowed());
         }
         let change = |old: &Value| {
-            let scale = compute(&scale_of(kind, old)?)?;
+            let scale = compute(&scale_of(kind, old))?;
             let given = scale["metadata"]["name"].as_str().unwrap_or("");
             let name = at.name.as_deref().unwrap_or("");
             if given.is_empty() {
                 return Err(nameless(name));
             }
-            if given != name {
-                let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
-                return Err(Status::bad_request(text));
-            }
+            check_place(&scale, name, at.namespace.as_deref())?;
             let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
             // Custom resources have checks of their own.
             if replicas < 0 && kind.custom.is_none() {
@@ -304,7 +310,7 @@ impl Api {
         };
         let main = Resource { subresource: None, ..at.clone() };
         let written = self.change(user, kind, &main, Part::Scale, query, change).await?;
-        let scale = scale_of(kind, &written.object.value().map_err(Status::internal)?)?;
+        let scale = scale_of(kind, &written.object.value().map_err(Status::internal)?);
         let object = Object::from_value(&scale).map(Arc::new).map_err(Status::internal)?;
         Ok(Written { object, ..written })
     }
@@ -493,18 +499,15 @@ fn scale_kind() -> Gvk {
 }
 
 /// The `Scale` of an object.
-pub(crate) fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
+pub(crate) fn scale_of(kind: &Kind, object: &Value) -> Value {
     let metadata = &object["metadata"];
     if let Some(paths) = scale_paths(kind) {
-        let Some(_) = paths.replicas(object) else {
-            return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.field())));
-        };
         let mut scale = paths.show(object);
         scale["kind"] = "Scale".into();
         scale["apiVersion"] = "autoscaling/v1".into();
         scale["metadata"] = json!({"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]});
-        return Ok(scale);
+        return scale;
     }
     let selector = match &object["spec"]["selector"] {
         map if map.get("matchLabels").is_some() || map.get("matchExpressions").is_some() => {
@@ -513,13 +516,13 @@ pub(crate) fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
         map => serde_json::from_value(map.clone()).ok().map(|m| object::LabelSelector::from_map(&m)),
     };
     let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
-    Ok(json!({
+    json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]},
         "spec": if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) },
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector.map(|s| s.to_string()).unwrap_or_default()},
-    }))
+    })
 }
 
 /// Keys that a configuration has twice: an error, a warning, or nobody's business.

@@ -5,6 +5,7 @@
 
 mod create;
 mod dates;
+mod empties;
 mod tree;
 
 use std::sync::{Arc, LazyLock};
@@ -26,11 +27,11 @@ use crate::user::User;
 use crate::warned;
 
 pub(crate) use create::suffix;
+pub(crate) use tree::{check_place, metadata_of, nameless};
 use tree::{
-    check_place, complete, complete_with_nulls, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata,
-    spec_of, tidy, unversioned,
+    complete, complete_with_nulls, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata, spec_of, tidy,
+    unversioned,
 };
-pub(crate) use tree::{metadata_of, nameless};
 
 /// Options of a write, from the query.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +46,8 @@ pub(crate) struct WriteQuery {
     pub(crate) force: bool,
     /// The tree comes out of server-side apply, which has done the managed fields.
     pub(crate) applied: bool,
+    /// Lists and maps that the body has empty: see [`decode::Read`].
+    pub(crate) empties: Vec<(String, Value)>,
 }
 
 impl WriteQuery {
@@ -177,7 +180,8 @@ impl Api {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let part = part_of(kind, at.subresource.as_deref())?;
         let mut warnings = Vec::new();
-        let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
+        let read = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
+        let (value, query) = (read.value, &*query.of_body(read.empties));
         let name = at.name.as_deref().unwrap_or("");
         let body_name = value["metadata"]["name"].as_str().unwrap_or("");
         if body_name.is_empty() {
@@ -187,12 +191,16 @@ impl Api {
         check_place(&value, name, namespace)?;
         let exists = self.store.get(&key(kind, namespace, name)).is_some();
         let is_readable = exists || self.store.unreadable(&key(kind, namespace, name)).is_none();
+        let uid = value["metadata"]["uid"].as_str().unwrap_or("");
         if !exists && is_readable && kind.create_on_update && part == Part::Main {
+            if !uid.is_empty() {
+                return Err(other_uid(kind, at, query, uid, ""));
+            }
             let mut value = value;
             metadata_of(&mut value).remove("resourceVersion");
             return self.create_value(user, kind, at, value, query, warnings).await;
         }
-        let versioned = value["metadata"]["resourceVersion"].as_str().is_some_and(|rv| !rv.is_empty());
+        let versioned = !version_of(&value).is_empty();
         if !versioned && !kind.unconditional_update {
             return Err(match exists {
                 true => unversioned(kind, name),
@@ -200,15 +208,7 @@ impl Api {
             });
         }
         let replace = |old: &Value| {
-            let (wanted, is) = (&value["metadata"]["uid"], &old["metadata"]["uid"]);
-            if wanted.as_str().is_some_and(|uid| !uid.is_empty()) && wanted != is {
-                let (wanted, is) = (wanted.as_str().unwrap_or(""), is.as_str().unwrap_or(""));
-                let why = format!(
-                    "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}",
-                    key(kind, namespace, name)
-                );
-                return Err(Status::conflict(&kind.group, &kind.plural, name, &why));
-            }
+            same_uid(kind, at, query, &value, old)?;
             Ok(value.clone())
         };
         let mut written = self.change(user, kind, at, part, query, replace).await?;
@@ -240,7 +240,7 @@ impl Api {
                 return Err(nameless(name));
             }
             check_place(&new, name, namespace)?;
-            let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
+            let wanted = version_of(&new).to_owned();
             if !wanted.is_empty() && wanted.parse::<u64>().is_err() {
                 let text = format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax");
                 return Err(Status { code: 500, reason: None, ..Status::bad_request(text) });
@@ -249,7 +249,7 @@ impl Api {
                 return Err(unversioned(kind, name));
             }
             // A patch starts from the present tree and carries its version along; that names no expectation.
-            if !wanted.is_empty() && wanted != current.mod_revision.to_string() {
+            if !wanted.is_empty() && wanted.parse() != Ok(current.mod_revision) {
                 return Err(Status::stale(&kind.group, &kind.plural, name));
             }
             match self.commit_change(user, kind, part, query, &current, &old, &mut new).await? {
@@ -279,11 +279,6 @@ impl Api {
         new: &mut Value,
     ) -> Result<Committed, Status> {
         let name = current.object.head.name.clone();
-        let uid = new["metadata"]["uid"].as_str().unwrap_or("").to_owned();
-        if !uid.is_empty() && uid != current.object.head.uid {
-            let error = Invalid::invalid("metadata.uid", &uid.as_str().into(), "field is immutable");
-            return Err(Status::invalid(&kind.group, &kind.kind, &name, &[error]));
-        }
         new["apiVersion"] = old["apiVersion"].clone();
         new["kind"] = old["kind"].clone();
         restore_metadata(new, old);
@@ -318,7 +313,7 @@ impl Api {
             warnings.push(told);
         }
         if part == Part::Scale {
-            let (mut scale, before) = (scale_of(kind, new)?, scale_of(kind, old)?);
+            let (mut scale, before) = (scale_of(kind, new), scale_of(kind, old));
             admission::mutate(self, &admitted, &mut scale, &before, &mut warnings).await?;
             set_replicas(kind, new, scale["spec"]["replicas"].as_i64().unwrap_or(0));
         } else if part != Part::Inner {
@@ -348,14 +343,16 @@ impl Api {
         if kind.generation {
             kinds::kind::keep(&mut new["metadata"], &old["metadata"], "generation");
         }
-        self.check(kind, new, Some(old), part)?;
+        warnings.extend(self.check(kind, new, Some(old), part, query)?);
         if hollow {
             make_hollow(kind, new);
         }
         if kind.generation {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             let changed = !matches!(part, Part::Status | Part::Approval | Part::Inner)
-                && (spec_of(kind, new) != spec_of(kind, old) || is_labelled_anew(kind, new, old));
+                && (spec_of(kind, new) != spec_of(kind, old)
+                    || is_labelled_anew(kind, new, old)
+                    || query.empties_count(kind));
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         if matches!(part, Part::Main | Part::Scale) {
@@ -366,7 +363,7 @@ impl Api {
         match part {
             Part::Inner => {}
             Part::Scale => {
-                let (scale, before) = (scale_of(kind, new)?, scale_of(kind, old)?);
+                let (scale, before) = (scale_of(kind, new), scale_of(kind, old));
                 admission::validate(self, &admitted, &scale, &before, &mut warnings).await?;
             }
             _ => admission::validate(self, &admitted, new, old, &mut warnings).await?,
@@ -425,25 +422,27 @@ impl Api {
         Ok(Reserved::default())
     }
 
-    /// Validates a whole object.
-    fn check(&self, kind: &Kind, new: &Value, old: Option<&Value>, part: Part) -> Result<(), Status> {
-        let mut errors = Vec::new();
-        kinds::validate_metadata(kind, new, old, &mut errors);
-        match (part, old) {
-            (Part::Status, Some(old)) => kind.validate_status(new, old, &mut errors),
-            (Part::Approval, Some(old)) => kinds::validate_approval(new, old, &mut errors),
-            (Part::EphemeralContainers, Some(old)) => kinds::pod_parts::validate_ephemeral(new, old, &mut errors),
-            (Part::Resize, Some(old)) => kinds::pod_parts::validate_resize(new, old, &mut errors),
-            (Part::Inner, _) => {}
-            _ => kind.validate(new, old, &mut errors),
-        }
-        if (old.is_none() || part == Part::Status) && kind.group == "resource.k8s.io" {
-            let namespace = new["metadata"]["namespace"].as_str().unwrap_or("");
-            let namespace = self.stored_value(&format!("/registry/namespaces/{namespace}")).unwrap_or_default();
-            kinds::validate_admin_access(new, &namespace, &mut errors);
-        }
+    /// Validates a whole object; what clients are told of what may stay.
+    fn check(
+        &self,
+        kind: &Kind,
+        new: &Value,
+        old: Option<&Value>,
+        part: Part,
+        query: &WriteQuery,
+    ) -> Result<Vec<String>, Status> {
+        let is_definition = kind.kind == "CustomResourceDefinition" && kind.custom.is_none();
+        let whole = is_definition.then(|| query.with_empties(new)).flatten();
+        let (mut errors, told) = self.errors(kind, whole.as_ref().unwrap_or(new), old, part);
+        warned::note(&told);
         if errors.is_empty() {
-            return Ok(());
+            return Ok(told);
+        }
+        if let Some(whole) = query.with_empties(new) {
+            let (shown, _) = self.errors(kind, &whole, old, part);
+            if shown.iter().map(|e| (e.kind, &e.field)).eq(errors.iter().map(|e| (e.kind, &e.field))) {
+                errors = shown;
+            }
         }
         kind.show(&mut errors);
         let name = new["metadata"]["name"].as_str().filter(|n| !n.is_empty());
@@ -451,6 +450,26 @@ impl Api {
         // As upstream: what is wrong with events is told of in their old group.
         let group = if kind.kind == "Event" && kind.custom.is_none() { "" } else { &kind.group };
         Err(Status::invalid(group, &kind.kind, name, &errors))
+    }
+
+    /// What is wrong with an object, and what clients are told of what may stay.
+    fn errors(&self, kind: &Kind, new: &Value, old: Option<&Value>, part: Part) -> (Vec<Invalid>, Vec<String>) {
+        let (mut errors, mut told) = (Vec::new(), Vec::new());
+        kinds::validate_metadata(kind, new, old, &mut errors);
+        match (part, old) {
+            (Part::Status, Some(old)) => told = kind.validate_status(new, old, &mut errors),
+            (Part::Approval, Some(old)) => kinds::validate_approval(new, old, &mut errors),
+            (Part::EphemeralContainers, Some(old)) => kinds::pod_parts::validate_ephemeral(new, old, &mut errors),
+            (Part::Resize, Some(old)) => kinds::pod_parts::validate_resize(new, old, &mut errors),
+            (Part::Inner, _) => {}
+            _ => told = kind.validate(new, old, &mut errors),
+        }
+        if (old.is_none() || part == Part::Status) && kind.group == "resource.k8s.io" {
+            let namespace = new["metadata"]["namespace"].as_str().unwrap_or("");
+            let namespace = self.stored_value(&format!("/registry/namespaces/{namespace}")).unwrap_or_default();
+            kinds::validate_admin_access(new, &namespace, &mut errors);
+        }
+        (errors, told)
     }
 
     /// Encodes a tree, with the kind's selectable fields in its head.
@@ -466,6 +485,31 @@ impl Api {
         draft.head.fields = fields;
         Ok(draft)
     }
+}
+
+/// A PUT is of the object whose uid it names, if it names one.
+pub(crate) fn same_uid(kind: &Kind, at: &Resource, query: &WriteQuery, new: &Value, old: &Value) -> Result<(), Status> {
+    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
+    match (uid(new), uid(old)) {
+        (wanted, is) if !wanted.is_empty() && wanted != is => Err(other_uid(kind, at, query, &wanted, &is)),
+        _ => Ok(()),
+    }
+}
+
+fn other_uid(kind: &Kind, at: &Resource, query: &WriteQuery, wanted: &str, is: &str) -> Status {
+    let name = at.name.as_deref().unwrap_or("");
+    let key = key(kind, at.namespace.as_deref(), name);
+    // As upstream: what is not written has no place in the store.
+    let key = if query.dry_run { key.trim_start_matches("/registry") } else { &*key };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}",
+    );
+    Status::conflict(&kind.group, &kind.plural, name, &why)
+}
+
+/// The version that an object names; none and 0 are none.
+fn version_of(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"].as_str().filter(|version| version.parse() != Ok(0u64)).unwrap_or("")
 }
 
 fn is_request(kind: &Kind) -> bool {

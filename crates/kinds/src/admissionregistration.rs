@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::kind::{NO_RULES, Rules};
 use crate::spot::{Errors, Spot};
-use crate::tree::{child, each, list, made, set, text};
+use crate::tree::{child, each, entries, list, made, set, text};
 use crate::{age, cells, names};
 
 pub(crate) const WEBHOOK_RULES: Rules = Rules { default: default_webhooks, validate: validate_webhooks, ..NO_RULES };
@@ -16,6 +16,7 @@ pub(crate) const POLICY_RULES: Rules = Rules {
     validate: validate_policy,
     row: policy_row,
     validate_status: validate_policy_status,
+    prepare_status: crate::kind::keep_most_metadata,
     ..NO_RULES
 };
 pub(crate) const BINDING_RULES: Rules =
@@ -216,7 +217,10 @@ fn policy_row(policy: &Value, now: i64) -> Vec<Value> {
 fn binding_row(binding: &Value, now: i64) -> Vec<Value> {
     let reference = &binding["spec"]["paramRef"];
     let shown = match (text(&reference["name"]), text(&reference["namespace"])) {
-        ("", _) if reference["selector"].is_object() => cells::selector(&reference["selector"]),
+        ("", _) if reference["selector"].is_object() => match text(&binding["kind"]) {
+            "MutatingAdmissionPolicyBinding" => in_go(&reference["selector"]),
+            _ => cells::selector(&reference["selector"]),
+        },
         ("", _) => "<unset>".into(),
         (name, "") => format!("*/{name}"),
         (name, namespace) => format!("{namespace}/{name}"),
@@ -227,6 +231,21 @@ fn binding_row(binding: &Value, now: i64) -> Vec<Value> {
         shown.into(),
         age::since(&binding["metadata"]["creationTimestamp"], now).into(),
     ]
+}
+
+/// A selector as Go's structures show themselves: upstream's table of mutating bindings has that.
+fn in_go(selector: &Value) -> String {
+    let labels: String =
+        entries(&selector["matchLabels"]).map(|(key, value)| format!("{key}: {},", text(value))).collect();
+    let one = |rule: &Value| {
+        let values: Vec<&str> = list(&rule["values"]).iter().map(text).collect();
+        let (key, operator) = (text(&rule["key"]), text(&rule["operator"]));
+        format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{}],}},", values.join(" "))
+    };
+    let rules: String = list(&selector["matchExpressions"]).iter().map(one).collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{rules}}},}}"
+    )
 }
 
 /// What was found out about a policy's expressions.

@@ -263,7 +263,7 @@ fn columns(version: &Value) -> (Vec<Column>, Vec<(String, JsonPath)>) {
 /// Adds the errors of the rules of a schema for a value of it. `root`: a whole object.
 pub(crate) fn check_rules(new: &Value, old: Option<&Value>, node: &Node, root: bool, errors: &mut Vec<Invalid>) {
     if let Some(rules) = rules::Rules::of(node) {
-        rules::validate(new, old, node, &rules, root, errors);
+        let _ = rules::validate(new, old, node, &rules, root, errors);
     }
 }
 
@@ -279,8 +279,8 @@ impl Custom {
         structural::default(value, &self.root);
     }
 
-    /// Field errors of a new or changed object.
-    pub(crate) fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    /// Adds the field errors of a new or changed object; what clients are told besides.
+    pub(crate) fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) -> Vec<String> {
         let has_conflict = |value: &Value| {
             let mut found = Vec::new();
             structural::duplicates(value, &self.root, "", &mut found);
@@ -294,7 +294,7 @@ impl Custom {
         if old.is_none_or(|old| has_conflict(old).is_empty()) {
             errors.extend(has_conflict(new));
         }
-        let Some(rules) = self.rules.get_or_init(|| rules::Rules::of(&self.root)) else { return };
+        let Some(rules) = self.rules.get_or_init(|| rules::Rules::of(&self.root)) else { return Vec::new() };
         let blocks = |error: &Invalid| {
             use InvalidKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
             matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
@@ -302,9 +302,9 @@ impl Custom {
         if errors.iter().any(blocks) {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             errors.push(Invalid::invalid("<nil>", &Value::Null, detail));
-        } else {
-            rules::validate(new, old, &self.root, rules, true, errors);
+            return Vec::new();
         }
+        rules::validate(new, old, &self.root, rules, true, errors)
     }
 
     /// An object of storage as this version shows it: known fields only, defaults filled in.

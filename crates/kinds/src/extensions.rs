@@ -10,8 +10,15 @@ use crate::tree::{child, list, set, text};
 use crate::{age, checks, names};
 
 /// `apiregistration.k8s.io/v1 APIService`: named after its group and version.
-pub(crate) const SERVICE_RULES: Rules =
-    Rules { default, validate, validate_status, name: names::path_segment, row, ..NO_RULES };
+pub(crate) const SERVICE_RULES: Rules = Rules {
+    default,
+    prepare_status: crate::kind::keep_most_metadata,
+    validate,
+    validate_status,
+    name: names::path_segment,
+    row,
+    ..NO_RULES
+};
 
 fn default(service: &mut Value) {
     if let Some(reference) = child(service, "spec.service") {

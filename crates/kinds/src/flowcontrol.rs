@@ -8,7 +8,7 @@ use crate::spot::{Errors, Spot};
 use crate::tree::{child, list, text};
 use crate::{age, names};
 
-const ANY: Rules = NO_RULES;
+const ANY: Rules = Rules { prepare_status: crate::kind::keep_metadata, ..NO_RULES };
 pub(crate) const SCHEMA_RULES: Rules =
     Rules { default: default_schema, validate: validate_schema, row, validate_status: conditions, ..ANY };
 pub(crate) const LEVEL_RULES: Rules =

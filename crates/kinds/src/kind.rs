@@ -159,6 +159,26 @@ pub fn keep_all_but_status(new: &mut Value, old: &Value) {
     }
 }
 
+/// An update through `status` that leaves metadata alone, too, but for what keeps account of its fields.
+pub fn keep_metadata(new: &mut Value, old: &Value) {
+    keep_all_but_status(new, old);
+    let tracked = new["metadata"]["managedFields"].clone();
+    keep(new, old, "metadata");
+    match tracked.is_array() {
+        true => new["metadata"]["managedFields"] = tracked,
+        false => drop(new["metadata"].as_object_mut().and_then(|m| m.remove("managedFields"))),
+    }
+}
+
+/// The same, but a uid and the seconds of a deletion that are not the object's own are still told of.
+pub fn keep_most_metadata(new: &mut Value, old: &Value) {
+    let said = new["metadata"].clone();
+    keep_metadata(new, old);
+    for field in ["uid", "deletionGracePeriodSeconds"] {
+        keep(&mut new["metadata"], &said, field);
+    }
+}
+
 /// Sets `new[key]` to what `old` has, absence included.
 pub fn keep(new: &mut Value, old: &Value, key: &str) {
     match old.get(key) {
@@ -239,19 +259,21 @@ impl Kind {
             None => (self.rules.prepare_status)(new, old),
         }
     }
-    /// Adds the field errors of a create or an update.
-    pub fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) {
+    /// Adds the field errors of a create or an update; what clients are told of what may stay although it is wrong.
+    pub fn validate(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<Invalid>) -> Vec<String> {
         match &self.custom {
-            Some(custom) => custom.validate(new, old, errors),
+            Some(custom) => return custom.validate(new, old, errors),
             None => (self.rules.validate)(new, old, errors),
         }
+        Vec::new()
     }
-    /// Adds the field errors of an update through `status`.
-    pub fn validate_status(&self, new: &Value, old: &Value, errors: &mut Vec<Invalid>) {
+    /// The same for an update through `status`.
+    pub fn validate_status(&self, new: &Value, old: &Value, errors: &mut Vec<Invalid>) -> Vec<String> {
         match &self.custom {
-            Some(custom) => custom.validate(new, Some(old), errors),
+            Some(custom) => return custom.validate(new, Some(old), errors),
             None => (self.rules.validate_status)(new, old, errors),
         }
+        Vec::new()
     }
     /// Shows the values of field errors as upstream does: structures with Go's names for their fields, in Go's order.
     pub fn show(&self, errors: &mut [Invalid]) {

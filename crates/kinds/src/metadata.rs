@@ -21,13 +21,13 @@ pub fn validate_metadata(kind: &Kind, new: &Value, old: Option<&Value>, errors: 
     if again {
         update(metadata, old, errors);
     }
-    // Volumes are looked at twice.
-    for _ in 0..usize::from(fully) + usize::from(kind.kind == "PersistentVolume") {
-        whole(kind, metadata, kind.rules.name, true, errors);
-    }
     if matches!(kind.kind.as_str(), "Pod" | "PersistentVolumeClaim" | "VolumeAttributesClass") && kind.custom.is_none()
     {
         standard_finalizers(metadata, errors);
+    }
+    // Volumes are looked at twice.
+    for _ in 0..usize::from(fully) + usize::from(kind.kind == "PersistentVolume") {
+        whole(kind, metadata, kind.rules.name, true, errors);
     }
 }
 

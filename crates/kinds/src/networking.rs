@@ -16,14 +16,8 @@ use crate::{addresses, names};
 pub(crate) const ADDRESS_RULES: Rules =
     Rules { validate: validate_address, name: address_name, row: address_row, ..NO_RULES };
 /// `networking.k8s.io/v1 ServiceCIDR`: a network that services have their addresses of.
-pub(crate) const NETWORK_RULES: Rules = Rules {
-    validate: validate_network,
-    prepare_status: |new, old| {
-        crate::kind::keep_all_but_status(new, old);
-        crate::storage::keep_metadata(new, old);
-    },
-    ..NO_RULES
-};
+pub(crate) const NETWORK_RULES: Rules =
+    Rules { validate: validate_network, prepare_status: crate::kind::keep_most_metadata, ..NO_RULES };
 
 fn address_name(name: &str) -> names::Problems {
     addresses::canonical_ip(name)

@@ -17,10 +17,7 @@ use crate::{checks, names};
 pub(crate) const ATTACHMENT_RULES: Rules = Rules {
     default: default_attachment,
     prepare_create: |attachment| attachment["status"] = json!({"attached": false}),
-    prepare_status: |new, old| {
-        crate::kind::keep_all_but_status(new, old);
-        keep_metadata(new, old);
-    },
+    prepare_status: crate::kind::keep_most_metadata,
     validate: validate_attachment,
     validate_status: validate_attachment_status,
     ..NO_RULES
@@ -31,15 +28,6 @@ pub(crate) const NODE_RULES: Rules = Rules { validate: validate_node, ..NO_RULES
 pub(crate) const CAPACITY_RULES: Rules = Rules { validate: validate_capacity, ..NO_RULES };
 /// `storage.k8s.io/v1 VolumeAttributesClass`: parameters that a volume may be given later.
 pub(crate) const ATTRIBUTES_RULES: Rules = Rules { validate: validate_attributes, ..NO_RULES };
-
-/// A status that leaves the metadata alone, but for what keeps account of its fields.
-pub(crate) fn keep_metadata(new: &mut Value, old: &Value) {
-    let tracked = new["metadata"]["managedFields"].clone();
-    keep(new, old, "metadata");
-    if tracked.is_array() {
-        new["metadata"]["managedFields"] = tracked;
-    }
-}
 
 fn default_attachment(attachment: &mut Value) {
     if let Some(spec) = child(attachment, "spec.source.inlineVolumeSpec") {

@@ -62,6 +62,8 @@ pub struct Decoded {
     pub value: Value,
     /// The objections.
     pub problems: Vec<Problem>,
+    /// Lists and maps that stood there empty and are left out, as Go's encoder would: each with the JSON pointer to it.
+    pub empties: Vec<(String, Value)>,
 }
 
 /// Reads JSON as the structure `name`.
@@ -81,7 +83,7 @@ pub fn decode_yaml(table: &Table, name: &str, bytes: &[u8]) -> Result<Decoded, D
     let parsed = crate::yaml::parse(bytes).map_err(DecodeError::Syntax)?;
     let mut problems: Vec<Problem> = parsed.duplicates.into_iter().map(Problem::Yaml).collect();
     let value = decode(table, name, parsed.value, &mut problems)?;
-    Ok(Decoded { value, problems })
+    Ok(Decoded { value, problems, empties: Vec::new() })
 }
 
 /// Decodes a tree as the structure `name` of `table`. What strict decoding objects to is added to `problems`.
@@ -102,7 +104,7 @@ impl Context<'_> {
             Some(words) => Err(DecodeError::Type(words)),
             None => {
                 let value = if value.is_null() { Value::Object(Map::new()) } else { value };
-                Ok(Decoded { value, problems: self.problems })
+                Ok(Decoded { value, problems: self.problems, empties: self.empties })
             }
         }
     }

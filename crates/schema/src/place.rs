@@ -88,8 +88,9 @@ impl<'a> Place<'a> {
 impl MergeInfo for Place<'_> {
     fn shape(self, value: &Value) -> Shape {
         let atomic = self.field.is_some_and(|f| f.atomic);
+        let granular = self.field.is_some_and(|f| f.granular);
         match (self.at, value) {
-            (At::Struct(declared), Value::Object(_)) if !atomic && !declared.atomic => Shape::Map,
+            (At::Struct(declared), Value::Object(_)) if !atomic && (granular || !declared.atomic) => Shape::Map,
             (At::Map(_), Value::Object(_)) if !atomic => Shape::Map,
             (At::Open, Value::Object(_)) => Shape::Map,
             (At::Node(node, _), Value::Object(_)) if !node.atomic => Shape::Map,

@@ -84,6 +84,8 @@ pub struct Field {
     pub strategy: Option<String>,
     /// `x-kubernetes-map-type: atomic`: apply replaces it whole.
     pub atomic: bool,
+    /// `x-kubernetes-map-type: granular`: apply does not, although its type says so.
+    pub granular: bool,
     /// The default that the schema declares.
     pub default: Option<Value>,
     /// Objects without it are refused by validation (documents list it as required).
@@ -180,6 +182,7 @@ impl Field {
             merge_key: None,
             strategy: None,
             atomic: false,
+            granular: false,
             default: None,
             required: false,
             inline: false,
@@ -290,6 +293,7 @@ impl From<RawField> for Field {
                     merge_key,
                     strategy,
                     atomic: map.as_deref() == Some("atomic"),
+                    granular: map.as_deref() == Some("granular"),
                     default,
                     required,
                     inline,

@@ -3,6 +3,8 @@
 //! The store is the truth; what was given out and is not stored yet is remembered until its write ends. The lock is held
 //! only while numbers are chosen.
 
+mod ports;
+
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use store::{Compare, Op, Txn};
 use crate::api::{Api, store_status};
 use crate::metrics::addresses as metrics;
 use crate::servers::is_shared;
+
+use ports::Ports;
 
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
@@ -236,11 +240,8 @@ pub(crate) async fn admit(
     };
     spec["clusterIP"] = ip.as_str().into();
     spec["clusterIPs"] = json!([ip]);
-    let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
-    let exposed = kind == "NodePort" || kind == "LoadBalancer";
-    let wanted = Wanted { given: exposed, all: wants_ports, any_number: dry_run };
-    node_ports(spec, &wanted, old, &ports, &mut pending, &mut reserved).map_err(invalid)?;
-    health_port(spec, old, &ports, &mut pending, &mut reserved).map_err(invalid)?;
+    let mut given = Ports { taken: &ports, pending: &mut pending, reserved: &mut reserved, dry_run };
+    given.give(spec, old).map_err(|refused| refused.status(&name))?;
     Ok(reserved)
 }
 
@@ -315,128 +316,6 @@ fn families(service: &mut Value, old: Option<&Value>) -> Result<(), Vec<Invalid>
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// A load balancer that sends traffic to nodes with endpoints only asks each node whether it has some.
-fn health_port(
-    spec: &mut Value,
-    old: Option<&Value>,
-    taken: &HashSet<u16>,
-    pending: &mut Pending,
-    reserved: &mut Reserved,
-) -> Result<(), Invalid> {
-    const AT: &str = "spec.healthCheckNodePort";
-    if spec["type"] != "LoadBalancer" || spec["externalTrafficPolicy"] != "Local" {
-        return Ok(());
-    }
-    let had = old.and_then(|old| old["spec"]["healthCheckNodePort"].as_u64()).filter(|n| *n != 0);
-    if spec["healthCheckNodePort"].as_i64().is_some_and(|given| given < 0) {
-        // Validation's to report.
-        return Ok(());
-    }
-    match spec.get("healthCheckNodePort").and_then(Value::as_u64).filter(|n| *n != 0) {
-        Some(given) if Some(given) == had => {}
-        Some(given) => {
-            let Some(number) = u16::try_from(given).ok().filter(|n| NODE_PORTS.contains(n)) else { return Ok(()) };
-            if taken.contains(&number) || !pending.ports.insert(number) {
-                let detail = "provided port is already allocated";
-                return Err(Invalid::invalid(AT, &given.into(), detail));
-            }
-            reserved.ports.push(number);
-        }
-        None => match had {
-            Some(had) => spec["healthCheckNodePort"] = had.into(),
-            None => {
-                let number = free_port(taken, pending)
-                    .ok_or_else(|| Invalid::invalid(AT, &0.into(), "failed to allocate a nodePort: range is full"))?;
-                pending.ports.insert(number);
-                reserved.ports.push(number);
-                spec["healthCheckNodePort"] = number.into();
-            }
-        },
-    }
-    Ok(())
-}
-
-/// A port of the nodes that nobody has.
-fn free_port(taken: &HashSet<u16>, pending: &Pending) -> Option<u16> {
-    let span = u32::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
-    let start = rand::random_range(0..span);
-    let candidates = (0..span).filter_map(|n| u16::try_from(u32::from(*NODE_PORTS.start()) + (start + n) % span).ok());
-    candidates.into_iter().find(|n| !taken.contains(n) && !pending.ports.contains(n))
-}
-
-/// Which ports of the nodes a service gets.
-struct Wanted {
-    /// Those that it asks for.
-    given: bool,
-    /// One for each of its ports.
-    all: bool,
-    /// Also numbers out of the range.
-    any_number: bool,
-}
-
-fn node_ports(
-    spec: &mut Value,
-    wanted: &Wanted,
-    old: Option<&Value>,
-    taken: &HashSet<u16>,
-    pending: &mut Pending,
-    reserved: &mut Reserved,
-) -> Result<(), Invalid> {
-    let had: Vec<u64> = old
-        .iter()
-        .flat_map(|o| o["spec"]["ports"].as_array().into_iter().flatten())
-        .filter_map(|p| p["nodePort"].as_u64())
-        .collect();
-    let mut mine: Vec<(u16, String)> = Vec::new();
-    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return Ok(()) };
-    for (index, port) in ports.iter_mut().enumerate() {
-        let given = port.get("nodePort").and_then(Value::as_i64).filter(|p| *p != 0);
-        if !wanted.given || (given.is_none() && !wanted.all) {
-            // What must not be there is validation's to report.
-            continue;
-        }
-        let at = format!("spec.ports[{index}].nodePort");
-        let protocol = port["protocol"].as_str().unwrap_or("").to_owned();
-        let number = match given {
-            Some(number) => {
-                let shown: Value = number.into();
-                let valid = u16::try_from(number).ok().filter(|n| NODE_PORTS.contains(n));
-                let Some(valid) = valid else {
-                    if wanted.any_number {
-                        continue;
-                    }
-                    let detail = format!(
-                        "provided port is not in the valid range. The range of valid ports is {}-{}",
-                        NODE_PORTS.start(),
-                        NODE_PORTS.end()
-                    );
-                    return Err(Invalid::invalid(&at, &shown, detail));
-                };
-                // The same number may serve TCP and UDP of one service.
-                let shared = mine.iter().any(|(n, p)| *n == valid && *p != protocol);
-                if !shared && !had.contains(&u64::from(valid)) {
-                    if taken.contains(&valid) || !pending.ports.insert(valid) {
-                        return Err(Invalid::invalid(&at, &shown, "provided port is already allocated"));
-                    }
-                    reserved.ports.push(valid);
-                }
-                valid
-            }
-            None => {
-                let Some(number) = free_port(taken, pending) else {
-                    return Err(Invalid::invalid(&at, &0.into(), "failed to allocate a nodePort: range is full"));
-                };
-                pending.ports.insert(number);
-                reserved.ports.push(number);
-                number
-            }
-        };
-        port["nodePort"] = number.into();
-        mine.push((number, protocol));
-    }
-    Ok(())
-}
-
 /// An update that does not mention what was allocated keeps it.
 fn carry_over(new: &mut Value, old: &Value) {
     let (new, old) = (&mut new["spec"], &old["spec"]);
@@ -451,7 +330,7 @@ fn carry_over(new: &mut Value, old: &Value) {
             new[field] = value.clone();
         }
     }
-    if new["type"] == "ClusterIP" {
+    if !ports::are_wanted(new) || !ports::are_wanted(old) {
         return;
     }
     // By the port's name, unless another port has the number by now.

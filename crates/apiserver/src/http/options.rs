@@ -178,7 +178,7 @@ pub(crate) fn delete(query: &Query, body: &Bytes, content_type: &str) -> Result<
         }
         request.propagation_policy = given(query, "propagationPolicy");
         request.orphan_dependents = given(query, "orphanDependents").map(|orphan| orphan == "true" || orphan == "1");
-        request.dry_run = Some(query.all("dryRun"));
+        request.dry_run = Some(query.all("dryRun")).filter(|given| !given.is_empty());
     } else if let Some((version, kind)) = decode::meta_of_options(body, content_type)? {
         if version.matches('/').count() > 1 {
             return Err(Status::bad_request(format!("unexpected GroupVersion string: {version}")));

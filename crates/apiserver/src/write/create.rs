@@ -40,8 +40,8 @@ impl Api {
     ) -> Result<Written, Status> {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let mut warnings = Vec::new();
-        let value = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
-        self.create_value(user, kind, at, value, query, warnings).await
+        let read = decode::object(body.bytes, body.content_type, kind, query.validation, &mut warnings)?;
+        self.create_value(user, kind, at, read.value, &query.of_body(read.empties), warnings).await
     }
 
     /// Creates a decoded object.
@@ -64,6 +64,16 @@ impl Api {
         }
         let written = self.create_once(user, kind, at, value, query, warnings).await?;
         written.ok_or_else(|| Status::internal("nobody else gives out numbers"))
+    }
+
+    /// What the creation of an object gets that is there.
+    fn already_there(&self, kind: &Kind, key: &str, name: &str) -> Status {
+        let mut status = Status::already_exists(&kind.group, &kind.plural, name);
+        let there = self.stored_value(key);
+        if there.is_some_and(|there| there["metadata"]["deletionTimestamp"].is_string()) {
+            status.message = format!("object is being deleted: {}", status.message);
+        }
+        status
     }
 
     /// One attempt to create; `None` when another server has given out the same numbers, perhaps.
@@ -142,7 +152,7 @@ impl Api {
         super::dates::set(kind, &mut value, None);
         tidy(&mut value);
         let hollow = complete_with_nulls(kind, &mut value);
-        self.check(kind, &value, None, Part::Main)?;
+        self.check(kind, &value, None, Part::Main, query)?;
         if hollow {
             make_hollow(kind, &mut value);
         }
@@ -159,7 +169,7 @@ impl Api {
         let key = key(kind, namespace, &name);
         if query.dry_run {
             if self.store.get(&key).is_some() {
-                return Err(Status::already_exists(&kind.group, &kind.plural, &name));
+                return Err(self.already_there(kind, &key, &name));
             }
             // Nothing was written: there is no version to speak of.
             let object = Object::from_value(&value).map_err(Status::internal)?;
@@ -196,7 +206,7 @@ impl Api {
                 }
                 Err(StoreError::Conflict { key, .. }) if &*key == GUARD => return Ok(None),
                 Err(StoreError::Conflict { .. }) => {
-                    let mut status = Status::already_exists(&kind.group, &kind.plural, &name);
+                    let mut status = self.already_there(kind, &key, &name);
                     status.retry_after_seconds = u32::from(generated);
                     return Err(status);
                 }

@@ -12,7 +12,10 @@ pub(super) fn set(kind: &Kind, new: &mut Value, old: Option<&Value>) {
             let time = |volume: &Value| volume["status"]["lastPhaseTransitionTime"].clone();
             let given = time(new).is_string() && old.is_none_or(|old| time(old) != time(new));
             let same = old.is_some_and(|old| phase(old) == phase(new));
-            if new["status"].is_object() && !given && !same {
+            if let Some(old) = old.filter(|old| same && time(new).is_null() && time(old).is_string()) {
+                new["status"]["lastPhaseTransitionTime"] = time(old);
+            }
+            if !given && !same && (new["status"].is_object() || old.is_some()) {
                 new["status"]["lastPhaseTransitionTime"] = base::time::now().into();
             }
         }

@@ -32,7 +32,7 @@ pub(super) fn unversioned(kind: &Kind, name: &str) -> Status {
 }
 
 /// An object is written where its URL says.
-pub(super) fn check_place(value: &Value, name: &str, namespace: Option<&str>) -> Result<(), Status> {
+pub(crate) fn check_place(value: &Value, name: &str, namespace: Option<&str>) -> Result<(), Status> {
     let given = value["metadata"]["name"].as_str().unwrap_or("");
     if !given.is_empty() && given != name {
         let text = format!("the name of the object ({given}) does not match the name on the URL ({name})");
@@ -79,12 +79,23 @@ pub(super) fn restore_own_metadata(new: &mut Value, own: &Value) {
     OWN.iter().for_each(|field| kinds::kind::keep(metadata, own, field));
 }
 
-/// What only the server sets stays as it was, and so do names; the deletion of an object cannot be taken back.
+/// What only the server sets stays as it was, and so do names; the deletion of an object cannot be taken back. What may not be said of
+/// the uid and of a deletion is left for validation to tell.
 pub(super) fn restore_metadata(new: &mut Value, old: &Value) {
-    metadata_of(new).remove("selfLink");
-    restore_own_metadata(new, &old["metadata"]);
-    for field in ["namespace", "name", "generateName"] {
-        kinds::kind::keep(&mut new["metadata"], &old["metadata"], field);
+    let metadata = metadata_of(new);
+    metadata.remove("selfLink");
+    if metadata.get("uid").is_some_and(|uid| uid == "") {
+        metadata.remove("uid");
+    }
+    let old = &old["metadata"];
+    for field in ["creationTimestamp", "generation", "namespace", "name"] {
+        kinds::kind::keep(&mut new["metadata"], old, field);
+    }
+    for field in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let stays = field == "deletionTimestamp" && old[field].is_string();
+        if stays || new["metadata"].get(field).is_none() {
+            kinds::kind::keep(&mut new["metadata"], old, field);
+        }
     }
 }
 

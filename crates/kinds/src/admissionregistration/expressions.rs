@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cel::{Environment, Type};
-use object::Invalid;
+use object::{Invalid, quoted};
 use serde_json::Value;
 
 use crate::names;
@@ -275,6 +275,8 @@ fn validations(new: &Value, spec: &Spot, all: &Environment, errors: &mut Vec<Inv
         let trimmed = Value::from(source.text().trim());
         let before = errors.len();
         let found = compile(&trimmed, &source.path(), all, None, "valueExpression is not specified", errors);
+        // What is compiled is trimmed, what is shown is not.
+        errors[before..].iter_mut().filter(|e| !e.value.is_empty()).for_each(|e| e.value = quoted(source.text()));
         if errors.len() == before && !matches!(found, Type::String | Type::Null) {
             source.fail(format!("must evaluate to one of [string null_type] but got {}", shown(&found)), errors);
         }

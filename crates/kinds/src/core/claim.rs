@@ -106,10 +106,16 @@ fn validate_spec_of(spec: &Spot, lenient: bool, errors: &mut Errors) {
     for source in [&source, &reference].into_iter().filter(|s| s.is_set()) {
         data_source(source, lenient, errors);
     }
-    if source.is_set() && reference.is_set() && reference.at("namespace").text().is_empty() && !same_source(spec.value)
-    {
-        // Upstream shows the path, of which nothing is seen.
-        errors.push(Invalid::shown(&spec.path(), "{}".into(), "must match dataSourceRef"));
+    if source.is_set() && reference.is_set() {
+        let alone = reference.at("namespace").text().is_empty();
+        let why = match alone {
+            true => "must match dataSourceRef",
+            false => "may not be specified when dataSourceRef.namespace is specified",
+        };
+        if !alone || !same_source(spec.value) {
+            // Upstream shows the path, of which nothing is seen.
+            errors.push(Invalid::shown(&spec.path(), "{}".into(), why));
+        }
     }
     let class = spec.at("volumeAttributesClassName");
     class.named(names::subdomain, errors);

@@ -13,6 +13,7 @@ pub(crate) const RULES: Rules = Rules {
     default,
     prepare_create: drop_source,
     prepare_update,
+    prepare_status,
     validate,
     validate_status,
     row,
@@ -30,6 +31,13 @@ fn drop_source(node: &mut Value) {
 fn prepare_update(new: &mut Value, old: &Value) {
     crate::kind::keep_status(new, old);
     drop_source(new);
+}
+
+fn prepare_status(new: &mut Value, old: &Value) {
+    crate::kind::keep_all_but_status(new, old);
+    if let Some(status) = child(new, "status").filter(|_| old["status"]["config"].is_null()) {
+        crate::tree::remove(status, "config");
+    }
 }
 
 fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {

@@ -118,7 +118,7 @@ fn prepare_status(new: &mut Value, old: &Value) {
         }
         keep(&mut new["status"], &old["status"], "qosClass");
     }
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences"] {
+    for field in ["deletionTimestamp", "ownerReferences"] {
         keep(&mut new["metadata"], &old["metadata"], field);
     }
 }

@@ -59,8 +59,14 @@ fn default(service: &mut Value) {
 
 fn prepare_create(new: &mut Value) {
     new["status"] = json!({"loadBalancer": {}});
-    if new["spec"]["type"] == "ExternalName" {
-        tree::remove(&mut new["spec"], "internalTrafficPolicy");
+    drop_inner_policy(new);
+}
+
+/// Names outside have no traffic within; what is no policy is still told of.
+fn drop_inner_policy(new: &mut Value) {
+    let spec = &mut new["spec"];
+    if spec["type"] == "ExternalName" && matches!(text(&spec["internalTrafficPolicy"]), "Cluster" | "Local" | "") {
+        tree::remove(spec, "internalTrafficPolicy");
     }
 }
 
@@ -101,6 +107,7 @@ fn prepare_update(new: &mut Value, old: &Value) {
     if outside(&was) && !outside(&is) && ports(spec) == ports(before) {
         tree::each(spec, "ports", |port| drop(tree::remove(port, "nodePort")));
     }
+    drop_inner_policy(new);
 }
 
 fn row(service: &Value, now: i64) -> Vec<Value> {

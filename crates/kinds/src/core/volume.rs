@@ -244,7 +244,9 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     if spec["volumeMode"] != before["volumeMode"] {
         errors.push(Invalid::invalid("volumeMode", &spec["volumeMode"], "field is immutable"));
     }
-    if before["nodeAffinity"].is_object() && renamed(&before["nodeAffinity"]) != renamed(&spec["nodeAffinity"]) {
+    let (mut now, was) = (renamed(&spec["nodeAffinity"]), renamed(&before["nodeAffinity"]));
+    forgive_no_key(&mut now, &was);
+    if was.is_object() && was != now {
         let detail = "field is immutable, except for updating from beta label to GA";
         let shown = match &spec["nodeAffinity"] {
             Value::Null => "null".into(),
@@ -255,6 +257,22 @@ fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     if before["volumeAttributesClassName"].is_string() && spec["volumeAttributesClassName"].is_null() {
         let detail = "update from non-nil value to nil is forbidden";
         errors.push(Invalid::forbidden("spec.volumeAttributesClassName", detail));
+    }
+}
+
+/// As upstream, which takes no key for the present name of any label.
+fn forgive_no_key(now: &mut Value, was: &Value) {
+    match (now, was) {
+        (Value::Array(now), Value::Array(was)) => {
+            now.iter_mut().zip(was).for_each(|(now, was)| forgive_no_key(now, was));
+        }
+        (Value::Object(now), Value::Object(was)) => {
+            if let Some(key) = was.get("key").filter(|_| now.get("key").is_none_or(|key| key == "")) {
+                now.insert("key".into(), key.clone());
+            }
+            now.iter_mut().filter_map(|(key, now)| Some((now, was.get(key)?))).for_each(|(n, w)| forgive_no_key(n, w));
+        }
+        _ => {}
     }
 }
 

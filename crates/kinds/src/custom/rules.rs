@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cel::{Budget, Expr, Failure, Value as Cel, evaluate, from_schema};
-use object::{Invalid, InvalidKind};
+use object::{Invalid, InvalidKind, quoted};
 use schema::ListType;
 use schema::structural::{self, Node};
 use serde_json::Value;
@@ -83,7 +83,7 @@ impl Rule {
     }
 }
 
-/// Adds the errors of a whole object's rules.
+/// Adds the errors of a whole object's rules; what clients are told of values that no rule would take, but that were there before.
 pub(super) fn validate(
     new: &Value,
     old: Option<&Value>,
@@ -91,23 +91,48 @@ pub(super) fn validate(
     rules: &Rules,
     root: bool,
     errors: &mut Vec<Invalid>,
-) {
-    let mut run = Run { budget: MOST_COST, errors };
-    run.value(new, old, node, rules, "", root);
+) -> Vec<String> {
+    let mut run = Run { budget: MOST_COST, errors, told: Vec::new() };
+    run.value(Pair { new, old, above: None }, node, rules, "", root);
+    run.told
 }
 
 struct Run<'e> {
     budget: u64,
     errors: &'e mut Vec<Invalid>,
+    told: Vec<String>,
+}
+
+/// A value and what it was before.
+#[derive(Clone, Copy)]
+struct Pair<'v> {
+    new: &'v Value,
+    old: Option<&'v Value>,
+    /// Where nothing is known of the value before: the nearest around it of which something is.
+    above: Option<(&'v Value, &'v Value)>,
+}
+
+impl<'v> Pair<'v> {
+    fn below(self, new: &'v Value, old: Option<&'v Value>) -> Self {
+        let above = self.old.map(|old| (self.new, old)).or(self.above);
+        Self { new, old, above }
+    }
+
+    /// Nothing has changed here.
+    fn is_same(self) -> bool {
+        let pair = self.old.map(|old| (self.new, old)).or(self.above);
+        pair.is_some_and(|(new, old)| structural::equal(old, new))
+    }
 }
 
 impl Run<'_> {
-    fn value(&mut self, new: &Value, old: Option<&Value>, node: &Node, rules: &Rules, path: &str, root: bool) {
+    fn value(&mut self, pair: Pair<'_>, node: &Node, rules: &Rules, path: &str, root: bool) {
+        let Pair { new, old, .. } = pair;
         if new.is_null() || self.budget == 0 {
             return;
         }
         if !rules.own.is_empty() {
-            observed(Work::Evaluate, &mut || self.own(new, old, node, rules, path, root));
+            observed(Work::Evaluate, &mut || self.own(pair, node, rules, path, root));
         }
         match new {
             Value::Object(entries) => {
@@ -118,7 +143,7 @@ impl Run<'_> {
                         None => (node.entry().zip(rules.entry.as_deref()), format!("{path}[{key}]")),
                     };
                     if let Some((node, rules)) = below {
-                        self.value(value, old.and_then(|o| o.get(key)), node, rules, &path, false);
+                        self.value(pair.below(value, old.and_then(|o| o.get(key))), node, rules, &path, false);
                     }
                 }
             }
@@ -127,17 +152,18 @@ impl Run<'_> {
                 for (index, item) in items.iter().enumerate() {
                     let was = old.and_then(Value::as_array).filter(|_| node.list == Some(ListType::Map));
                     let was = was.and_then(|olds| olds.iter().find(|o| structural::same_keys(o, item, node)));
-                    self.value(item, was, below, rules, &format!("{path}[{index}]"), false);
+                    self.value(pair.below(item, was), below, rules, &format!("{path}[{index}]"), false);
                 }
             }
             _ => {}
         }
     }
 
-    fn own(&mut self, new: &Value, old: Option<&Value>, node: &Node, rules: &Rules, path: &str, root: bool) {
+    fn own(&mut self, pair: Pair<'_>, node: &Node, rules: &Rules, path: &str, root: bool) {
+        let Pair { new, old, .. } = pair;
         let this = from_schema(new, node, root);
         let was = old.filter(|o| !o.is_null()).map(|old| from_schema(old, node, root));
-        let same = old.is_some_and(|old| structural::equal(old, new));
+        let same = std::cell::LazyCell::new(|| pair.is_same());
         for rule in &rules.own {
             let mut variables = std::collections::HashMap::from([("self".to_owned(), this.clone())]);
             match (&was, rule.optional_old) {
@@ -149,10 +175,6 @@ impl Run<'_> {
                 // Nothing changed here.
                 (None, false) if rule.transition => continue,
                 (None, false) => {}
-            }
-            // What was wrong before may stay so.
-            if same && !rule.transition {
-                continue;
             }
             let place = if rule.field_path.is_empty() {
                 path.to_owned()
@@ -167,21 +189,31 @@ impl Run<'_> {
                 Ok(Cel::Bool(true)) => {}
                 Ok(_) => {
                     let detail = self.message(rule, &variables);
-                    self.errors.push(error(rule.reason, &place, "", detail));
+                    let shown = match new {
+                        Value::Object(_) | Value::Array(_) => String::new(),
+                        Value::String(text) => quoted(text),
+                        new => new.to_string(),
+                    };
+                    let found = error(rule.reason, &place, shown, detail);
+                    // What was wrong before may stay so.
+                    match *same && !rule.transition {
+                        true => self.told.push(found.to_string()),
+                        false => self.errors.push(found),
+                    }
                 }
                 Err(Failure::OverBudget) => {
                     let words = match self.budget {
                         0 => "validation failed due to running out of cost budget, no further validation rules will be run".to_owned(),
                         _ => format!("call cost exceeds limit for rule: {}", rule.named()),
                     };
-                    self.errors.push(error(InvalidKind::Invalid, path, kind, words));
+                    self.errors.push(error(InvalidKind::Invalid, path, quoted(kind), words));
                     if self.budget == 0 {
                         return;
                     }
                 }
                 Err(Failure::Failed(why)) => {
                     let words = format!("{why} evaluating rule: {}", rule.named());
-                    self.errors.push(error(InvalidKind::Invalid, path, kind, words));
+                    self.errors.push(error(InvalidKind::Invalid, path, quoted(kind), words));
                 }
             }
         }
@@ -208,11 +240,11 @@ impl Run<'_> {
     }
 }
 
-fn error(reason: InvalidKind, field: &str, kind: &str, detail: String) -> Invalid {
+/// `shown`: the value as messages show it, if they do.
+fn error(reason: InvalidKind, field: &str, shown: String, detail: String) -> Invalid {
     let value = match reason {
         InvalidKind::Forbidden | InvalidKind::Required => String::new(),
-        _ if kind.is_empty() => String::new(),
-        _ => format!("{kind:?}"),
+        _ => shown,
     };
     // A duplicate has no detail of its own in messages.
     let detail = if reason == InvalidKind::Duplicate { String::new() } else { detail };

@@ -45,8 +45,10 @@ impl Scale {
     /// The object's `autoscaling/v1 Scale`, but for the metadata.
     pub fn show(&self, object: &Value) -> Value {
         let replicas = |path: &[String]| at(object, path).as_i64().unwrap_or(0);
-        let mut scale =
-            json!({"spec": {"replicas": replicas(&self.spec)}, "status": {"replicas": replicas(&self.status)}});
+        let mut scale = json!({"spec": {}, "status": {"replicas": replicas(&self.status)}});
+        if replicas(&self.spec) != 0 {
+            scale["spec"]["replicas"] = replicas(&self.spec).into();
+        }
         if !self.selector.is_empty() {
             let selector = text(at(object, &self.selector));
             if !selector.is_empty() {

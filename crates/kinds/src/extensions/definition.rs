@@ -20,6 +20,12 @@ use crate::{checks, names};
 pub(crate) const RULES: Rules = Rules { default, prepare_create, prepare_update, validate, warnings, ..NO_RULES };
 
 fn default(definition: &mut Value) {
+    if let Some(stored) = stored(definition)
+        && list(&definition["status"]["storedVersions"]).is_empty()
+        && let Some(status) = made(definition, "status")
+    {
+        status["storedVersions"] = json!([stored]);
+    }
     let Some(spec) = child(definition, "spec") else { return };
     if let Some(own) = child(spec, "names") {
         let kind = text(&own["kind"]).to_owned();
@@ -331,7 +337,7 @@ mod tests {
         let mut full = spec.clone();
         full["names"] = json!({"plural": "foos", "kind": "Foo", "singular": "foo", "listKind": "FooList"});
         full["conversion"] = json!({"strategy": "None"});
-        case.defaulted(json!({"spec": spec}), json!({"spec": full}));
+        case.defaulted(json!({"spec": spec}), json!({"spec": full, "status": {"storedVersions": ["v1"]}}));
         let status = json!({"storedVersions": ["v1"]});
         case.invalid(json!({"metadata": {"name": "foos.a.b"}, "spec": spec, "status": status}), &[]);
         // What is there and empty is there, where Go has a pointer.

@@ -12,7 +12,7 @@ use crate::{addresses, checks, names};
 
 /// A device that is no longer the claim's is not spoken of any more.
 pub(super) fn prepare(new: &mut Value, old: &Value) {
-    crate::kind::keep_all_but_status(new, old);
+    crate::kind::keep_most_metadata(new, old);
     let of = |claim: &Value| -> Vec<Value> {
         let results = list(&claim["status"]["allocation"]["devices"]["results"]).iter();
         results.map(identity).collect()

@@ -20,16 +20,25 @@ pub(super) struct Context<'t> {
     seen: HashSet<Problem>,
     /// The first value that does not fit its type.
     pub(super) error: Option<String>,
+    /// Empty lists and maps that are left out of the tree, each with where it stood.
+    pub(super) empties: Vec<(String, Value)>,
 }
 
 impl<'t> Context<'t> {
     pub(super) fn new(table: &'t Table) -> Self {
-        Self { table, problems: Vec::new(), seen: HashSet::new(), error: None }
+        Self { table, problems: Vec::new(), seen: HashSet::new(), error: None, empties: Vec::new() }
     }
 
     fn object_to(&mut self, problem: Problem) {
         if self.problems.len() < MOST_PROBLEMS && self.seen.insert(problem.clone()) {
             self.problems.push(problem);
+        }
+    }
+
+    /// Remembers an empty list or map that is left out.
+    fn leave_out(&mut self, place: &Place<'_>, value: Value) {
+        if (value.is_array() || value.is_object()) && self.empties.len() < MOST_PROBLEMS {
+            self.empties.push((place.pointer(), value));
         }
     }
 
@@ -80,6 +89,17 @@ impl<'p> Place<'p> {
         self.write(&mut path, true);
         push(&mut path, field);
         path
+    }
+
+    /// `/spec/containers/0/image`: a JSON pointer.
+    fn pointer(&self) -> String {
+        let Some(above) = self.above else { return String::new() };
+        let step = match self.step {
+            Step::Root => String::new(),
+            Step::Field(name, _) | Step::Entry(name) => name.replace('~', "~0").replace('/', "~1"),
+            Step::Item(index) => index.to_string(),
+        };
+        format!("{}/{step}", above.pointer())
     }
 
     fn structure(&self) -> &str {
@@ -294,8 +314,11 @@ impl Node<'_, '_, '_> {
             let place = self.place.below(Step::Field(&key, declared.short_name()));
             let seed = Node { context: &mut *self.context, kind: &field.kind, place: &place };
             let value = map.next_value_seed(seed)?;
-            if value.is_null() || field.is_left_out(&value) {
+            if value.is_null() {
                 object.remove(&key);
+            } else if field.is_left_out(&value) {
+                object.remove(&key);
+                self.context.leave_out(&place, value);
             } else {
                 object.insert(key, value);
             }
