@@ -10,6 +10,7 @@ pub(crate) mod escalation;
 mod event_rate_limit;
 mod expressions;
 pub(crate) mod hooks;
+mod image_policy;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
@@ -210,6 +211,10 @@ async fn judge(
     }
     if runs(Plugin::AlwaysPullImages) {
         clock.lap(Plugin::AlwaysPullImages, optional::pulled(at, object, old))?;
+    }
+    if runs(Plugin::ImagePolicyWebhook) {
+        let checked = image_policy::check(api.admission.images.as_ref(), at, object).await;
+        clock.lap(Plugin::ImagePolicyWebhook, checked)?;
     }
     if runs(Plugin::PodSecurity) {
         clock.lap(Plugin::PodSecurity, pod_security::validate(api, at, object, old, warnings).await)?;

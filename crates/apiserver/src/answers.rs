@@ -22,12 +22,22 @@ pub(crate) fn server(kubeconfig: &Path) -> Result<client::Https, String> {
 /// How often a server is asked that has a passing trouble.
 const ATTEMPTS: u32 = 5;
 /// The wait after the first time, to which some is added by chance; each further one is half as long again.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// The `status` of a review as the server answers it; each attempt may take so long.
 pub(crate) async fn ask(server: &client::Https, review: &Value, patience: Duration) -> Result<Value, String> {
+    ask_patiently(server, review, patience, FIRST_WAIT).await
+}
+
+/// The same with another first wait.
+pub(crate) async fn ask_patiently(
+    server: &client::Https,
+    review: &Value,
+    patience: Duration,
+    mut wait: Duration,
+) -> Result<Value, String> {
     let review = Bytes::from(review.to_string());
-    let (mut attempt, mut wait) = (1, FIRST_WAIT);
+    let mut attempt = 1;
     loop {
         let asked = tokio::time::timeout(patience, server.post(review.clone())).await;
         match asked.map_err(|_| "context deadline exceeded".to_owned())? {

@@ -53,6 +53,7 @@ pub(crate) struct Authorizers {
     all: ArcSwap<Vec<Authorizer>>,
     /// The file that they are read from, and its text when it was read first.
     config: Option<(PathBuf, String)>,
+    options: AuthorizationOptions,
 }
 
 impl Authorizers {
@@ -60,14 +61,14 @@ impl Authorizers {
     pub(crate) fn new(options: &AuthorizationOptions) -> Result<Self, String> {
         let (all, text) = options.read()?;
         let config = options.config_file.clone().map(|path| (path, text));
-        Ok(Self { all: ArcSwap::from_pointee(all), config })
+        Ok(Self { all: ArcSwap::from_pointee(all), config, options: options.clone() })
     }
 
     /// Reads the file again whenever it changes. A file that is no good leaves what was.
     async fn follow(&self) {
         let Some((path, first)) = &self.config else { return };
         let take = |text: &str| {
-            self.all.store(Arc::new(settings::parse(text)?));
+            self.all.store(Arc::new(self.options.parse_again(text, &self.all.load())?));
             Ok(())
         };
         reload::follow(path, first, "authorization configuration", take).await;

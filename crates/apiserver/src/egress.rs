@@ -1,6 +1,7 @@
 //! Connections that this server opens: to extension API servers and to OpenID providers. TLS always, the peer's name is always
 //! checked, redirects are never followed, and where to is never taken from a request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,16 @@ pub(crate) fn undialed(address: impl std::fmt::Display, error: &std::io::Error) 
 pub(crate) fn unvouched(error: &std::io::Error) -> Option<&'static str> {
     let words = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
     error.to_string().contains("UnknownIssuer").then_some(words)
+}
+
+/// Addresses that nobody but this server reaches there: its own, and those of its link. They are refused wherever an address comes from
+/// objects, whoever wrote these: what listens there may believe whoever gets through to it.
+pub(crate) fn is_own(ip: IpAddr) -> bool {
+    // `::ffff:127.0.0.1` is 127.0.0.1.
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified(),
+    }
 }
 
 /// Where to, and whom to expect there.

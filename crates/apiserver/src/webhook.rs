@@ -1,4 +1,4 @@
-//! Calls of webhooks: admission and conversion. The only requests that the API server makes, and only to where its administrators say.
+//! Calls of webhooks: admission and conversion. Only to where its administrators say (ARCHITECTURE.md has all that this server calls).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -305,6 +305,9 @@ fn endpoint(store: &Arc<dyn Backend>, namespace: &str, name: &str, port: u16) ->
     let missing = || format!("service {name:?} not found");
     let service = store.get(&format!("/registry/services/specs/{namespace}/{name}")).ok_or_else(missing)?;
     let service = service.object.value().map_err(|e| e.to_string())?;
+    if service["spec"]["type"] == "ExternalName" {
+        return Err("unsupported service type \"ExternalName\"".into());
+    }
     let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let wanted = ports.iter().find(|p| p["port"].as_u64() == Some(port.into()));
     let wanted = wanted.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;

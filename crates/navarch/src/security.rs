@@ -86,7 +86,7 @@ pub(crate) struct Flags {
     #[arg(long, env = "NAVARCH_AUTHORIZATION_WEBHOOK_CACHE_UNAUTHORIZED_TTL", default_value = "30s", value_parser = span)]
     authorization_webhook_cache_unauthorized_ttl: Duration,
     /// All of that in a file (apiserver.config.k8s.io/v1 AuthorizationConfiguration).
-    #[arg(long, env = "NAVARCH_AUTHORIZATION_CONFIG", conflicts_with_all = ["authorization_mode", "authorization_policy_file", "authorization_webhook_config_file"])]
+    #[arg(long, env = "NAVARCH_AUTHORIZATION_CONFIG", conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
     authorization_config: Option<PathBuf>,
     /// Which resources the store keeps encrypted, and how (apiserver.config.k8s.io/v1 EncryptionConfiguration).
     #[arg(long, env = "NAVARCH_ENCRYPTION_PROVIDER_CONFIG")]

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::attributes::Operation;
 use super::event_rate_limit::{self, Limiter};
+use super::image_policy::{self, ImagePolicy};
 use super::pod_restrictions::{NodeSelectors, Tolerations};
 use super::pod_security::Settings;
 use super::resource_quota::{self, Limited};
@@ -55,6 +56,7 @@ plugins! {
     NodeRestriction: true,
     TaintNodesByCondition: true,
     AlwaysPullImages: false,
+    ImagePolicyWebhook: false,
     PodSecurity: true,
     PodNodeSelector: false,
     Priority: true,
@@ -101,6 +103,7 @@ impl Plugin {
             | Self::DenyServiceExternalIPs
             | Self::EventRateLimit
             | Self::ExtendedResourceToleration
+            | Self::ImagePolicyWebhook
             | Self::LimitPodHardAntiAffinityTopology
             | Self::LimitRanger
             | Self::OwnerReferencesPermissionEnforcement
@@ -126,9 +129,8 @@ impl Plugin {
 }
 
 /// Upstream's plugins that are off there by default, and not here at all; they may be disabled.
-const ABSENT: [&str; 6] = [
+const ABSENT: [&str; 5] = [
     "ClusterTrustBundleAttest",
-    "ImagePolicyWebhook",
     "JobValidation",
     "NodeDeclaredFeatureValidator",
     "PodGroupProtection",
@@ -145,6 +147,7 @@ pub(crate) struct Settled {
     pub(super) node_selectors: NodeSelectors,
     pub(super) tolerations: Tolerations,
     pub(super) event_limits: Vec<Limiter>,
+    pub(super) images: Option<ImagePolicy>,
 }
 
 impl Default for Settled {
@@ -157,6 +160,7 @@ impl Default for Settled {
             node_selectors: NodeSelectors::default(),
             tolerations: Tolerations::default(),
             event_limits: Vec::new(),
+            images: None,
         }
     }
 }
@@ -214,6 +218,8 @@ impl AdmissionOptions {
                 match name.as_str() {
                     "ResourceQuota" => settled.limited = resource_quota::parse(&configuration)?,
                     "EventRateLimit" => settled.event_limits = event_rate_limit::parse(&configuration)?,
+                    "ImagePolicyWebhook" if !settled.runs(Plugin::ImagePolicyWebhook) => {}
+                    "ImagePolicyWebhook" => settled.images = Some(image_policy::parse(&configuration)?),
                     "PodNodeSelector" => settled.node_selectors = as_given(&name, configuration)?,
                     "PodTolerationRestriction" => settled.tolerations = as_given(&name, configuration)?,
                     "PodSecurity" => settled.pod_security = Settings::parse(&configuration)?,
@@ -223,6 +229,9 @@ impl AdmissionOptions {
         }
         if settled.runs(Plugin::EventRateLimit) && settled.event_limits.is_empty() {
             return Err("EventRateLimit has no configuration (hint: --admission-control-config-file)".into());
+        }
+        if settled.runs(Plugin::ImagePolicyWebhook) && settled.images.is_none() {
+            return Err("ImagePolicyWebhook has no configuration (hint: --admission-control-config-file)".into());
         }
         Ok(settled)
     }
@@ -270,7 +279,7 @@ mod tests {
 
     #[test]
     fn plugins_are_switched() {
-        let settled = of(&["AlwaysPullImages"], &["LimitRanger", "ImagePolicyWebhook"]).unwrap();
+        let settled = of(&["AlwaysPullImages"], &["LimitRanger", "JobValidation"]).unwrap();
         assert!(settled.runs(Plugin::AlwaysPullImages) && !settled.runs(Plugin::LimitRanger));
         assert!(settled.runs(Plugin::ResourceQuota) && !settled.runs(Plugin::DenyServiceExternalIPs));
         assert_eq!(of(&["Nope"], &[]).unwrap_err(), "enable-admission-plugins plugin \"Nope\" is unknown");

@@ -134,6 +134,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn lines_say_what_they_allow() {
+        let policies = [
+            parse(r#"{"user": "ann", "resource": "pods", "readonly": true}"#).unwrap(),
+            parse(r#"{"group": "dev", "namespace": "a"}"#).unwrap(),
+            parse(r#"{"user": "bob"}"#).unwrap(),
+            parse(&format!(r#"{{"apiVersion": {V1BETA1:?}, "kind": "Policy", "spec": {{"user": "ann", "nonResourcePath": "/logs/*", "namespace": "a"}}}}"#)).unwrap(),
+        ];
+        let groups = ["dev".to_owned()];
+        let who = Attributes { user: "ann", groups: &groups, ..Default::default() };
+        let told = |namespace: &str| -> Vec<String> {
+            let one = |rule: Rule| {
+                let what = [rule.api_groups, rule.resources, rule.non_resource_urls].concat();
+                format!("{} {}", rule.verbs.join(","), what.join("/"))
+            };
+            rules(&policies, &who, namespace).map(one).collect()
+        };
+        assert_eq!(told("a"), ["get,list,watch */pods", "* */*", "* /logs/*"]);
+        assert_eq!(told("b"), ["get,list,watch */pods"]);
+    }
+
+    #[test]
     fn lines_allow() {
         let line = |spec: &str| {
             parse(&format!("{{\"apiVersion\": {V1BETA1:?}, \"kind\": \"Policy\", \"spec\": {spec}}}")).unwrap()

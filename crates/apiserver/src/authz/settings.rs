@@ -63,13 +63,23 @@ pub(super) enum Authorizer {
 }
 
 impl Authorizer {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Abac(_) => "ABAC",
+            Self::AlwaysAllow => "AlwaysAllow",
+            Self::AlwaysDeny => "AlwaysDeny",
+            Self::Node => "Node",
+            Self::Rbac => "RBAC",
+            Self::Webhook(_) => "Webhook",
+        }
+    }
+
     fn named(name: &str) -> Result<Self, String> {
         match name {
             "AlwaysAllow" => Ok(Self::AlwaysAllow),
             "AlwaysDeny" => Ok(Self::AlwaysDeny),
             "Node" => Ok(Self::Node),
             "RBAC" => Ok(Self::Rbac),
-            "ABAC" => Err("ABAC is served by --authorization-mode only".into()),
             other => Err(format!("authorization-mode {other:?} is not a valid mode")),
         }
     }
@@ -86,8 +96,11 @@ impl AuthorizationOptions {
                 );
             }
             let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-            let read = parse(&text).map_err(|why| format!("{}: {why}", path.display()))?;
+            let read = self.parse(&text).map_err(|why| format!("{}: {why}", path.display()))?;
             return Ok((read, text));
+        }
+        if self.policy_file.is_some() && !self.modes.iter().any(|mode| mode == "ABAC") {
+            return Err("cannot specify --authorization-policy-file without mode ABAC".into());
         }
         let mut all = Vec::new();
         let default = ["Node".to_owned(), "RBAC".to_owned()];
@@ -97,10 +110,7 @@ impl AuthorizationOptions {
                 return Err(format!("authorization-mode {mode:?} has mode specified more than once"));
             }
             all.push(match (mode.as_str(), &self.webhook_config_file) {
-                ("ABAC", _) => {
-                    let missing = "authorization-mode ABAC's authorization policy file not passed";
-                    Authorizer::Abac(abac::read(self.policy_file.as_deref().ok_or(missing)?)?)
-                }
+                ("ABAC", _) => self.policies()?,
                 ("Webhook", Some(file)) => Authorizer::Webhook(Box::new(Webhook {
                     name: "default".into(),
                     server: crate::answers::server(file)?,
@@ -118,14 +128,48 @@ impl AuthorizationOptions {
                 (mode, _) => Authorizer::named(mode)?,
             });
         }
-        if self.policy_file.is_some() && !modes.iter().any(|mode| mode == "ABAC") {
-            return Err("cannot specify --authorization-policy-file without mode ABAC".into());
-        }
         if self.webhook_config_file.is_some() && !modes.iter().any(|mode| mode == "Webhook") {
             return Err("cannot specify --authorization-webhook-config-file without mode Webhook".into());
         }
         Ok((all, String::new()))
     }
+
+    fn policies(&self) -> Result<Authorizer, String> {
+        let missing = "authorization-mode ABAC's authorization policy file not passed";
+        abac::read(self.policy_file.as_deref().ok_or(missing)?).map(Authorizer::Abac)
+    }
+
+    /// Reads the file's text.
+    fn parse(&self, text: &str) -> Result<Vec<Authorizer>, String> {
+        parse(text, || self.policies())
+    }
+
+    /// Reads the file's text anew. As upstream: who decides besides webhooks is settled at the start, and so are policies of ABAC.
+    pub(super) fn parse_again(&self, text: &str, before: &[Authorizer]) -> Result<Vec<Authorizer>, String> {
+        let policies = || {
+            let known = before.iter().find_map(|one| match one {
+                Authorizer::Abac(policies) => Some(Authorizer::Abac(policies.clone())),
+                _ => None,
+            });
+            known.ok_or_else(|| late("ABAC"))
+        };
+        let now = parse(text, policies)?;
+        for one in now.iter().filter(|one| matches!(one, Authorizer::Node | Authorizer::Rbac)) {
+            if !before.iter().any(|old| old.name() == one.name()) {
+                return Err(late(one.name()));
+            }
+        }
+        let settled = before.iter().map(Authorizer::name).filter(|name| *name != "Webhook");
+        let gone: Vec<&str> = settled.filter(|name| !now.iter().any(|one| one.name() == *name)).collect();
+        match gone.as_slice() {
+            [] => Ok(now),
+            _ => Err(format!("missing required types: [{}]", gone.join(" "))),
+        }
+    }
+}
+
+fn late(name: &str) -> String {
+    format!("authorizer type {name} is not allowed if it was not enabled at initial server startup")
 }
 
 fn version(text: &str) -> Result<&'static str, String> {
@@ -184,8 +228,8 @@ struct Match {
     expression: String,
 }
 
-/// Reads the file's text.
-pub(super) fn parse(text: &str) -> Result<Vec<Authorizer>, String> {
+/// Reads the file's text; `policies` are those of ABAC.
+fn parse(text: &str, policies: impl Fn() -> Result<Authorizer, String>) -> Result<Vec<Authorizer>, String> {
     let file: File = serde_saphyr::from_str(text).map_err(|e| format!("strict decoding error: {e}"))?;
     let version = file.api_version.strip_prefix("apiserver.config.k8s.io/").unwrap_or("");
     if file.kind != "AuthorizationConfiguration" || !VERSIONS.contains(&version) {
@@ -234,6 +278,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Authorizer>, String> {
                 let why = "may only be specified when type=Webhook";
                 errors.push(Invalid::invalid(&format!("{at}.webhook"), &"non-null".into(), why));
             }
+            ("ABAC", None) => all.push(policies()?),
             (kind, None) => all.push(Authorizer::named(kind)?),
         }
     }
@@ -353,12 +398,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn abac_is_settled_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, policies) = (dir.path().join("authorization.yaml"), dir.path().join("policies"));
+        let text = |types: &[&str]| {
+            let all: String = types.iter().map(|t| format!("- {{type: {t}, name: {}}}\n", t.to_lowercase())).collect();
+            format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n{all}")
+        };
+        let abac = text(&["ABAC", "RBAC"]);
+        std::fs::write(&file, &abac).unwrap();
+        std::fs::write(&policies, "{}\n").unwrap();
+        let mut options = AuthorizationOptions { config_file: Some(file), ..AuthorizationOptions::default() };
+        assert!(options.read().unwrap_err().contains("authorization policy file not passed"));
+        options.policy_file = Some(policies.clone());
+        let (read, _) = options.read().unwrap();
+        assert!(matches!(read.as_slice(), [Authorizer::Abac(lines), Authorizer::Rbac] if lines.len() == 1));
+        // What the file says now does not matter.
+        std::fs::write(&policies, "{").unwrap();
+        assert_eq!(options.parse_again(&abac, &read).unwrap().len(), 2);
+        let refused = |types: &[&str]| options.parse_again(&text(types), &read).unwrap_err();
+        assert!(refused(&["ABAC", "RBAC", "Node"]).contains("Node is not allowed"));
+        assert!(refused(&["RBAC"]).contains("missing required types: [ABAC]"));
+        assert!(options.parse_again(&abac, &[Authorizer::Rbac]).unwrap_err().contains("ABAC is not allowed"));
+        options.config_file = None;
+        assert_eq!(options.read().unwrap_err(), "cannot specify --authorization-policy-file without mode ABAC");
+    }
+
+    #[test]
     fn bad_files_are_refused_in_upstreams_words() {
         let check = |authorizers: &str, wanted: &str| {
             let text = format!(
                 "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers: [{authorizers}]"
             );
-            assert_eq!(parse(&text).unwrap_err(), wanted);
+            assert_eq!(AuthorizationOptions::default().parse(&text).unwrap_err(), wanted);
         };
         check("", "authorizers: Required value: at least one authorization mode must be defined");
         check("{name: a}", "authorizers[0].type: Required value");

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use super::upgrade::{self, is_upgrade};
 use super::{Body, Handled, Service, reply};
 use crate::api::Api;
-use crate::egress::{Egress, undialed};
+use crate::egress::{Egress, is_own, undialed};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where a kubelet listens that does not say.
@@ -56,9 +56,7 @@ pub(super) struct Place {
 impl Place {
     /// Refuses addresses that only this server reaches.
     pub(super) fn checked(self) -> Result<Self, Status> {
-        // `::ffff:127.0.0.1` is 127.0.0.1.
-        let ip = self.ip.to_canonical();
-        if ip.is_loopback() || is_link_local(ip) {
+        if is_own(self.ip) {
             return Err(Status::bad_request("address not allowed"));
         }
         Ok(self)
@@ -179,13 +177,6 @@ fn with_links_below(page: &[u8], base: &str) -> Vec<u8> {
         out.push(*byte);
     }
     out
-}
-
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_multicast() || ip.is_unspecified(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified(),
-    }
 }
 
 /// What follows `/proxy`, as it was written; `None` when nothing does.

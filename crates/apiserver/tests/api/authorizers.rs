@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{AuthorizationOptions, Security, TokenWebhookOptions};
+use apiserver::{AdmissionOptions, AuthorizationOptions, Security, TokenWebhookOptions};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::authn::{bearer, exchange};
-use crate::world::World;
+use crate::world::{World, default_account, pod_of};
 
 /// The reviews that a server was asked.
 type Asked = Arc<Mutex<Vec<Value>>>;
@@ -42,7 +42,9 @@ async fn decider(file: &Path, tasks: &mut JoinSet<()>) -> Asked {
                     break review;
                 }
             };
-            let who = review["spec"]["user"].as_str().or(review["spec"]["token"].as_str()).unwrap_or("");
+            let spec = &review["spec"];
+            let who = spec["user"].as_str().or(spec["token"].as_str()).or(spec["containers"][0]["image"].as_str());
+            let who = who.unwrap_or("");
             let (code, status) = match who {
                 "good" => (200, json!({"authenticated": true, "user": {"username": "jane", "uid": "1", "groups": ["dev"], "extra": {"a": ["b"]}}})),
                 "jane" => (200, json!({"allowed": true, "reason": "she is jane"})),
@@ -166,4 +168,43 @@ async fn another_server_knows_tokens() {
     assert_eq!(bearer(&world, "other").await, Err(401));
     assert_eq!(bearer(&world, "nobody").await, Err(401), "a failure vouches for nobody");
     world.stop().await;
+}
+
+#[tokio::test]
+async fn another_server_judges_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kubeconfig, config) = (dir.path().join("images"), dir.path().join("admission.yaml"));
+    let mut tasks = JoinSet::new();
+    let asked = decider(&kubeconfig, &mut tasks).await;
+    let images = |allow: bool| {
+        let policy = json!({"kubeConfigFile": kubeconfig, "retryBackoff": 1, "defaultAllow": allow});
+        let plugin = json!({"name": "ImagePolicyWebhook", "configuration": {"imagePolicy": policy}});
+        let file =
+            json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": [plugin]});
+        std::fs::write(&config, file.to_string()).unwrap();
+        let enable = vec!["ImagePolicyWebhook".to_owned()];
+        let admission = AdmissionOptions { enable, config_file: Some(config.clone()), ..AdmissionOptions::default() };
+        Security { admission, ..Security::default() }
+    };
+    let world = World::with(images(false)).await;
+    default_account(&world).await;
+    let pod = |name: &str, image: &str| {
+        let mut pod = pod_of(name, None);
+        pod["spec"]["containers"] = json!([{"name": "c", "image": image}]);
+        pod["metadata"]["annotations"] = json!({"a.image-policy.k8s.io/b": "c", "other": "x"});
+        pod
+    };
+    world.create(pod("a", "jane")).await.unwrap();
+    world.create(pod("b", "jane")).await.unwrap();
+    assert_eq!(asked.lock().len(), 1, "the answer is remembered");
+    let spec = json!({"namespace": "default", "containers": [{"image": "jane"}], "annotations": {"a.image-policy.k8s.io/b": "c"}});
+    let review = asked.lock()[0].clone();
+    assert_eq!((&review["kind"], &review["spec"]), (&json!("ImageReview"), &spec));
+    let refused = world.create(pod("c", "mallory")).await.unwrap_err();
+    let why = "pods \"c\" is forbidden: image policy webhook backend denied one or more images: go away";
+    assert_eq!((refused.code, refused.message.as_str()), (403, why));
+    assert_eq!(world.create(pod("c", "nobody")).await.unwrap_err().code, 403);
+    let world = World::with(images(true)).await;
+    default_account(&world).await;
+    world.create(pod("c", "nobody")).await.unwrap();
 }
