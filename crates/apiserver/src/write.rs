@@ -352,7 +352,7 @@ impl Api {
             let changed = !matches!(part, Part::Status | Part::Approval | Part::Inner)
                 && (spec_of(kind, new) != spec_of(kind, old)
                     || is_labelled_anew(kind, new, old)
-                    || query.empties_count(kind));
+                    || query.empties_count(kind, new));
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         if matches!(part, Part::Main | Part::Scale) {

@@ -269,11 +269,19 @@ impl Kind {
     }
     /// The same for an update through `status`.
     pub fn validate_status(&self, new: &Value, old: &Value, errors: &mut Vec<Invalid>) -> Vec<String> {
-        match &self.custom {
-            Some(custom) => return custom.validate(new, Some(old), errors),
-            None => (self.rules.validate_status)(new, old, errors),
+        let Some(custom) = &self.custom else {
+            (self.rules.validate_status)(new, old, errors);
+            return Vec::new();
+        };
+        let before = errors.len();
+        let told = custom.validate(new, Some(old), errors);
+        // As upstream, whose schema of a status begins there.
+        for error in &mut errors[before..] {
+            if let Some(rest) = error.detail.strip_prefix("status.") {
+                error.detail = rest.to_owned();
+            }
         }
-        Vec::new()
+        told
     }
     /// Shows the values of field errors as upstream does: structures with Go's names for their fields, in Go's order.
     pub fn show(&self, errors: &mut [Invalid]) {

@@ -30,13 +30,14 @@ impl WriteQuery {
     }
 
     /// True when an empty list or map is a change of the kind's generation, as upstream, which compares these in Go's way.
-    pub(super) fn empties_count(&self, kind: &Kind) -> bool {
+    pub(super) fn empties_count(&self, kind: &Kind, tree: &Value) -> bool {
         let part = match kind.kind.as_str() {
             "NetworkPolicy" => "/spec/",
             "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => "/webhooks/",
             _ => return false,
         };
-        kind.custom.is_none() && self.empties.iter().any(|(at, _)| at.starts_with(part))
+        let counts = |at: &str| at.starts_with(part) && tree.pointer(at).is_none();
+        kind.custom.is_none() && self.empties.iter().any(|(at, _)| counts(at))
     }
 }
 

@@ -190,7 +190,7 @@ fn indexed(spec: &Spot, errors: &mut Errors) {
 }
 
 /// Labels that a job gives its pods, unless the user takes that on.
-fn generated(new: &Value, errors: &mut Errors) {
+fn generated(new: &Value, old: Option<&Value>, errors: &mut Errors) {
     let (metadata, spec) = (&new["metadata"], &new["spec"]);
     if spec["manualSelector"] == true || spec["selector"].is_null() || !metadata["uid"].is_string() {
         return;
@@ -203,7 +203,13 @@ fn generated(new: &Value, errors: &mut Errors) {
         ("batch.kubernetes.io/controller-uid", uid),
         ("batch.kubernetes.io/job-name", name),
     ];
-    for (key, value) in wanted {
+    // Jobs that were made without these labels need not have them.
+    let had = |old: &Value| {
+        let labels = &old["spec"]["template"]["metadata"]["labels"];
+        wanted[2..].iter().all(|(key, _)| labels[*key].is_string())
+    };
+    let asked = if old.is_none_or(had) { &wanted[..] } else { &wanted[..2] };
+    for &(key, value) in asked {
         match labels[key].as_str() {
             Some(given) if given == value => {}
             Some(_) => {
@@ -225,7 +231,7 @@ fn generated(new: &Value, errors: &mut Errors) {
 }
 
 fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
-    generated(new, errors);
+    generated(new, old, errors);
     validate_whole(new, errors);
     match old {
         Some(old) => {

@@ -131,27 +131,21 @@ fn field(reference: &Spot, allowed: &[&str], errors: &mut Errors) {
     let (version, path) = (reference.at("apiVersion"), reference.at("fieldPath"));
     let said = path.text();
     let (name, subscript) = match said.strip_suffix("']").and_then(|s| s.split_once("['")) {
-        Some((name, subscript)) => (name, Some(subscript)),
-        None => (said, None),
+        Some((name, subscript)) if !name.is_empty() => (name, Some(subscript)),
+        _ => (said, None),
     };
     let host_ip = version.text() == "v1" && name == "spec.host";
     let known = version.text() == "v1" && (KNOWN.contains(&name) || host_ip);
     if version.text() != "v1" {
         let detail = format!("error converting fieldPath: unsupported pod version: {}", version.text());
         path.fail(detail, errors);
-    } else if !known || (subscript.is_some() && !name.starts_with("metadata.")) {
+    } else if subscript.is_some() && !matches!(name, "metadata.annotations" | "metadata.labels") {
+        path.fail(format!("error converting fieldPath: field label does not support subscript: {said}"), errors);
+    } else if !known {
         path.fail(format!("error converting fieldPath: field label not supported: {said}"), errors);
     } else if let Some(subscript) = subscript {
-        let why = match name {
-            "metadata.annotations" => names::qualified(&subscript.to_lowercase()),
-            "metadata.labels" => names::qualified(subscript),
-            _ => {
-                reference.fail_as(name, "does not support subscript", errors);
-                return;
-            }
-        };
-        let shown = if name == "metadata.labels" { subscript.to_owned() } else { subscript.to_lowercase() };
-        why.into_iter().for_each(|why| reference.fail_as(shown.as_str(), why, errors));
+        let key = if name == "metadata.labels" { subscript.to_owned() } else { subscript.to_lowercase() };
+        names::qualified(&key).into_iter().for_each(|why| reference.fail_as(key.as_str(), why, errors));
     } else if !allowed.contains(&name) {
         path.unsupported(allowed, errors);
     }
