@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod chain;
 pub mod metrics;
+pub mod percent;
 pub mod tasks;
 pub mod time;
 

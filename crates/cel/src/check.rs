@@ -31,6 +31,8 @@ pub enum Type {
     Map(Box<Type>, Box<Type>),
     /// A structure with these fields.
     Object(Arc<BTreeMap<String, Type>>),
+    /// One that has a name.
+    Record(&'static str, Arc<BTreeMap<String, Type>>),
     Optional(Box<Type>),
     /// By its name.
     Opaque(&'static str),
@@ -56,7 +58,7 @@ impl fmt::Display for Type {
             Type::Map(key, value) => write!(f, "map({key}, {value})"),
             Type::Object(_) => f.write_str("object"),
             Type::Optional(inner) => write!(f, "optional_type({inner})"),
-            Type::Opaque(name) | Type::Host(name) => f.write_str(name),
+            Type::Opaque(name) | Type::Host(name) | Type::Record(name, _) => f.write_str(name),
         }
     }
 }
@@ -66,7 +68,7 @@ impl Type {
     pub(crate) fn fits(&self, wanted: &Type) -> bool {
         match (self, wanted) {
             (Type::Dyn, _) | (_, Type::Dyn) => true,
-            (free, _) | (_, free) if *free == FREE => true,
+            (free, _) | (_, free) if *free == FREE || *free == ANY => true,
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => a.fits(b),
             (Type::Map(k, v), Type::Map(l, w)) => k.fits(l) && v.fits(w),
             (Type::Object(_), Type::Map(..)) | (Type::Map(..), Type::Object(_)) => false,
@@ -96,12 +98,16 @@ impl Type {
 /// What is in an optional value that nothing is known of: whatever is put beside it says what it is.
 pub(crate) const FREE: Type = Type::Opaque("_");
 
+/// The values of a map that may be of any type, which the name of the map's type says.
+pub const ANY: Type = Type::Opaque("google.protobuf.Any");
+
 /// What a mutating policy's expression makes: a step of a JSON patch, and an apply configuration.
 pub const JSON_PATCH: Type = Type::Opaque("JSONPatch");
 /// See [`JSON_PATCH`].
 pub const CONFIGURATION: Type = Type::Opaque("Object");
 
-/// The types of variables, by name; dotted names are variables, too.
+/// The types of variables, by name; dotted names are variables, too. `Name{}` is a structure that expressions may make; those that may make
+/// a `JSONPatch{}` have its functions.
 pub type Environment = BTreeMap<String, Type>;
 
 /// The type of an expression, or what is wrong with it. `source` is its text.
@@ -113,8 +119,12 @@ pub fn check(expr: &Expr, source: &str, variables: &Environment) -> Result<Type,
 pub fn check_typed(expr: &Expr, source: &str, variables: &Environment) -> Result<(Type, Types), Compile> {
     let mut checker =
         Checker { source, variables, locals: Vec::new(), types: Types::new(), mixes: false, unknown: Vec::new() };
-    let found = checker.of(expr);
-    let mut wrong = checker.unknown;
+    let found = checker.kind_of(expr);
+    if let Ok(found) = &found {
+        checker.types.insert(place(expr), found.clone());
+    }
+    let mut wrong = std::mem::take(&mut checker.unknown);
+    wrong.sort_by_key(|(at, _)| *at);
     let found = match found {
         Ok(found) if wrong.is_empty() => {
             constants::refused(expr, source, &checker.types)?;
@@ -123,8 +133,8 @@ pub fn check_typed(expr: &Expr, source: &str, variables: &Environment) -> Result
         Ok(_) => None,
         Err(error) => Some(error),
     };
-    wrong.extend(found.map(|error| error.text));
-    Err(Compile { text: wrong.join("\n") })
+    let lines: Vec<String> = wrong.into_iter().map(|(_, text)| text).chain(found.map(|error| error.text)).collect();
+    Err(Compile { text: lines.join("\n") })
 }
 
 struct Checker<'c> {
@@ -134,8 +144,8 @@ struct Checker<'c> {
     types: Types,
     /// Lists may mix types.
     mixes: bool,
-    /// Names that mean nothing: all of them are told.
-    unknown: Vec<String>,
+    /// Names that mean nothing, and where they stand: all of them are told.
+    unknown: Vec<(usize, String)>,
 }
 
 type Checked = Result<Type, Compile>;
@@ -147,7 +157,7 @@ impl Checker<'_> {
 
     fn undeclared(&mut self, at: usize, name: &str) -> Checked {
         let words = format!("undeclared reference to '{name}' (in container '')");
-        self.unknown.push(Compile::at(self.source, at, &words).text);
+        self.unknown.push((at, Compile::at(self.source, at, &words).text));
         Ok(Type::Dyn)
     }
 
@@ -160,7 +170,10 @@ impl Checker<'_> {
     }
 
     fn of(&mut self, expr: &Expr) -> Checked {
-        let found = self.kind_of(expr)?;
+        let found = match self.kind_of(expr)? {
+            any if any == ANY => Type::Dyn,
+            found => found,
+        };
         self.types.insert(place(expr), found.clone());
         Ok(found)
     }
@@ -263,9 +276,7 @@ impl Checker<'_> {
                 }
                 match self.variables.get(&format!("{name}{{}}")).cloned() {
                     Some(found) => Ok(found),
-                    None if name == "JSONPatch" => Ok(JSON_PATCH),
-                    None if name == "Object" => Ok(CONFIGURATION),
-                    None if name.starts_with("Object.") => Ok(Type::Dyn),
+                    None if name.starts_with("Object.") && self.variables.contains_key("Object{}") => Ok(Type::Dyn),
                     None => self.undeclared(expr.at, name),
                 }
             }
@@ -294,7 +305,7 @@ impl Checker<'_> {
             Type::Dyn => Ok(Type::Dyn),
             free if *free == FREE => Ok(Type::Dyn),
             Type::Map(_, value) => Ok((**value).clone()),
-            Type::Object(fields) => match fields.get(field) {
+            Type::Object(fields) | Type::Record(_, fields) => match fields.get(field) {
                 Some(found) => Ok(found.clone()),
                 None => self.fail(at, &format!("undefined field '{field}'")),
             },
@@ -330,7 +341,9 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, at: usize, target: Option<&Expr>, function: &str, args: &[Expr]) -> Checked {
-        let namespaced = target.and_then(|t| self.dotted(t)).filter(|name| crate::library::is_namespace(name));
+        let patches = self.variables.contains_key("JSONPatch{}");
+        let is_namespace = |name: &String| crate::library::is_namespace(name) && (name != "jsonpatch" || patches);
+        let namespaced = target.and_then(|t| self.dotted(t)).filter(is_namespace);
         let on = match (&namespaced, target) {
             (None, Some(target)) => Some(self.of(target)?),
             _ => None,
@@ -368,6 +381,7 @@ impl Checker<'_> {
     fn fold(&mut self, at: usize, folded: &Macro) -> Checked {
         let range = self.of(&folded.range)?;
         let (first, second) = match (&range, folded.what) {
+            (_, What::Bind) => (range.clone(), Type::Dyn),
             (Type::Optional(inner), What::OptMap | What::OptFlatMap) if **inner == FREE => (Type::Dyn, Type::Dyn),
             (Type::Optional(inner), What::OptMap | What::OptFlatMap) => ((**inner).clone(), Type::Dyn),
             (Type::Dyn, _) => (Type::Dyn, Type::Dyn),
@@ -378,6 +392,8 @@ impl Checker<'_> {
                 return self.fail(folded.range.at, &format!("expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"));
             }
         };
+        let plain = |found: Type| if found == ANY { Type::Dyn } else { found };
+        let (first, second) = (plain(first), plain(second));
         let bound = folded.variables.iter().cloned().zip([first.clone(), second]).collect();
         let body = self.within(bound, |checker| {
             if let Some(filter) = &folded.filter {
@@ -395,7 +411,7 @@ impl Checker<'_> {
             What::Filter | What::SortBy => Type::List(Box::new(first)),
             What::Map => Type::List(Box::new(body)),
             What::TransformMap => Type::Map(Box::new(Type::Dyn), Box::new(body)),
-            What::TransformMapEntry => body,
+            What::TransformMapEntry | What::Bind => body,
             What::OptMap => Type::Optional(Box::new(body)),
             What::OptFlatMap => match body {
                 Type::Optional(_) | Type::Dyn => body,

@@ -20,16 +20,19 @@ pub fn instantiate(expr: &Expr) -> Result<(), Failure> {
     constant(expr).map(drop)
 }
 
-/// How many literals are in what upstream knows the value of before it evaluates: such parts cost nothing. `None` for others.
-pub(crate) fn literals_of(expr: &Expr) -> Option<u64> {
-    match &expr.kind {
-        Kind::Literal(_) => return Some(1),
-        Kind::List(items) if items.iter().all(|(_, optional)| !optional) => {}
-        Kind::Map(entries) if entries.iter().all(|(_, _, optional)| !optional) => {}
-        Kind::Call { target: None, function, args } if CONVERSIONS.contains(&function.as_str()) && args.len() == 1 => {}
-        _ => return None,
+/// True for what upstream knows the value of before it evaluates: such parts cost nothing.
+pub(crate) fn is_constant(kind: &Kind) -> bool {
+    match kind {
+        Kind::Literal(_) => true,
+        Kind::List(items) => items.iter().all(|(item, optional)| item.is_constant && !optional),
+        Kind::Map(entries) => {
+            entries.iter().all(|(key, value, optional)| key.is_constant && value.is_constant && !optional)
+        }
+        Kind::Call { target: None, function, args } => {
+            CONVERSIONS.contains(&function.as_str()) && matches!(args.as_slice(), [arg] if arg.is_constant)
+        }
+        _ => false,
     }
-    expr.parts().into_iter().try_fold(0, |sum, part| Some(sum + literals_of(part)?))
 }
 
 fn constant(expr: &Expr) -> Result<Option<Value>, Failure> {
@@ -54,7 +57,7 @@ pub(crate) fn refused(expr: &Expr, source: &str, types: &Types) -> Result<(), Co
         expr.visit(&mut |call| {
             if let Kind::Call { target, function: called, args } = &call.kind
                 && called == function
-                && let Some(Expr { at, kind: Kind::Literal(value) }) = args.first()
+                && let Some(Expr { at, kind: Kind::Literal(value), .. }) = args.first()
             {
                 let done = match (function, value) {
                     ("matches", Value::String(pattern)) => regex(pattern).is_ok(),
@@ -145,8 +148,12 @@ fn fits(verb: char, item: &Expr, types: &Types) -> Result<(), Unformatted> {
     let found = of(item);
     let (fits, takes) = match verb {
         's' => {
-            let shown =
-                |found: &Type| !matches!(found, Type::Object(_) | Type::Optional(_) | Type::Opaque(_) | Type::Host(_));
+            let shown = |found: &Type| {
+                !matches!(
+                    found,
+                    Type::Object(_) | Type::Record(..) | Type::Optional(_) | Type::Opaque(_) | Type::Host(_)
+                )
+            };
             if !shown(&found) {
                 (
                     false,

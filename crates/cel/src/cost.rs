@@ -28,7 +28,12 @@ pub(crate) const NEW_STRUCT: u64 = 40;
 
 /// The most that an expression costs. `types` are those of [`crate::check_typed`]; its variables have the sizes of `root`.
 pub fn most_cost(expr: &Expr, types: &Types, root: &Sizes) -> u64 {
-    Coster { types, root, locals: Vec::new() }.of(expr).most
+    Coster { types, root, variable: None, unnamed: Path::At(root), locals: Vec::new() }.of(expr).most
+}
+
+/// As [`most_cost`], for an expression with one variable, which has these sizes.
+pub fn most_cost_with(expr: &Expr, types: &Types, variable: &str, sizes: &Sizes) -> u64 {
+    Coster { types, root: sizes, variable: Some(variable), unnamed: Path::Lost, locals: Vec::new() }.of(expr).most
 }
 
 /// From the least to the most.
@@ -123,6 +128,10 @@ struct Local<'s> {
 struct Coster<'s> {
     types: &'s Types,
     root: &'s Sizes,
+    /// The name of the only variable; otherwise all of them are taken for the root.
+    variable: Option<&'s str>,
+    /// Where what does not come from a variable is looked for.
+    unnamed: Path<'s>,
     locals: Vec<Local<'s>>,
 }
 
@@ -145,18 +154,18 @@ impl<'s> Coster<'s> {
     }
 
     fn step(&self, path: Path<'s>, step: Step<'_>) -> Path<'s> {
-        static KEY: Sizes =
-            Sizes { most: 0, least: 2, fields: std::collections::BTreeMap::new(), element: None, is_map: false };
+        static KEY: Sizes = Sizes::NOTHING;
         let sizes = match path {
-            // As upstream: the first element of a path is taken for the variable, whatever it is.
-            Path::None => return Path::At(self.root),
+            // As upstream: the first element of a path is taken for the variable, whatever it is, where there are several.
+            Path::None => return self.unnamed,
             Path::Lost => return Path::Lost,
             Path::At(sizes) => sizes,
         };
         let found = match step {
             Step::Item => sizes.element.as_deref(),
-            Step::Key => Some(&KEY).filter(|_| sizes.is_map),
+            Step::Key => sizes.key.as_deref().or(Some(&KEY)).filter(|_| sizes.is_map),
             Step::Index => None,
+            Step::Field(_) if sizes.takes_fields => sizes.element.as_deref(),
             Step::Field(name) => sizes.fields.get(name),
         };
         found.map_or(Path::Lost, Path::At)
@@ -182,7 +191,8 @@ impl<'s> Coster<'s> {
                 let local = self.locals.iter().rev().find(|local| local.name == *name);
                 let (path, size, entry) = match local {
                     Some(local) => (local.path, local.size, local.entry),
-                    None => (Path::At(self.root), None, None),
+                    None if self.variable.is_none_or(|variable| variable == name) => (Path::At(self.root), None, None),
+                    None => (Path::Lost, None, None),
                 };
                 Cost { most: 1, size: self.known(expr, path).or(size), path, entry }
             }
@@ -191,7 +201,7 @@ impl<'s> Coster<'s> {
                 if *optional {
                     return plain(from.most.saturating_add(1), self.known(expr, Path::None));
                 }
-                let counts = matches!(self.kind_of(of), Type::Map(..) | Type::Object(_));
+                let counts = matches!(self.kind_of(of), Type::Map(..) | Type::Object(_) | Type::Record(..));
                 let path = self.step(from.path, Step::Field(field));
                 let most = from.most.saturating_add(u64::from(counts));
                 Cost { most, size: self.known(expr, path), path, entry: None }
@@ -256,6 +266,13 @@ impl<'s> Coster<'s> {
     /// Macros cost what their expansion does: accumulator, condition and step of each round, result.
     fn fold(&mut self, expr: &Expr, folded: &Macro) -> Cost<'s> {
         let range = self.of(&folded.range);
+        if folded.what == What::Bind {
+            // Upstream folds an empty list.
+            let local =
+                |name: &String| Local { name: name.clone(), path: Path::None, size: range.size, entry: range.entry };
+            let body = self.with(folded.variables.iter().map(local).collect(), |c| c.of(&folded.body));
+            return Cost { most: add(&[range.most, NEW_LIST, body.most]), path: Path::None, ..body };
+        }
         if matches!(folded.what, What::OptMap | What::OptFlatMap) {
             let local = |name: &String| Local { name: name.clone(), path: Path::None, size: None, entry: None };
             let body = self.with(folded.variables.iter().map(local).collect(), |c| c.of(&folded.body));
@@ -288,8 +305,11 @@ impl<'s> Coster<'s> {
                 let is_list = !matches!(folded.what, What::TransformMap | What::TransformMapEntry);
                 let value = Size { least: 0, ..value };
                 let entry = Some(Entry { is_list, key: Size { least: 0, most: 1 }, value });
-                let sorted = if folded.what == What::SortBy { add(&[NEW_LIST, times(count.most, 2.0)]) } else { 0 };
-                Cost { most: add(&[most, sorted]), size: Some(count), path: Path::None, entry }
+                if folded.what == What::SortBy {
+                    let (sorted, size) = sorting(count, self.kind_of(&folded.body));
+                    return Cost { most: add(&[most, sorted]), size: Some(size), path: Path::None, entry };
+                }
+                Cost { most, size: Some(count), path: Path::None, entry }
             }
         }
     }
@@ -314,6 +334,13 @@ impl<'s> Coster<'s> {
             _ => Vec::new(),
         }
     }
+}
+
+/// What it costs to sort a list by keys of a type; upstream takes the number of comparisons for the size of what comes of it.
+fn sorting(count: Size, keys: &Type) -> (u64, Size) {
+    let factor = if matches!(keys, Type::String | Type::Bytes) { 2.0 + TRAVERSAL } else { 2.0 };
+    let compared = count.times(count);
+    (add(&[compared.cost(factor), 1, NEW_LIST]), compared)
 }
 
 fn joined(sizes: impl Iterator<Item = Size>) -> Size {

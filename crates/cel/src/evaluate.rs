@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::constants::literals_of;
 use crate::cost::{NEW_LIST, NEW_MAP, NEW_STRUCT};
 use crate::error::Failure;
 use crate::expr::{Expr, Kind, Macro, What};
@@ -114,14 +113,7 @@ impl<'s> Scope<'s> {
     fn value(&self, expr: &Expr, budget: &mut Budget) -> Outcome {
         match &expr.kind {
             Kind::Literal(value) => Ok(value.clone()),
-            Kind::List(_) | Kind::Map(_) | Kind::Call { .. } => match literals_of(expr) {
-                // Here they are made each time, which must not be free where there are many.
-                Some(count) => {
-                    budget.spend(count / 10)?;
-                    self.made(expr, &mut Budget::new(u64::MAX))
-                }
-                None => self.made(expr, budget),
-            },
+            _ if expr.is_constant => expr.constant(|| self.made(expr, &mut Budget::new(u64::MAX))),
             _ => self.made(expr, budget),
         }
     }
@@ -200,7 +192,7 @@ impl<'s> Scope<'s> {
                 }
                 Ok(Value::Map(Arc::new(Map { name: Some(name.as_str().into()), entries })))
             }
-            Kind::Call { target, function, args } => self.call(target.as_deref(), function, args, budget),
+            Kind::Call { target, function, args } => self.call(expr, target.as_deref(), function, args, budget),
             Kind::Macro(folded) => self.fold(folded, budget),
         }
     }
@@ -223,7 +215,7 @@ impl<'s> Scope<'s> {
         }
     }
 
-    fn call(&self, target: Option<&Expr>, function: &str, args: &[Expr], budget: &mut Budget) -> Outcome {
+    fn call(&self, expr: &Expr, target: Option<&Expr>, function: &str, args: &[Expr], budget: &mut Budget) -> Outcome {
         if let Some(target) = target {
             // `optional.of(x)`, `math.greatest(1, 2)`: a function with a dot in its name.
             if let Some(name) = self.dotted(target)
@@ -247,7 +239,10 @@ impl<'s> Scope<'s> {
                 budget.spend(library::costs::of(function, &[]))?;
                 return host.call(function, &args).unwrap_or_else(|| Err(Failure::no_overload()));
             }
-            let done = library::call(Some(&target), function, &args, budget);
+            let done = match expr.pattern() {
+                Some(pattern) => library::search(pattern, Some(&target), function, &args, budget),
+                None => library::call(Some(&target), function, &args, budget),
+            };
             return done.unwrap_or_else(|| Err(no_function(function, Some(&target), &args)));
         }
         let args = self.values(args, budget)?;
@@ -256,7 +251,10 @@ impl<'s> Scope<'s> {
             let done = operators::call(function, &args);
             return done.unwrap_or_else(|| Err(Failure::no_overload()));
         }
-        let done = library::call(None, function, &args, budget);
+        let done = match expr.pattern() {
+            Some(pattern) => library::search(pattern, None, function, &args, budget),
+            None => library::call(None, function, &args, budget),
+        };
         done.unwrap_or_else(|| Err(no_function(function, None, &args)))
     }
 
@@ -287,6 +285,7 @@ impl<'s> Scope<'s> {
         let range = self.value(&folded.range, budget)?;
         let names = &folded.variables;
         match folded.what {
+            What::Bind => return self.with(names, vec![range], |scope| scope.value(&folded.body, budget)),
             What::OptMap | What::OptFlatMap => {
                 let Value::Optional(inner) = range else { return Err(Failure::no_overload()) };
                 let Some(inner) = inner else { return Ok(Value::Optional(None)) };

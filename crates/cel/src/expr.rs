@@ -1,5 +1,12 @@
 //! Expressions.
 
+use std::sync::OnceLock;
+
+use regex::Regex;
+
+use crate::constants;
+use crate::error::Failure;
+use crate::library::strings;
 use crate::value::Value;
 
 /// An expression, and where it stands (the offset, in characters, of what cel-go would point at).
@@ -7,6 +14,19 @@ use crate::value::Value;
 pub struct Expr {
     pub(crate) at: usize,
     pub(crate) kind: Kind,
+    /// True for what has the same value whatever the variables are.
+    pub(crate) is_constant: bool,
+    /// What is made once of what is constant; apart, as expressions are moved about deep in the parser.
+    made: Option<Box<Made>>,
+}
+
+/// What is made when it is first wanted.
+#[derive(Clone, Debug)]
+enum Made {
+    /// The value of a constant.
+    Value(OnceLock<Result<Value, Failure>>),
+    /// The constant pattern of a call.
+    Pattern(OnceLock<Result<Regex, Failure>>),
 }
 
 #[derive(Clone, Debug)]
@@ -74,11 +94,38 @@ pub(crate) enum What {
     OptMap,
     OptFlatMap,
     SortBy,
+    /// `cel.bind(name, range, body)`.
+    Bind,
 }
 
 impl Expr {
     pub(crate) fn new(at: usize, kind: Kind) -> Self {
-        Self { at, kind }
+        let is_constant = constants::is_constant(&kind);
+        let made = match &kind {
+            Kind::Literal(_) => None,
+            _ if is_constant => Some(Made::Value(OnceLock::new())),
+            kind => literal_pattern(kind).map(|_| Made::Pattern(OnceLock::new())),
+        };
+        Self { at, kind, is_constant, made: made.map(Box::new) }
+    }
+
+    /// The value of what is constant; `make` makes it.
+    pub(crate) fn constant(&self, make: impl FnOnce() -> Result<Value, Failure>) -> Result<Value, Failure> {
+        match self.made.as_deref() {
+            Some(Made::Value(value)) => value.get_or_init(make).clone(),
+            _ => make(),
+        }
+    }
+
+    /// The compiled pattern of a call of `matches` and the like, if it is a literal.
+    pub(crate) fn pattern(&self) -> Option<&Result<Regex, Failure>> {
+        match self.made.as_deref()? {
+            Made::Pattern(pattern) => Some(pattern.get_or_init(|| {
+                let text = literal_pattern(&self.kind).ok_or_else(Failure::no_overload)?;
+                strings::regex(text)
+            })),
+            Made::Value(_) => None,
+        }
     }
 
     /// True when a variable occurs, unless something in between has the name.
@@ -119,4 +166,14 @@ impl Expr {
             Kind::Macro(m) => [Some(&m.range), m.filter.as_ref(), Some(&m.body)].into_iter().flatten().collect(),
         }
     }
+}
+
+/// The pattern that a call looks for, if it is a literal.
+fn literal_pattern(kind: &Kind) -> Option<&str> {
+    let Kind::Call { target, function, args } = kind else { return None };
+    let pattern = match (strings::SEARCHES.contains(&function.as_str()), target, args.as_slice()) {
+        (true, Some(_), [pattern, ..]) | (true, None, [_, pattern]) => pattern,
+        _ => return None,
+    };
+    if let Kind::Literal(Value::String(pattern)) = &pattern.kind { Some(pattern) } else { None }
 }

@@ -17,6 +17,7 @@
 mod check;
 mod constants;
 mod cost;
+mod devices;
 mod error;
 mod evaluate;
 mod expr;
@@ -30,14 +31,15 @@ mod signatures;
 mod sizes;
 mod value;
 
-pub use check::{CONFIGURATION, Environment, JSON_PATCH, Type, check, check_typed};
+pub use check::{ANY, CONFIGURATION, Environment, JSON_PATCH, Type, check, check_typed};
 pub use constants::instantiate;
-pub use cost::{Types, most_cost};
+pub use cost::{Types, most_cost, most_cost_with};
+pub use devices::{device_sizes, device_type};
 pub use error::{Compile, Failure};
 pub use evaluate::{Budget, Variables, evaluate};
 pub use expr::Expr;
 pub use names::escape;
-pub use parser::parse;
+pub use parser::{parse, parse_binding};
 pub use schemas::{from_json, from_schema, to_json, type_named, type_of, with_field};
 pub use sizes::{Sizes, sizes_of};
 pub use value::{Host, Key, List, ListKind, Map, Value};

@@ -23,6 +23,22 @@ pub(crate) fn is_namespace(name: &str) -> bool {
     matches!(name, "optional" | "sets" | "lists" | "format" | "ip" | "strings" | "semver" | "jsonpatch")
 }
 
+/// Looks for a pattern that is known, as [`call`] does for others.
+pub(crate) fn search(
+    pattern: &Result<regex::Regex, Failure>,
+    target: Option<&Value>,
+    name: &str,
+    args: &[Value],
+    budget: &mut Budget,
+) -> Answer {
+    let all: Vec<&Value> = target.into_iter().chain(args).collect();
+    if let Err(over) = budget.spend(costs::of(name, &all)) {
+        return Some(Err(over));
+    }
+    let [Value::String(text), _, more @ ..] = all.as_slice() else { return None };
+    Some(pattern.as_ref().map_err(Clone::clone).and_then(|pattern| strings::search(name, text, pattern, more)))
+}
+
 /// Calls a function, of a target when it is a method.
 pub(crate) fn call(target: Option<&Value>, name: &str, args: &[Value], budget: &mut Budget) -> Answer {
     let mut all: Vec<&Value> = Vec::with_capacity(args.len() + 1);

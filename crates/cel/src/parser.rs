@@ -25,7 +25,16 @@ const BINARY: [(&str, &str, u8); 12] = [
 
 /// Reads an expression.
 pub fn parse(source: &str) -> Result<Expr, Compile> {
-    let mut parser = Parser { source, tokens: tokens(source)?, next: 0, depth: 0 };
+    read(source, false)
+}
+
+/// Reads an expression that may bind names: `cel.bind(name, value, expression)`, which only selectors of devices may.
+pub fn parse_binding(source: &str) -> Result<Expr, Compile> {
+    read(source, true)
+}
+
+fn read(source: &str, binds: bool) -> Result<Expr, Compile> {
+    let mut parser = Parser { source, tokens: tokens(source)?, next: 0, depth: 0, binds };
     let expr = parser.choice()?;
     match parser.peek() {
         Token::End => Ok(expr),
@@ -43,6 +52,7 @@ struct Parser<'s> {
     tokens: Vec<(usize, Token)>,
     next: usize,
     depth: usize,
+    binds: bool,
 }
 
 type Parsed = Result<Expr, Compile>;
@@ -349,6 +359,15 @@ impl Parser<'_> {
             ("optMap", 2) => What::OptMap,
             ("optFlatMap", 2) => What::OptFlatMap,
             ("sortBy", 2) => What::SortBy,
+            ("bind", 3) if self.binds && matches!(&target.kind, Kind::Name(name) if name == "cel") => {
+                let (body, range, name) = (args.pop(), args.pop(), args.pop());
+                let (Some(body), Some(range), Some(name)) = (body, range, name) else {
+                    return self.unexpected("an expression");
+                };
+                let variables = vec![self.variable(&name)?];
+                let bind = Macro { what: What::Bind, range, variables, filter: None, body };
+                return Ok(Expr::new(at, Kind::Macro(Box::new(bind))));
+            }
             _ => {
                 let target = Some(Box::new(target));
                 return Ok(Expr::new(at, Kind::Call { target, function: name, args }));

@@ -103,7 +103,6 @@ const NAMES: &[&str] = &[
     "lists.range",
     "first",
     "last",
-    "includes",
     "duration",
     "timestamp",
     "getFullYear",
@@ -237,7 +236,6 @@ pub(crate) fn result(name: &str, target: Option<&Type>, args: &[Type]) -> Option
             (takes(&[any_list.clone(), any_list]) && all[0].fits(all[1])).then_some(Type::Bool)
         }
         "isSorted" => takes(&[any_list]).then_some(Type::Bool),
-        "includes" => is(0, &any_list).then_some(Type::Bool),
         "sum" | "min" | "max" => match all.as_slice() {
             [Type::List(item)] => {
                 let adds = matches!(**item, Type::Int | Type::Uint | Type::Double | Type::Duration | Type::Dyn);
@@ -255,7 +253,16 @@ pub(crate) fn result(name: &str, target: Option<&Type>, args: &[Type]) -> Option
         "join" => (takes(&[list(Type::String)]) || takes(&[list(Type::String), Type::String])).then_some(Type::String),
         "sort" | "distinct" | "slice" => is(0, &any_list).then(|| all[0].clone()),
         "lists.range" => takes(&[Type::Int]).then(|| list(Type::Int)),
-        "flatten" => is(0, &any_list).then_some(any_list),
+        "flatten" => match all.as_slice() {
+            [Type::List(item)] => match &**item {
+                Type::List(_) => Some((**item).clone()),
+                Type::Dyn => Some(any_list),
+                _ => None,
+            },
+            [Type::Dyn] => Some(any_list),
+            [of, Type::Int | Type::Dyn] => of.fits(&any_list).then_some(any_list),
+            _ => None,
+        },
         _ => result_of_kubernetes(name, &all),
     })
 }

@@ -22,10 +22,25 @@ pub struct Sizes {
     pub(crate) fields: BTreeMap<String, Sizes>,
     pub(crate) element: Option<Box<Sizes>>,
     pub(crate) is_map: bool,
+    /// Of a map whose keys are as long as this; otherwise nothing is known of them.
+    pub(crate) key: Option<Box<Sizes>>,
+    /// Of a map whose entries are known by fields, too.
+    pub(crate) takes_fields: bool,
 }
 
 impl Sizes {
-    fn simple(most: u64, least: u64) -> Self {
+    /// Of what has none.
+    pub(crate) const NOTHING: Self = Self {
+        most: 0,
+        least: 0,
+        fields: BTreeMap::new(),
+        element: None,
+        is_map: false,
+        key: None,
+        takes_fields: false,
+    };
+
+    pub(crate) fn simple(most: u64, least: u64) -> Self {
         Self { most, least, ..Self::default() }
     }
 

@@ -116,6 +116,46 @@ proptest! {
     }
 }
 
+/// What is constant is made once, whatever the variables are.
+#[test]
+fn constants_cost_once() {
+    let expr = parse("x in ['a', string(1)] && x.matches('^[a-z]$') && {'a': [duration('1s')]}.size() == 1").unwrap();
+    for (value, wanted) in [("a", true), ("b", false), ("1", false), ("a", true)] {
+        let variables = HashMap::from([("x".to_owned(), Value::from(value))]);
+        assert_eq!(evaluate(&expr, &variables, &mut Budget::new(100)), Ok(Value::Bool(wanted)), "{value}");
+    }
+    let number = HashMap::from([("x".to_owned(), Value::Int(1))]);
+    let error = evaluate(&parse("x.matches('a')").unwrap(), &number, &mut Budget::new(100)).unwrap_err().to_string();
+    assert_eq!(error, "no such overload: matches(int, string)");
+    let broken = parse("x.matches('(') || [int('x')] == [1]").unwrap();
+    let variables = HashMap::from([("x".to_owned(), Value::from("a"))]);
+    for _ in 0..2 {
+        let error = evaluate(&broken, &variables, &mut Budget::new(100)).unwrap_err().to_string();
+        assert!(error.starts_with("error parsing regexp"), "{error}");
+    }
+}
+
+#[test]
+fn names_are_known_where_they_mean_something() {
+    let errors = |text: &str, environment: &Environment| {
+        let checked = check(&parse(text).unwrap(), text, environment);
+        let said = checked.err().map(|error| error.to_string()).unwrap_or_default();
+        said.lines().filter(|line| line.starts_with("ERROR")).map(str::to_owned).collect::<Vec<_>>().join("; ")
+    };
+    let none = Environment::new();
+    let patches =
+        Environment::from([("JSONPatch{}".to_owned(), cel::JSON_PATCH), ("Object{}".to_owned(), cel::CONFIGURATION)]);
+    let undeclared =
+        |at: usize, name: &str| format!("ERROR: <input>:1:{at}: undeclared reference to '{name}' (in container '')");
+    let (jsonpatch, escape) = (undeclared(1, "jsonpatch"), undeclared(20, "escapeKey"));
+    assert_eq!(errors("jsonpatch.escapeKey('a') == 'a'", &none), format!("{jsonpatch}; {escape}"));
+    assert_eq!(errors("Object.spec{} == 1", &none), undeclared(12, "Object.spec"));
+    assert_eq!(errors("jsonpatch.escapeKey('a') == 'a' && JSONPatch{op: 'a'} == JSONPatch{op: 'b'}", &patches), "");
+    let told: Vec<String> =
+        [(1, "cel"), (9, "bind"), (10, "x"), (16, "x")].map(|(at, name)| undeclared(at, name)).into();
+    assert_eq!(errors("cel.bind(x, 1, x == 1)", &none), told.join("; "), "only selectors of devices bind names");
+}
+
 #[test]
 fn what_constants_make_certain() {
     // What upstream's server says of each when it is written: the compiler's errors have a place, those of a program have none.

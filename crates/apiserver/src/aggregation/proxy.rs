@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base::percent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderName, HeaderValue};
@@ -78,13 +79,7 @@ fn speak_for(user: &User) -> Vec<(HeaderName, HeaderValue)> {
 
 /// Percent-encodes what may not stand in a header's name.
 fn escaped(key: &str) -> String {
-    percent_encoded(key, b"!#$&'*+-.^_`|~")
-}
-
-/// Letters, digits and what is `plain` stay.
-fn percent_encoded(text: &str, plain: &[u8]) -> String {
-    let stays = |b: u8| b.is_ascii_alphanumeric() || plain.contains(&b);
-    text.bytes().map(|b| if stays(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    percent::encoded(key, b"!#$&'*+-.^_`|~")
 }
 
 /// Where the request came from, as proxies tell it.
@@ -112,7 +107,7 @@ fn plain_path(path: &str) -> String {
     let Some(decoded) = Some(path).filter(|path| path.contains('%')).and_then(crate::http::decode) else {
         return path.to_owned();
     };
-    percent_encoded(&decoded, b"-_.~$&+,/:;=@")
+    percent::encoded(&decoded, b"-_.~$&+,/:;=@")
 }
 
 fn forwarded(name: &HeaderName) -> bool {

@@ -40,8 +40,26 @@ impl<'s> Coster<'s> {
         let (own, size) = match self.kubernetes(&name, on.as_ref(), &costs, &types, args) {
             Some(estimate) => estimate,
             None if name == "lists.range" => {
-                let count = args.first().and_then(integer).map_or(UNKNOWN, Size::exactly);
+                let count = args.first().and_then(natural).map_or(Size::exactly(u64::MAX), Size::exactly);
                 (add(&[count.most, 1, NEW_LIST]), Some(count))
+            }
+            None if name == "slice" || name == "flatten" => {
+                let it = on.map_or(UNKNOWN, |(cost, _)| cost.sized());
+                let (size, factor) = match name.as_str() {
+                    "slice" => {
+                        let end = args.get(1).and_then(natural).unwrap_or(it.most);
+                        // As upstream: a part that ends before it begins is taken for endless.
+                        (Size::exactly(end.wrapping_sub(args.first().and_then(natural).unwrap_or(0))), 1.0)
+                    }
+                    _ => (it, args.first().map_or(1, |depth| natural(depth).unwrap_or(u64::MAX)) as f64),
+                };
+                (add(&[size.cost(factor), 1, NEW_LIST]), Some(size))
+            }
+            None if name == "sort" => {
+                let (it, list) =
+                    on.map_or((UNKNOWN, &Type::Dyn), |(cost, target)| (cost.sized(), self.kind_of(target)));
+                let (cost, size) = super::sorting(it, if let Type::List(item) = list { item } else { &Type::Dyn });
+                (cost, Some(size))
             }
             None => self.standard(&name, on.as_ref(), &costs, &types),
         };
@@ -209,10 +227,8 @@ impl<'s> Coster<'s> {
             ("_==_" | "_!=_", _) => (times(size(0).most.min(size(1).most), TRAVERSAL), None),
             ("sets.contains" | "sets.intersects", _) => (add(&[size(0).times(size(1)).most, 1]), None),
             ("sets.equivalent", _) => (add(&[size(0).times(size(1)).cost(2.0), 1]), None),
-            ("slice", Some(it)) => list(1.0, it),
             ("reverse", Some(it)) if on.is_some_and(|(_, t)| matches!(self.kind_of(t), Type::List(_))) => list(1.0, it),
-            ("flatten", Some(it)) => list(1.0, it),
-            ("distinct" | "sort", Some(it)) => list(2.0, it.times(it)),
+            ("distinct", Some(it)) => list(2.0, it.times(it)),
             _ => (1, None),
         }
     }
@@ -222,6 +238,14 @@ impl<'s> Coster<'s> {
 fn integer(expr: &Expr) -> Option<u64> {
     match &expr.kind {
         Kind::Literal(Value::Int(n)) => Some(*n as u64),
+        _ => None,
+    }
+}
+
+/// The number that an expression is, no less than nothing, if it is one.
+fn natural(expr: &Expr) -> Option<u64> {
+    match &expr.kind {
+        Kind::Literal(Value::Int(n)) => Some(u64::try_from(*n).unwrap_or(0)),
         _ => None,
     }
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base::percent::form_decoded;
+
 use super::Answer;
 use crate::error::Failure;
 use crate::value::{Url, Value};
@@ -163,30 +165,7 @@ fn parse_url(text: &str) -> Option<Url> {
     let host = host.rsplit('@').next()?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let pairs = query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, "")));
-    let mut query: Vec<(String, String)> = pairs.map(|(k, v)| (unescape(k), unescape(v))).collect();
+    let mut query: Vec<(String, String)> = pairs.map(|(k, v)| (form_decoded(k), form_decoded(v))).collect();
     query.sort_by(|a, b| a.0.cmp(&b.0));
     Some(Url { scheme: scheme.into(), host: host.into(), path: path.into(), query, text: text.into() })
-}
-
-fn unescape(text: &str) -> String {
-    let mut out = Vec::new();
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = if bytes[at] == b'%' {
-            text.get(at + 1..at + 3).and_then(|d| u8::from_str_radix(d, 16).ok())
-        } else {
-            None
-        };
-        match (bytes[at], code) {
-            (_, Some(code)) => {
-                out.push(code);
-                at += 2;
-            }
-            (b'+', None) => out.push(b' '),
-            (byte, None) => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }

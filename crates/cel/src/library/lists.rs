@@ -54,7 +54,6 @@ pub(super) fn call(method: bool, name: &str, args: &[&Value]) -> Answer {
         ("flatten", [Value::Int(depth)]) => Ok(flatten(items, usize::try_from(*depth).unwrap_or(0))),
         ("first", []) => Ok(items.first().map_or(Value::Optional(None), |v| Value::some(v.clone()))),
         ("last", []) => Ok(items.last().map_or(Value::Optional(None), |v| Value::some(v.clone()))),
-        ("includes", [item]) => Ok(Value::Bool(items.contains(item))),
         _ => return None,
     })
 }

@@ -28,10 +28,11 @@ fn out_of_range(n: i64) -> Failure {
 }
 
 pub(super) fn call(method: bool, name: &str, args: &[&Value]) -> Answer {
-    if name == "matches"
-        && let [Value::String(s), Value::String(pattern)] = args
+    if SEARCHES.contains(&name)
+        && (method || name == "matches")
+        && let [Value::String(s), Value::String(pattern), more @ ..] = args
     {
-        return Some(regex(pattern).map(|regex| Value::Bool(regex.is_match(s))));
+        return Some(regex(pattern).and_then(|regex| search(name, s, &regex, more)));
     }
     if name == "strings.quote"
         && let [Value::String(s)] = args
@@ -70,18 +71,24 @@ pub(super) fn call(method: bool, name: &str, args: &[&Value]) -> Answer {
         ("split", [Value::String(by), Value::Int(n)]) => Ok(split(s, by, *n)),
         ("substring", [Value::Int(from)]) => substring(s, *from, i64::try_from(s.chars().count()).unwrap_or(i64::MAX)),
         ("substring", [Value::Int(from), Value::Int(to)]) => substring(s, *from, *to),
-        ("find", [Value::String(pattern)]) => {
-            regex(pattern).map(|regex| text(regex.find(s).map(|m| m.as_str()).unwrap_or_default()))
-        }
-        ("findAll", [Value::String(pattern), more @ ..]) => {
-            let most = match more {
-                [Value::Int(n)] => place(*n).unwrap_or(usize::MAX),
-                _ => usize::MAX,
-            };
-            regex(pattern).map(|regex| texts(regex.find_iter(s).map(|m| m.as_str()).take(most)))
-        }
         ("format", [Value::List(list)]) => super::formats::format(s, &list.items),
         _ => return None,
+    })
+}
+
+/// What looks for a pattern in a text.
+pub(crate) const SEARCHES: [&str; 3] = ["matches", "find", "findAll"];
+
+/// One of [`SEARCHES`] in `s`.
+pub(super) fn search(name: &str, s: &str, regex: &Regex, more: &[&Value]) -> Outcome {
+    Ok(match (name, more) {
+        ("matches", []) => Value::Bool(regex.is_match(s)),
+        ("find", []) => text(regex.find(s).map(|m| m.as_str()).unwrap_or_default()),
+        ("findAll", []) => texts(regex.find_iter(s).map(|m| m.as_str())),
+        ("findAll", [Value::Int(n)]) => {
+            texts(regex.find_iter(s).map(|m| m.as_str()).take(place(*n).unwrap_or(usize::MAX)))
+        }
+        _ => return Err(Failure::no_overload()),
     })
 }
 

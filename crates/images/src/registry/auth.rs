@@ -211,11 +211,8 @@ async fn fetch_token(
 
 /// `application/x-www-form-urlencoded`.
 fn query(fields: &[(&str, &str)]) -> String {
-    let encode = |text: &str| -> String {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-    };
-    let pairs: Vec<String> = fields.iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
+    let pairs: Vec<String> =
+        fields.iter().map(|(key, value)| format!("{key}={}", base::percent::encoded(value, b"-._~"))).collect();
     pairs.join("&")
 }
 

@@ -159,7 +159,12 @@ pub(super) fn policy(new: &Value, errors: &mut Vec<Invalid>) {
         all.insert(format!("variables.{}", name.text()), found);
     }
     match new["kind"] == "MutatingAdmissionPolicy" {
-        true => mutations(&spec, &all, errors),
+        true => {
+            // Only what changes an object makes configurations and patches.
+            all.insert("Object{}".into(), cel::CONFIGURATION);
+            all.insert("JSONPatch{}".into(), cel::JSON_PATCH);
+            mutations(&spec, &all, errors);
+        }
         false => validations(new, &spec, &all, errors),
     }
 }

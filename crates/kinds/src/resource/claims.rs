@@ -143,12 +143,15 @@ fn wanted(request: &Spot, errors: &mut Errors) {
     }
 }
 
+/// What a selector may cost at most.
+const MOST_COST: u64 = 1_000_000;
+
 /// Selectors are expressions on a device. What was accepted once is not looked at again.
 fn selectors(above: &Spot, known: bool, errors: &mut Errors) {
     if !at_most(above, "selectors", MOST, errors) || known {
         return;
     }
-    let environment = Environment::from([("device".to_owned(), Type::Dyn)]);
+    let environment = Environment::from([("device".to_owned(), cel::device_type())]);
     for selector in above.list("selectors") {
         let cel = selector.at("cel");
         if !cel.is_set() {
@@ -160,17 +163,22 @@ fn selectors(above: &Spot, known: bool, errors: &mut Errors) {
             errors.push(Invalid::too_long(&source.path(), 10 * 1024));
             continue;
         }
-        let checked = cel::parse(source.text());
-        let checked = checked.and_then(|expr| Ok((cel::check(&expr, source.text(), &environment)?, expr)));
+        let checked = cel::parse_binding(source.text()).and_then(|expr| {
+            let (found, types) = cel::check_typed(&expr, source.text(), &environment)?;
+            let cost = cel::most_cost_with(&expr, &types, "device", &cel::device_sizes());
+            Ok((found, cost, expr))
+        });
         match checked {
             Err(why) => source.fail_as(source.text(), format!("compilation failed: {why}"), errors),
-            Ok((Type::Bool | Type::Dyn, expr)) => {
+            Ok((found, cost, expr)) if matches!(found, Type::Bool | Type::Dyn) || found == cel::ANY => {
                 if let Err(why) = cel::instantiate(&expr) {
                     let why = format!("program instantiation failed: {why}");
                     errors.push(Invalid::internal(&source.path(), why));
+                } else if cost > MOST_COST {
+                    errors.push(Invalid::forbidden(&source.path(), "too complex, exceeds cost limit"));
                 }
             }
-            Ok((other, _)) => source.fail(format!("must evaluate to bool or the unknown type, not {other}"), errors),
+            Ok((other, ..)) => source.fail(format!("must evaluate to bool or the unknown type, not {other}"), errors),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Query strings, with the leniency of Go's parameter decoding.
 
+use base::percent::form_decoded;
+
 /// Decoded pairs in their order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
@@ -9,7 +11,7 @@ impl Query {
     pub(crate) fn parse(text: &str) -> Self {
         let pair = |part: &str| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode(key), decode(value))
+            (form_decoded(key), form_decoded(value))
         };
         Self(text.split('&').filter(|p| !p.is_empty()).map(pair).collect())
     }
@@ -32,25 +34,6 @@ impl Query {
             Some(text) => text.parse().map(Some).map_err(|_| format!("invalid {key}: {text:?}")),
         }
     }
-}
-
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let code = (bytes[i] == b'%').then(|| text.get(i + 1..i + 3)).flatten();
-        match (bytes[i], code.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (_, Some(byte)) => {
-                out.push(byte);
-                i += 2;
-            }
-            (b'+', None) => out.push(b' '),
-            (byte, None) => out.push(byte),
-        }
-        i += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

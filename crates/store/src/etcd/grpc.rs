@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use base::percent;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -91,26 +92,7 @@ fn verdict(headers: &HeaderMap) -> Option<Result<(), CallError>> {
         return Some(Ok(()));
     }
     let message = headers.get("grpc-message").map_or(&b""[..], |m| m.as_bytes());
-    Some(Err(CallError::Status { code, message: percent_decoded(message) }))
-}
-
-fn percent_decoded(text: &[u8]) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
-        match hex.filter(|_| first == b'%') {
-            Some(byte) => {
-                out.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                out.push(first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    Some(Err(CallError::Status { code, message: String::from_utf8_lossy(&percent::decoded(message)).into_owned() }))
 }
 
 impl Channel {
@@ -281,10 +263,5 @@ mod tests {
         }
         assert_eq!((found, buffer.len()), (2, 0));
         assert!(unframe(&mut BytesMut::from(&[1, 0, 0, 0, 0][..])).is_err(), "compressed");
-    }
-
-    #[test]
-    fn messages_are_percent_encoded() {
-        assert_eq!(percent_decoded(b"etcdserver: 100%25 %c3%a4 %zz %"), "etcdserver: 100% ä %zz %");
     }
 }
