@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -24,6 +24,9 @@ use crate::egress::{undialed, unvouched};
 
 /// The largest reply that is read.
 const MOST_REPLY_BYTES: usize = 10 * 1024 * 1024;
+
+/// What Go's client says of a reply that is shorter than it said.
+const BROKEN_OFF: &str = "unexpected error when reading response body. Please retry. Original error: unexpected EOF";
 
 /// Connections that are kept for the next calls of a webhook.
 const MOST_IDLE: usize = 25;
@@ -203,7 +206,8 @@ impl Webhook {
         let later = retry_after(code, response.headers());
         let body = match Limited::new(response.into_body(), MOST_REPLY_BYTES).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(error) => return Ok(Err(Failure::Post(error.to_string()))),
+            Err(error) if error.is::<LengthLimitError>() => return Ok(Err(Failure::Post(error.to_string()))),
+            Err(_) => return Ok(Err(Failure::Answer(BROKEN_OFF.into()))),
         };
         self.connections.keep(address, sender);
         if !code.is_success() {
