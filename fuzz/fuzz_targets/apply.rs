@@ -1,7 +1,7 @@
 #![no_main]
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use object::patch::{FieldSet, Write, apply};
+use object::patch::{FieldSet, Write, apply, one_version};
 use serde_json::Value;
 
 /// True when an item of a list lacks what names it, perhaps: the API refuses that, and where it would be stored nobody can tell.
@@ -30,14 +30,14 @@ fn run(data: &[u8]) -> Result<()> {
         // Without a name there is nothing to apply to.
         let Some(metadata) = configuration["metadata"].as_object_mut() else { continue };
         metadata.remove("managedFields");
-        let Ok(applied) = apply(kind.place(), live.as_ref(), &configuration, &write(manager), u.arbitrary()?) else {
+        let Ok(applied) = apply(kind.place(), live.as_ref(), &configuration, &write(manager), u.arbitrary()?, &one_version) else {
             continue;
         };
         // As it is stored: what has no value is null or absent, as the type wants it.
         let stored = |applied| {
             let mut value = kind.decode(applied, &mut Vec::new()).expect("what was applied is of the type");
             let (table, name) = (schema::table(), kind.schema.as_deref().unwrap_or(""));
-            schema::complete_with_nulls(table, name, &mut value);
+            schema::complete(table, name, &mut value);
             schema::hollow(table, name, &mut value);
             value
         };
@@ -45,7 +45,7 @@ fn run(data: &[u8]) -> Result<()> {
         // What nobody manages is taken for older than apply by the next one, as upstream does.
         let is_managed = applied["metadata"].get("managedFields").is_some();
         let again =
-            apply(kind.place(), Some(&applied), &configuration, &write(manager), true).expect("it was applied before");
+            apply(kind.place(), Some(&applied), &configuration, &write(manager), true, &one_version).expect("it was applied before");
         if is_managed && !has_nameless_items(kind, &applied) {
             assert_eq!(applied, stored(again), "the same again changes nothing: {configuration}");
         }

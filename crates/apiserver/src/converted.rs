@@ -36,6 +36,9 @@ pub(crate) fn unconverted(config: &Value, kind: &str, status: &Status) -> Status
 
 /// The converter's words for those of the JSON decoder; what neither says alone stays.
 fn words(why: &str) -> String {
+    if why.starts_with("illegal base64 data") {
+        return format!("error decoding from json: {why}");
+    }
     let parts = why.strip_prefix("json: cannot unmarshal ").and_then(|rest| rest.split_once(" into Go struct field "));
     let Some((found, wanted)) = parts.and_then(|(found, rest)| Some((found, rest.rsplit_once(" of type ")?.1))) else {
         return why.to_owned();

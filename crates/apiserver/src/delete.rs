@@ -230,7 +230,14 @@ impl Api {
             match self.store.commit(Txn { compares: vec![compare], ops: vec![op] }).await {
                 Ok(done) => {
                     let object = done.objects.into_iter().next().flatten().ok_or_else(not_found)?;
-                    return Ok(if free { Deleted::Gone(object) } else { Deleted::Terminating(object) });
+                    if !free {
+                        return Ok(Deleted::Terminating(object));
+                    }
+                    // What could have had a grace goes as one that had none.
+                    let graceful = (kind.rules.grace)(&new).is_some();
+                    let revision = object.head.resource_version;
+                    let marked = graceful.then(|| self.draft(kind, &mut new)).transpose()?;
+                    return Ok(Deleted::Gone(marked.map_or(object, |marked| Arc::new(marked.seal(revision)))));
                 }
                 Err(StoreError::Conflict { current: Some(newer), .. }) => current = newer,
                 Err(StoreError::Conflict { .. }) => return Err(not_found()),

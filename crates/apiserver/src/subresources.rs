@@ -13,6 +13,7 @@ use crate::api::{Api, not_allowed};
 use crate::converted::{unconverted, unfit};
 use crate::decode::{self, FieldValidation};
 use crate::user::User;
+use crate::write::versions::converter;
 use crate::write::{Body, Part, WriteQuery, Written, check_place, nameless, parsed, part_of, same_uid};
 
 /// A patch by its media type.
@@ -222,8 +223,10 @@ impl Api {
         }
         let query = WriteQuery { applied: true, ..query.clone() };
         let merge = |live: Option<&Value>| -> Result<Value, Status> {
-            let merged =
-                query.recorded(kind, part, |write| patch::apply(kind.place(), live, config, write, query.force));
+            let others = live.map(|live| self.managed_versions(kind, live)).unwrap_or_default();
+            let versions = converter(kind, &others);
+            let merged = query
+                .recorded(kind, part, |write| patch::apply(kind.place(), live, config, write, query.force, &versions));
             let ignored = &mut Vec::new();
             let typed =
                 decode::typed(parsed(merged.map_err(Status::from)?), kind, decode::FieldValidation::Ignore, ignored);

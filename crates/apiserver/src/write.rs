@@ -7,6 +7,7 @@ mod create;
 mod dates;
 mod empties;
 mod tree;
+pub(crate) mod versions;
 
 use std::sync::{Arc, LazyLock};
 
@@ -29,8 +30,7 @@ use crate::warned;
 pub(crate) use create::suffix;
 pub(crate) use tree::{check_place, metadata_of, nameless};
 use tree::{
-    complete, complete_with_nulls, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata, spec_of, tidy,
-    unversioned,
+    complete, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata, spec_of, tidy, unversioned,
 };
 
 /// Options of a write, from the query.
@@ -61,9 +61,14 @@ impl WriteQuery {
     }
 
     /// Notes in `new` who owns what after this write.
-    fn track(&self, kind: &Kind, part: Part, old: Option<&Value>, new: &mut Value) {
+    fn track(&self, kind: &Kind, part: Part, old: Option<&Value>, new: &mut Value, others: &[Arc<Kind>]) {
         if !self.applied && kind.schema.is_some() && part != Part::Inner {
-            self.recorded(kind, part, |write| patch::track(kind.place(), old, new, write));
+            // As upstream: only of built-in kinds an empty list is more than none.
+            if kind.custom.is_some() && new["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty) {
+                metadata_of(new).remove("managedFields");
+            }
+            let versions = versions::converter(kind, others);
+            self.recorded(kind, part, |write| patch::track(kind.place(), old, new, write, &versions));
         }
     }
 }
@@ -286,7 +291,7 @@ impl Api {
         kinds::kind::keep(&mut new["metadata"], &old["metadata"], "resourceVersion");
         complete(kind, new);
         kind.default(new);
-        query.track(kind, part, Some(old), new);
+        query.track(kind, part, Some(old), new, &self.managed_versions(kind, old));
         match part {
             Part::Main | Part::Scale => kind.prepare_update(new, old),
             Part::Status => kind.prepare_status(new, old),
@@ -339,7 +344,7 @@ impl Api {
             _ => Reserved::default(),
         };
         tidy(new);
-        let hollow = complete_with_nulls(kind, new);
+        let hollow = complete(kind, new);
         if kind.generation {
             kinds::kind::keep(&mut new["metadata"], &old["metadata"], "generation");
         }

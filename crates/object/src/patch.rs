@@ -22,7 +22,7 @@ pub use apply::{ApplyError, Conflict, apply, shown_kind};
 pub use combine::combine;
 pub use compare::{Comparison, Misfit, check, compare, field_set};
 pub use fields::{FieldSet, Path, PathElement};
-pub use managed::{Write, keep_times, manager_of, same_but, track};
+pub use managed::{Versions, Write, keep_times, manager_of, one_version, same_but, track};
 pub use prune::remove;
 pub use shape::{MergeInfo, PatchStrategy, Shape, Untyped};
 

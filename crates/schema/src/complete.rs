@@ -4,15 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::types::{Field, Struct, Table, Type, Zero};
 
-/// Adds to an object of the structure `name` what Go's encoder writes into every such object, but for `null`s.
-pub fn complete(table: &Table, name: &str, value: &mut Value) {
-    walk(table, name, value, Form::Told);
-}
-
-/// The same with `null` for lists and times that are not set: the form in which objects are stored. True when there are empty lists in
-/// it that are not left out: see [`hollow`].
-pub fn complete_with_nulls(table: &Table, name: &str, value: &mut Value) -> bool {
-    walk(table, name, value, Form::Stored)
+/// Adds to an object of the structure `name` what Go's encoder writes into every such object: the form in which objects are stored. Lists,
+/// times and pointers that are not set are `null`: who writes a condition owns the times that it does not give. True when there are empty
+/// lists in it that are not left out: see [`hollow`].
+pub fn complete(table: &Table, name: &str, value: &mut Value) -> bool {
+    walk(table, name, value, Form::Completed)
 }
 
 /// Makes lists that are empty and not left out `null`: protobuf, in which upstream stores objects, does not tell the two apart.
@@ -25,8 +21,7 @@ pub fn hollow(table: &Table, name: &str, value: &mut Value) {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    Told,
-    Stored,
+    Completed,
     Hollow,
 }
 
@@ -50,7 +45,7 @@ fn add(table: &Table, name: &str, field: &Field, object: &mut Map<String, Value>
             object.insert(name.into(), made);
         }
         None => {
-            if let Some(zero) = field.written().filter(|zero| form != Form::Told || !zero.is_null()) {
+            if let Some(zero) = field.written() {
                 object.insert(name.into(), zero.clone());
             }
         }
@@ -101,7 +96,7 @@ mod tests {
         check(
             "io.k8s.api.apps.v1.ReplicaSet",
             json!({"metadata": {"name": "a"}, "spec": {"replicas": 1}}),
-            json!({"metadata": {"name": "a"}, "spec": {"replicas": 1, "template": {"metadata": {}, "spec": {}}},
+            json!({"metadata": {"name": "a"}, "spec": {"replicas": 1, "selector": null, "template": {"metadata": {}, "spec": {"containers": null}}},
                 "status": {"replicas": 0}}),
         );
         check(

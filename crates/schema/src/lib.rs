@@ -28,7 +28,7 @@ pub mod structural;
 mod types;
 pub mod yaml;
 
-pub use complete::{complete, complete_with_nulls, hollow};
+pub use complete::{complete, hollow};
 pub use decode::{DecodeError, Decoded, Problem, decode, decode_json, decode_yaml, strict_error};
 pub use place::{Place, custom_place, place};
 pub use strategic::{PatchError, strategic_merge};

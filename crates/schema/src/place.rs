@@ -87,11 +87,10 @@ impl<'a> Place<'a> {
 
 impl MergeInfo for Place<'_> {
     fn shape(self, value: &Value) -> Shape {
-        let atomic = self.field.is_some_and(|f| f.atomic);
-        let granular = self.field.is_some_and(|f| f.granular);
+        let atomic = self.field.and_then(|f| f.atomic);
         match (self.at, value) {
-            (At::Struct(declared), Value::Object(_)) if !atomic && (granular || !declared.atomic) => Shape::Map,
-            (At::Map(_), Value::Object(_)) if !atomic => Shape::Map,
+            (At::Struct(declared), Value::Object(_)) if !atomic.unwrap_or(declared.atomic) => Shape::Map,
+            (At::Map(_), Value::Object(_)) if atomic != Some(true) => Shape::Map,
             (At::Open, Value::Object(_)) => Shape::Map,
             (At::Node(node, _), Value::Object(_)) if !node.atomic => Shape::Map,
             (At::Node(node, _), Value::Array(_)) => match node.list {

@@ -82,10 +82,8 @@ pub struct Field {
     pub merge_key: Option<String>,
     /// `x-kubernetes-patch-strategy`: `merge`, `replace`, `retainKeys`, or two with a comma.
     pub strategy: Option<String>,
-    /// `x-kubernetes-map-type: atomic`: apply replaces it whole.
-    pub atomic: bool,
-    /// `x-kubernetes-map-type: granular`: apply does not, although its type says so.
-    pub granular: bool,
+    /// `x-kubernetes-map-type`: apply replaces what is atomic whole. What the field says counts more than what its structure does.
+    pub atomic: Option<bool>,
     /// The default that the schema declares.
     pub default: Option<Value>,
     /// Objects without it are refused by validation (documents list it as required).
@@ -181,8 +179,7 @@ impl Field {
             keys: Vec::new(),
             merge_key: None,
             strategy: None,
-            atomic: false,
-            granular: false,
+            atomic: None,
             default: None,
             required: false,
             inline: false,
@@ -292,8 +289,7 @@ impl From<RawField> for Field {
                     keys,
                     merge_key,
                     strategy,
-                    atomic: map.as_deref() == Some("atomic"),
-                    granular: map.as_deref() == Some("granular"),
+                    atomic: map.map(|map| map == "atomic"),
                     default,
                     required,
                     inline,

@@ -9,8 +9,7 @@ use serde_json::Value;
 use store::{Compare, Op, StoreError, Txn};
 
 use super::tree::{
-    complete, complete_with_nulls, dedupe_owners, make_hollow, metadata_of, own_metadata, restore_own_metadata,
-    set_namespace, tidy,
+    complete, dedupe_owners, make_hollow, metadata_of, own_metadata, restore_own_metadata, set_namespace, tidy,
 };
 use super::{Body, Part, WriteQuery, Written, is_request};
 use crate::admission::addresses::GUARD;
@@ -121,7 +120,7 @@ impl Api {
         complete(kind, &mut value);
         kind.default(&mut value);
         // What admission and the kind's own rules add is nobody's.
-        query.track(kind, Part::Main, None, &mut value);
+        query.track(kind, Part::Main, None, &mut value, &[]);
         kind.prepare_create(&mut value);
         complete(kind, &mut value);
         let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
@@ -151,7 +150,7 @@ impl Api {
         kind.default(&mut value);
         super::dates::set(kind, &mut value, None);
         tidy(&mut value);
-        let hollow = complete_with_nulls(kind, &mut value);
+        let hollow = complete(kind, &mut value);
         self.check(kind, &value, None, Part::Main, query)?;
         if hollow {
             make_hollow(kind, &mut value);

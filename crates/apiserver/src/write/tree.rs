@@ -99,18 +99,10 @@ pub(super) fn restore_metadata(new: &mut Value, old: &Value) {
     }
 }
 
-/// Adds what Go holds by value.
-pub(super) fn complete(kind: &Kind, value: &mut Value) {
-    if let Some(name) = kind.schema.as_deref().filter(|_| kind.custom.is_none()) {
-        schema::complete(schema::table(), name, value);
-    }
-}
-
-/// Gives a tree the form in which it is stored.
-/// True when there are empty lists in it that have to be hollow.
-pub(super) fn complete_with_nulls(kind: &Kind, value: &mut Value) -> bool {
+/// Adds what Go writes into every object: the form in which trees are stored. True when there are empty lists in it that have to be hollow.
+pub(super) fn complete(kind: &Kind, value: &mut Value) -> bool {
     let name = kind.schema.as_deref().filter(|_| kind.custom.is_none());
-    name.is_some_and(|name| schema::complete_with_nulls(schema::table(), name, value))
+    name.is_some_and(|name| schema::complete(schema::table(), name, value))
 }
 
 /// Makes empty lists that are told `null`, as upstream's store does.

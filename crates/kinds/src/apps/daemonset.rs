@@ -49,6 +49,11 @@ fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
 }
 
 fn default(object: &mut Value) {
+    // As upstream, which has it from the conversion: so the writer comes to own it.
+    let annotations = &mut object["metadata"]["annotations"];
+    if annotations[TEMPLATE_GENERATION].is_null() && (annotations.is_object() || annotations.is_null()) {
+        annotations[TEMPLATE_GENERATION] = "0".into();
+    }
     let spec = &mut object["spec"];
     if spec.get("revisionHistoryLimit").is_none() {
         spec["revisionHistoryLimit"] = 10.into();

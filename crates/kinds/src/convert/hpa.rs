@@ -284,6 +284,9 @@ pub(super) fn to_v2(mut hpa: Value) -> Value {
         }
     }
     if let Some(status) = hpa.get_mut("status") {
+        if status["currentReplicas"] == 0 {
+            remove(status, "currentReplicas");
+        }
         let percent = remove(status, "currentCPUUtilizationPercentage").filter(|p| !p.is_null());
         let statuses = all(STATUSES, current);
         if !statuses.is_empty() {

@@ -99,9 +99,6 @@ fn prepare_update(new: &mut Value, old: &Value) {
         let fields = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"];
         fields.into_iter().for_each(&mut forget);
     }
-    if was == "ExternalName" && is != was {
-        forget("externalName");
-    }
     let ports =
         |spec: &Value| -> Vec<Value> { tree::list(&spec["ports"]).iter().map(|p| p["nodePort"].clone()).collect() };
     if outside(&was) && !outside(&is) && ports(spec) == ports(before) {

@@ -1,6 +1,7 @@
 //! Server-side apply: a client states the fields that it wants, and owns them; what it no longer states goes, unless
 //! another manager owns it; what another manager owns and wants otherwise is a conflict.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::combine::combine;
 use super::compare::{Misfit, check, compare, field_set};
 use super::fields::{FieldSet, Path};
-use super::managed::{Entry, Operation, Write, bare, cap, decode, empty, encode, unowned, update};
+use super::managed::{Entry, Operation, Seen, Versions, Write, bare, cap, decode, empty, encode, unowned, update};
 use super::prune::{remove, with_named_fields};
 use super::shape::MergeInfo;
 use crate::{Cause, Reason, Status};
@@ -122,6 +123,7 @@ pub fn apply<T: MergeInfo>(
     applied: &Value,
     write: &Write<'_>,
     force: bool,
+    versions: Versions<'_, T>,
 ) -> Result<Value, ApplyError> {
     let text = |field: &str| applied[field].as_str().unwrap_or("");
     if text("apiVersion") != write.api_version {
@@ -145,12 +147,10 @@ pub fn apply<T: MergeInfo>(
     };
     if let (Some(_), true) = (live, entries.is_empty()) {
         let before = Write { manager: BEFORE_FIRST_APPLY, ..*write };
-        let everything =
-            compare(place, &empty(&present), &without_empty_lists(&present).unwrap_or_default()).without(write.ignored);
-        update(&mut entries, everything, &before);
+        update(&mut entries, Seen::new(place, &empty(&present), &present, &before, versions));
         cap(&mut entries);
     }
-    let apply = Apply { place, present, applied, write };
+    let apply = Apply { place, present, applied, write, versions };
     let result = apply.run(entries.clone(), force, &FieldSet::default());
     let (mut object, entries) = match result {
         Err(ApplyError::Conflicts(conflicts)) if write.manager == KUBECTL => {
@@ -171,19 +171,6 @@ pub fn apply<T: MergeInfo>(
     Ok(object)
 }
 
-/// A value without lists that hold nothing, and without what holds nothing else: as upstream has it, nobody owned them before.
-fn without_empty_lists(value: &Value) -> Option<Value> {
-    match value {
-        Value::Object(fields) => {
-            let left: serde_json::Map<_, _> =
-                fields.iter().filter_map(|(name, field)| Some((name.clone(), without_empty_lists(field)?))).collect();
-            (fields.is_empty() || !left.is_empty()).then(|| left.into())
-        }
-        Value::Array(items) => (!items.is_empty()).then(|| value.clone()),
-        _ => Some(value.clone()),
-    }
-}
-
 fn last_applied(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"][LAST_APPLIED].as_str().filter(|text| !text.is_empty())
 }
@@ -193,6 +180,7 @@ struct Apply<'a, T> {
     present: Value,
     applied: &'a Value,
     write: &'a Write<'a>,
+    versions: Versions<'a, T>,
 }
 
 impl<T: MergeInfo> Apply<'_, T> {
@@ -213,14 +201,13 @@ impl<T: MergeInfo> Apply<'_, T> {
         };
         let merged = combine(self.place, &self.present, self.applied);
         let merged = match last {
-            Some(last) if !last.fields.is_empty() => self.prune(&merged, &entries, &last.fields),
+            Some(last) if !last.fields.is_empty() => self.prune(&merged, &entries, &last),
             _ => merged,
         };
-        let comparison = compare(self.place, &self.present, &merged).without(self.write.ignored);
-        let changed = comparison.changed();
+        let mut seen = Seen::new(self.place, &self.present, &merged, self.write, self.versions);
         let mut conflicts: Vec<(Named<'_>, FieldSet)> = Vec::new();
         for (_, entry) in entries.iter().enumerate().filter(|(index, _)| *index != at) {
-            let contested = entry.fields.intersection(&changed);
+            let contested = entry.fields.intersection(&seen.in_version(&entry.api_version).changed());
             if !contested.is_empty() {
                 conflicts.push((Named(entry), contested));
             }
@@ -232,7 +219,8 @@ impl<T: MergeInfo> Apply<'_, T> {
             }
         }
         for (_, entry) in entries.iter_mut().enumerate().filter(|(index, _)| *index != at) {
-            entry.fields = entry.fields.difference(&changed).difference(&comparison.removed);
+            let change = seen.in_version(&entry.api_version);
+            entry.fields = entry.fields.difference(&change.changed()).difference(&change.removed);
         }
         if merged != self.present {
             entries[at].time = Some(self.write.time.into());
@@ -243,19 +231,35 @@ impl<T: MergeInfo> Apply<'_, T> {
     }
 
     /// Removes what was applied the last time and is not now, unless somebody else owns it.
-    fn prune(&self, merged: &Value, entries: &[Entry], last: &FieldSet) -> Value {
-        let named = |set: &FieldSet| with_named_fields(Some(self.place), set);
-        let last = named(last);
-        let pruned = remove(self.place, merged, &last);
-        let all = named(&field_set(self.place, merged));
-        // What anybody owns comes back,
-        let mut owned = FieldSet::default();
-        entries.iter().for_each(|entry| owned.extend(&entry.fields));
-        let kept = named(&field_set(self.place, &pruned)).union(&named(&owned));
-        let pruned = remove(self.place, merged, &all.difference(&kept));
+    fn prune(&self, merged: &Value, entries: &[Entry], last: &Entry) -> Value {
+        let (place, merged) = self.in_version(merged, &last.api_version);
+        let gone = with_named_fields(Some(place), &last.fields);
+        // What anybody owns comes back, the versions one after the other, that of the last apply first,
+        let mut versions: Vec<&str> = entries.iter().map(|entry| entry.api_version.as_str()).collect();
+        versions.sort_by_key(|version| (*version != last.api_version, *version));
+        versions.dedup();
+        let mut pruned = remove(place, &merged, &gone);
+        for version in versions {
+            let ((place, merged), (_, seen)) = (self.in_version(&merged, version), self.in_version(&pruned, version));
+            let named = |set: &FieldSet| with_named_fields(Some(place), set);
+            let mut owned = FieldSet::default();
+            entries.iter().filter(|e| e.api_version == version).for_each(|entry| owned.extend(&entry.fields));
+            let all = named(&field_set(place, &merged));
+            let kept = named(&field_set(place, &seen)).union(&named(&owned));
+            pruned = remove(place, &merged, &all.difference(&kept));
+        }
         // and so does what went along with its container, but was not this manager's.
-        let gone = all.difference(&named(&field_set(self.place, &pruned)));
-        remove(self.place, merged, &gone.intersection(&last))
+        let (_, pruned) = self.in_version(&pruned, &last.api_version);
+        let named = |value: &Value| with_named_fields(Some(place), &field_set(place, value));
+        let lost = named(&merged).difference(&named(&pruned));
+        let pruned = remove(place, &merged, &lost.intersection(&gone));
+        self.in_version(&pruned, self.write.api_version).1.into_owned()
+    }
+
+    /// The object in a version, and its place there.
+    fn in_version<'o>(&self, object: &'o Value, version: &str) -> (T, Cow<'o, Value>) {
+        let other = (object["apiVersion"] != version).then(|| (self.versions)(object, version)).flatten();
+        other.map_or((self.place, Cow::Borrowed(object)), |(place, object)| (place, Cow::Owned(object)))
     }
 
     /// The fields that client-side apply set and that still have the value that it gave them.

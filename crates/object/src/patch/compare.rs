@@ -230,6 +230,7 @@ impl Walk {
             Shape::Leaf => {
                 if let (Some(old), Some(new)) = (old, new) {
                     if old != new {
+                        self.replaced(place, old, new);
                         self.found.modified.insert(&self.path);
                     }
                     return;
@@ -242,6 +243,19 @@ impl Walk {
             (None, Some(_)) => self.found.added.insert(&self.path),
             (Some(_), None) => self.found.removed.insert(&self.path),
             _ => {}
+        }
+    }
+
+    /// Where a map stands for something else or the other way round, what was in it goes and what is in it comes.
+    fn replaced<T: MergeInfo>(&mut self, place: T, old: &Value, new: &Value) {
+        if old.is_object() != new.is_object() {
+            for (value, set) in [(old, &mut self.found.removed), (new, &mut self.found.added)] {
+                if let (Value::Object(entries), Shape::Map) = (value, place.shape(value))
+                    && !entries.is_empty()
+                {
+                    collect(place, value, &mut self.path, set);
+                }
+            }
         }
     }
 

@@ -68,6 +68,55 @@ pub struct Write<'a> {
     pub ignored: &'a FieldSet,
 }
 
+/// An object in another version, with its place there; `None` where paths mean the same in both versions. Its own
+/// `apiVersion` says in which version it is.
+pub type Versions<'a, T> = &'a dyn Fn(&Value, &str) -> Option<(T, Value)>;
+
+/// The versions of objects without others.
+pub fn one_version<T>(_: &Value, _: &str) -> Option<(T, Value)> {
+    None
+}
+
+/// How a write changes an object, as entries of each version see it.
+pub(super) struct Seen<'a, T> {
+    pub(super) old: &'a Value,
+    pub(super) new: &'a Value,
+    /// In the version of the write.
+    pub(super) comparison: Comparison,
+    write: &'a Write<'a>,
+    versions: Versions<'a, T>,
+    others: Vec<(String, Option<Comparison>)>,
+}
+
+impl<'a, T: MergeInfo> Seen<'a, T> {
+    pub(super) fn new(
+        place: T,
+        old: &'a Value,
+        new: &'a Value,
+        write: &'a Write<'a>,
+        versions: Versions<'a, T>,
+    ) -> Self {
+        let comparison = compare(place, old, new).without(write.ignored);
+        Self { old, new, comparison, write, versions, others: Vec::new() }
+    }
+
+    /// The change in the version that an entry speaks of.
+    pub(super) fn in_version(&mut self, version: &str) -> &Comparison {
+        if version == self.write.api_version {
+            return &self.comparison;
+        }
+        if !self.others.iter().any(|(seen, _)| seen == version) {
+            let of = |object| (self.versions)(object, version);
+            let pair = of(self.old).zip(of(self.new));
+            let comparison =
+                pair.map(|((place, old), (_, new))| compare(place, &old, &new).without(self.write.ignored));
+            self.others.push((version.to_owned(), comparison));
+        }
+        let other = self.others.iter().find(|(seen, _)| seen == version);
+        other.and_then(|(_, comparison)| comparison.as_ref()).unwrap_or(&self.comparison)
+    }
+}
+
 impl Write<'_> {
     pub(super) fn entry(&self, operation: Operation, fields: FieldSet) -> Entry {
         Entry {
@@ -205,7 +254,13 @@ fn strip(object: &mut Value) {
 
 /// Keeps `managedFields` on a create (`old` is `None`), update or patch: what `new` changes is the writer's from now on, and
 /// no longer anybody else's. A client may write the field itself; `[]` clears it.
-pub fn track<T: MergeInfo>(place: T, old: Option<&Value>, new: &mut Value, write: &Write<'_>) {
+pub fn track<T: MergeInfo>(
+    place: T,
+    old: Option<&Value>,
+    new: &mut Value,
+    write: &Write<'_>,
+    versions: Versions<'_, T>,
+) {
     let theirs = &new["metadata"]["managedFields"];
     let reset = match theirs.as_array().map(Vec::as_slice) {
         Some([]) => true,
@@ -224,8 +279,7 @@ pub fn track<T: MergeInfo>(place: T, old: Option<&Value>, new: &mut Value, write
         return; // An object that nobody keeps account of stays so, until the first apply.
     }
     let before = old.map_or_else(|| empty(new), bare);
-    let comparison = compare(place, &before, new).without(write.ignored);
-    update(&mut entries, comparison, write);
+    update(&mut entries, Seen::new(place, &before, new, write, versions));
     cap(&mut entries);
     encode(new, entries);
 }
@@ -236,13 +290,15 @@ pub(super) fn empty(object: &Value) -> Value {
 }
 
 /// Gives what changed to the writer.
-pub(super) fn update(entries: &mut Vec<Entry>, comparison: Comparison, write: &Write<'_>) {
-    let Comparison { removed, modified: mut taken, added } = comparison;
-    taken.absorb(added);
+pub(super) fn update<T: MergeInfo>(entries: &mut Vec<Entry>, mut seen: Seen<'_, T>) {
     for entry in entries.iter_mut() {
-        entry.fields.subtract(&taken);
-        entry.fields.subtract(&removed);
+        let Comparison { removed, modified, added } = seen.in_version(&entry.api_version);
+        for gone in [modified, added, removed] {
+            entry.fields.subtract(gone);
+        }
     }
+    let Seen { comparison: Comparison { modified: mut taken, added, .. }, write, .. } = seen;
+    taken.absorb(added);
     taken.cut(write.ignored);
     taken.subtract(unowned());
     if !taken.is_empty() {

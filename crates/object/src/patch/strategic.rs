@@ -124,12 +124,12 @@ fn merge_entry<T: MergeInfo>(
     Ok(())
 }
 
-/// A new value: without nulls and directives; `None` when it is itself a directive.
+/// A new value: without nulls; `None` when it says `$patch`. Other directives stay, as upstream, for the decoder to warn about.
 fn plain(patch: &Value) -> Option<Value> {
     match patch {
         Value::Object(entries) if entries.contains_key(PATCH) => None,
         Value::Object(entries) => {
-            let kept = entries.iter().filter(|(key, value)| !value.is_null() && !is_directive(key));
+            let kept = entries.iter().filter(|(_, value)| !value.is_null());
             Some(kept.filter_map(|(key, value)| Some((key.clone(), plain(value)?))).collect::<Map<_, _>>().into())
         }
         Value::Array(items) => Some(items.iter().filter_map(plain).collect()),
@@ -205,7 +205,7 @@ fn merge_list<T: MergeInfo>(
         let identity = identity(item, &key)?;
         match (items.iter_mut().find(|i| i.get(&key) == Some(identity)), item) {
             (Some(Value::Object(present)), Value::Object(patch)) => merge_map(element, present, patch)?,
-            _ => items.extend(plain(item)),
+            _ => items.push(item.clone()), // as it is: what is wrong in it the decoder sees
         }
     }
     for item in &items {

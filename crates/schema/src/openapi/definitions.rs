@@ -225,7 +225,7 @@ fn property(field: &Field, description: Option<String>, default: Option<&Value>,
     if let Some(strategy) = &field.strategy {
         mark("patch-strategy", strategy.as_str().into());
     }
-    if field.atomic {
+    if field.atomic == Some(true) {
         mark("map-type", "atomic".into());
     }
     if let Some(default) = default {

@@ -72,8 +72,9 @@ fn a_deployment_is_applied_and_conflicts() {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": replicas,
             "template": {"spec": {"containers": [{"name": "c", "image": image}]}}}})
     };
-    let first = patch::apply(deployment(), None, &config(1, "a"), &write("one"), false).unwrap();
-    let error = patch::apply(deployment(), Some(&first), &config(2, "a"), &write("two"), false).unwrap_err();
+    let first = patch::apply(deployment(), None, &config(1, "a"), &write("one"), false, &patch::one_version).unwrap();
+    let error = patch::apply(deployment(), Some(&first), &config(2, "a"), &write("two"), false, &patch::one_version)
+        .unwrap_err();
     assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"one\": .spec.replicas");
     let error = patch::apply(
         deployment(),
@@ -81,6 +82,7 @@ fn a_deployment_is_applied_and_conflicts() {
         &json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": "x", "foo": 1}}),
         &write("two"),
         false,
+        &patch::one_version,
     );
     assert_eq!(
         error.unwrap_err().to_string(),
@@ -118,7 +120,7 @@ fn a_created_deployment_is_owned_as_upstream_has_it() {
         time: "2026-01-01T00:00:00Z",
         ignored: &ignored,
     };
-    patch::track(deployment(), None, &mut new, &write);
+    patch::track(deployment(), None, &mut new, &write, &patch::one_version);
     assert_eq!(
         new["metadata"]["managedFields"],
         json!([{"apiVersion": "apps/v1", "fieldsType": "FieldsV1", "manager": "kubectl-create", "operation": "Update",

@@ -99,7 +99,7 @@ fn merged(kind: &Kind, made: &Cel, object: &Value) -> Result<Value, String> {
         time: &time,
         ignored: &ignored,
     };
-    let applied = patch::apply(kind.place(), Some(&live), &config, &write, true);
+    let applied = patch::apply(kind.place(), Some(&live), &config, &write, true, &patch::one_version);
     let mut merged = applied.map_err(|error| match error {
         ApplyError::Misfit { source, .. } => untyped(source.to_string()),
         other => refused(object::Status::from(other).message),

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::patch::testing::object;
-use crate::patch::track;
+use crate::patch::{Untyped, one_version, track};
 
 fn write<'a>(manager: &'a str, time: &'a str, ignored: &'a FieldSet) -> Write<'a> {
     Write { manager, api_version: "apps/v1", subresource: "", time, ignored }
@@ -14,7 +14,7 @@ fn config(spec: Value) -> Value {
 }
 
 fn run(live: Option<&Value>, manager: &str, spec: Value, force: bool) -> Result<Value, ApplyError> {
-    apply(object(), live, &config(spec), &write(manager, "t", &FieldSet::default()), force)
+    apply(object(), live, &config(spec), &write(manager, "t", &FieldSet::default()), force, &one_version)
 }
 
 fn paths(object: &Value, manager: &str) -> Vec<String> {
@@ -59,7 +59,7 @@ fn what_others_own_stays() {
 fn conflicts_are_worded_as_upstream_does() {
     let mut live = config(json!({"replicas": 1, "name": "n"}));
     live["metadata"]["uid"] = "u".into();
-    track(object(), None, &mut live, &write("kubectl-client-side-apply", "t0", &FieldSet::default()));
+    track(object(), None, &mut live, &write("kubectl-client-side-apply", "t0", &FieldSet::default()), &one_version);
     let error = run(Some(&live), "me", json!({"replicas": 3}), false).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -97,7 +97,7 @@ fn client_side_apply_is_taken_over_by_kubectl() {
     let mut live = last.clone();
     live["metadata"]["annotations"] = json!({LAST_APPLIED: last.to_string()});
     live["metadata"]["uid"] = "u".into();
-    track(object(), None, &mut live, &write("kubectl-client-side-apply", "t0", &FieldSet::default()));
+    track(object(), None, &mut live, &write("kubectl-client-side-apply", "t0", &FieldSet::default()), &one_version);
     assert!(run(Some(&live), "other", json!({"replicas": 3}), false).is_err());
     let taken = run(Some(&live), "kubectl", json!({"replicas": 3}), false).unwrap();
     assert_eq!(taken["spec"]["replicas"], 3);
@@ -114,16 +114,54 @@ fn the_first_apply_finds_owners_for_what_is_there() {
 }
 
 #[test]
-fn nobody_owned_an_empty_list_before() {
+fn an_empty_list_was_there_before_the_first_apply() {
     let once = run(None, "a", json!({"containers": []}), false).unwrap();
     assert_eq!(once["metadata"].get("managedFields"), None);
-    assert_eq!(run(Some(&once), "a", json!({"containers": []}), false).unwrap(), once);
+    let again = run(Some(&once), "a", json!({"containers": []}), false).unwrap();
+    let owned = json!({"f:spec": {".": {}, "f:containers": {}}});
+    assert_eq!(again["metadata"]["managedFields"][0]["fieldsV1"], owned, "what is stored as a list, not as `null`");
+}
+
+/// `apps/v2` calls `replicas` what is `count` in `apps/v1`.
+fn renamed(object: &Value, version: &str) -> Option<(Untyped, Value)> {
+    let mut object = object.clone();
+    let (from, to) = if version == "apps/v2" { ("replicas", "count") } else { ("count", "replicas") };
+    object["apiVersion"] = version.into();
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+        && let Some(value) = spec.remove(from)
+    {
+        spec.insert(to.into(), value);
+    }
+    Some((Untyped, object))
+}
+
+#[test]
+fn other_versions_own_what_it_is_called_there() {
+    let ignored = FieldSet::default();
+    let run = |live: Option<&Value>, manager: &str, version: &str, spec: Value, force: bool| {
+        let config = json!({"apiVersion": version, "kind": "Thing", "metadata": {"name": "x"}, "spec": spec});
+        let write = Write { api_version: version, ..write(manager, "t", &ignored) };
+        let live = live.and_then(|live| renamed(live, version)).map(|(_, live)| live);
+        apply(Untyped, live.as_ref(), &config, &write, force, &renamed)
+    };
+    let first = run(None, "a", "apps/v1", json!({"replicas": 1}), false).unwrap();
+    let error = run(Some(&first), "b", "apps/v2", json!({"count": 2}), false).unwrap_err();
+    assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
+    let taken = run(Some(&first), "b", "apps/v2", json!({"count": 2}), true).unwrap();
+    assert_eq!(taken["spec"], json!({"count": 2}));
+    assert_eq!(taken["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:spec": {}}), "what is left to `a`");
+    let shared = run(Some(&first), "b", "apps/v2", json!({"count": 1}), false).unwrap();
+    let left = run(Some(&shared), "a", "apps/v2", json!({"other": 1}), false).unwrap();
+    assert_eq!(left["spec"], json!({"count": 1, "other": 1}), "the other one still wants it");
+    let alone = run(Some(&first), "a", "apps/v2", json!({"other": 1}), false).unwrap();
+    assert_eq!(alone["spec"], json!({"other": 1}), "what was applied in the older version goes");
 }
 
 #[test]
 fn configurations_that_do_not_fit() {
     let check = |applied: Value, wanted: &str| {
-        let error = apply(object(), None, &applied, &write("a", "t", &FieldSet::default()), false).unwrap_err();
+        let error =
+            apply(object(), None, &applied, &write("a", "t", &FieldSet::default()), false, &one_version).unwrap_err();
         assert_eq!(error.to_string(), wanted);
     };
     check(

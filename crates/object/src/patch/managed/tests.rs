@@ -27,7 +27,7 @@ fn row(manager: &str, time: &str, paths: &[&str]) -> (String, String, Vec<String
 fn a_create_owns_all_but_what_the_server_sets() {
     let none = FieldSet::default();
     let mut new = made(json!({"replicas": 1, "containers": [{"name": "a", "image": "i"}]}));
-    track(object(), None, &mut new, &write("kubectl", "t1", &none));
+    track(object(), None, &mut new, &write("kubectl", "t1", &none), &one_version);
     let item = ".spec.containers[name=\"a\"]";
     assert_eq!(
         owners(&new),
@@ -43,13 +43,13 @@ fn a_create_owns_all_but_what_the_server_sets() {
 fn an_update_moves_what_changed_and_only_then_the_time() {
     let none = FieldSet::default();
     let mut first = made(json!({"replicas": 1, "name": "n"}));
-    track(object(), None, &mut first, &write("a", "t1", &none));
+    track(object(), None, &mut first, &write("a", "t1", &none), &one_version);
     let mut same = first.clone();
-    track(object(), Some(&first), &mut same, &write("b", "t2", &none));
+    track(object(), Some(&first), &mut same, &write("b", "t2", &none), &one_version);
     assert_eq!(same, first, "nothing changed, nothing moved");
     let mut second = first.clone();
     second["spec"] = json!({"replicas": 2});
-    track(object(), Some(&first), &mut second, &write("b", "t2", &none));
+    track(object(), Some(&first), &mut second, &write("b", "t2", &none), &one_version);
     assert_eq!(owners(&second), [row("a", "t1", &[".spec"]), row("b", "t2", &[".spec.replicas"])]);
 }
 
@@ -59,12 +59,18 @@ fn ignored_fields_have_no_owner_and_subresources_are_other_managers() {
     let none = FieldSet::default();
     let mut first = made(json!({"replicas": 1}));
     first["status"] = json!({"a": "1"});
-    track(object(), None, &mut first, &write("a", "t1", &status));
+    track(object(), None, &mut first, &write("a", "t1", &status), &one_version);
     assert_eq!(owners(&first), [row("a", "t1", &[".spec", ".spec.replicas"])]);
     let mut second = first.clone();
     second["status"] = json!({"a": "2"});
     second["metadata"]["managedFields"] = json!([]);
-    track(object(), Some(&first), &mut second, &Write { subresource: "status", ..write("a", "t2", &none) });
+    track(
+        object(),
+        Some(&first),
+        &mut second,
+        &Write { subresource: "status", ..write("a", "t2", &none) },
+        &one_version,
+    );
     assert_eq!(owners(&second), [row("a", "t1", &[".spec", ".spec.replicas"]), row("a", "t2", &[".status.a"])]);
     assert_eq!(second["metadata"]["managedFields"][1]["subresource"], "status");
 }
@@ -73,15 +79,15 @@ fn ignored_fields_have_no_owner_and_subresources_are_other_managers() {
 fn clients_may_clear_but_not_lose_the_field() {
     let none = FieldSet::default();
     let mut first = made(json!({"replicas": 1}));
-    track(object(), None, &mut first, &write("a", "t1", &none));
+    track(object(), None, &mut first, &write("a", "t1", &none), &one_version);
     let mut lost = first.clone();
     lost["metadata"].as_object_mut().unwrap().remove("managedFields");
-    track(object(), Some(&first), &mut lost, &write("b", "t2", &none));
+    track(object(), Some(&first), &mut lost, &write("b", "t2", &none), &one_version);
     assert_eq!(lost, first);
     for reset in [json!([]), json!([{}])] {
         let mut cleared = first.clone();
         cleared["metadata"]["managedFields"] = reset;
-        track(object(), Some(&first), &mut cleared, &write("b", "t2", &none));
+        track(object(), Some(&first), &mut cleared, &write("b", "t2", &none), &one_version);
         assert!(cleared["metadata"].get("managedFields").is_none());
     }
 }
@@ -90,11 +96,17 @@ fn clients_may_clear_but_not_lose_the_field() {
 fn the_oldest_updaters_are_merged() {
     let none = FieldSet::default();
     let mut current = made(json!({"labels": {}}));
-    track(object(), None, &mut current, &write("m00", "t00", &none));
+    track(object(), None, &mut current, &write("m00", "t00", &none), &one_version);
     for n in 1..14 {
         let mut next = current.clone();
         next["spec"]["labels"][format!("l{n}")] = "x".into();
-        track(object(), Some(&current), &mut next, &write(&format!("m{n:02}"), &format!("t{n:02}"), &none));
+        track(
+            object(),
+            Some(&current),
+            &mut next,
+            &write(&format!("m{n:02}"), &format!("t{n:02}"), &none),
+            &one_version,
+        );
         current = next;
     }
     let rows = owners(&current);
@@ -108,7 +120,7 @@ fn the_oldest_updaters_are_merged() {
 fn only_times_changed() {
     let none = FieldSet::default();
     let mut old = made(json!({"replicas": 1}));
-    track(object(), None, &mut old, &write("a", "t1", &none));
+    track(object(), None, &mut old, &write("a", "t1", &none), &one_version);
     let mut new = old.clone();
     new["metadata"]["managedFields"][0]["time"] = "t9".into();
     keep_times(&old, &mut new);
