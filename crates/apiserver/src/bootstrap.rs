@@ -122,7 +122,7 @@ async fn service_network(api: &Api) -> Result<(), Status> {
         let mut new = old.clone();
         if old["status"]["conditions"].as_array().is_none_or(Vec::is_empty) {
             new["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "",
-                "message": "Kubernetes Service CIDR is ready", "lastTransitionTime": base::time::now()}]);
+                "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": base::time::now()}]);
         }
         Ok(new)
     };

@@ -142,7 +142,7 @@ fn key_words(key: &str) -> Option<String> {
     let name = match key.split_once('/') {
         Some((_, name)) if name.contains('/') => {
             return Some(format!(
-                "a qualified name {NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ));
         }
         Some((prefix, name)) => {

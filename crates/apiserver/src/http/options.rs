@@ -50,6 +50,7 @@ const MATCH: &str = "resourceVersionMatch";
 
 /// The query of a LIST (and of a DELETE of a collection).
 pub(crate) fn list(query: &Query) -> Result<ListQuery, Status> {
+    let selection = selection(query)?;
     let mut errors = Vec::new();
     if query.get("sendInitialEvents").is_some() {
         errors.push(Invalid::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
@@ -81,7 +82,6 @@ pub(crate) fn list(query: &Query) -> Result<ListQuery, Status> {
         // The token is looked at first, and it takes no revision beside it.
         Some(_) => version.map(|version| version.parse().unwrap_or(u64::MAX)),
     };
-    let selection = selection(query)?;
     // Upstream answers this from its cache, whole.
     let limit = if resource_version == Some(0) { 0 } else { selection.limit };
     Ok(ListQuery { continue_token: token, resource_version, version_match, limit, ..selection })
@@ -89,6 +89,8 @@ pub(crate) fn list(query: &Query) -> Result<ListQuery, Status> {
 
 /// The query of a WATCH, and how many seconds it may take.
 pub(crate) fn watch(query: &Query) -> Result<(WatchQuery, Option<u64>), Status> {
+    let seconds = given(query, "timeoutSeconds").map(|t| number(&t)).transpose()?;
+    let selection = selection(query)?;
     let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
     let version_match = given(query, MATCH);
     let mut errors = Vec::new();
@@ -110,10 +112,9 @@ pub(crate) fn watch(query: &Query) -> Result<(WatchQuery, Option<u64>), Status> 
         errors.push(Invalid::forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided"));
     }
     refused(&errors)?;
-    let seconds = given(query, "timeoutSeconds").map(|t| number(&t)).transpose()?;
     // Upstream words this one without a code of its own.
     let version = revision(query, "").map_err(|status| Status { code: 500, reason: None, ..status })?;
-    let list = ListQuery { resource_version: version, ..selection(query)? };
+    let list = ListQuery { resource_version: version, ..selection };
     let bookmarks = query.flag("allowWatchBookmarks");
     // Who begins with the present state and takes bookmarks is told where it ends.
     let initial = initial.or((bookmarks && version.unwrap_or(0) == 0).then_some(true));

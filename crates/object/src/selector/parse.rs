@@ -142,9 +142,6 @@ impl<'a> Parser<'a> {
             other => return Err(found(other, ", expected: in, notin, =, ==, !=, gt, lt")),
         };
         let values = if set { self.values()? } else { BTreeSet::from([self.value()?]) };
-        if set && values.is_empty() {
-            return Err("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into());
-        }
         let mut wrong = Vec::new();
         for (at, value) in values.iter().enumerate() {
             let shown = crate::quoted(value);
@@ -187,7 +184,7 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Token::Close => {
                 self.at += 1;
-                return Ok(values);
+                return Ok(BTreeSet::from([""]));
             }
             Token::Word(_) | Token::Comma => {}
             other => return Err(found(other, ", expected: ',', ')' or identifier")),
