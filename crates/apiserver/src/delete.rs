@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
-use crate::admission::{self, Attributes, Operation};
+use crate::admission::{self, Attributes, Operation, addresses};
 use crate::api::{Api, key, namespace_of, served, store_status};
 use crate::read::ListQuery;
 use crate::user::User;
@@ -227,7 +227,11 @@ impl Api {
             }
             let compare = Compare::ModRevision(key.clone(), current.mod_revision);
             let op = if free { Op::Delete(key.clone()) } else { Op::Put(key.clone(), self.draft(kind, &mut new)?) };
-            match self.store.commit(Txn { compares: vec![compare], ops: vec![op] }).await {
+            let mut ops = vec![op];
+            if free {
+                ops.extend(addresses::released(kind, &old, None));
+            }
+            match self.store.commit(Txn { compares: vec![compare], ops }).await {
                 Ok(done) => {
                     let object = done.objects.into_iter().next().flatten().ok_or_else(not_found)?;
                     if !free {

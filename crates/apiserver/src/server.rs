@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::addresses::Addresses;
+use crate::admission::addresses::{self, Addresses};
 use crate::aggregation::Aggregation;
 use crate::api::Api;
 use crate::connection;
@@ -173,6 +173,7 @@ impl Server {
         if servers::is_shared(&api) {
             tasks.spawn("servers", servers::keep(api.clone(), token.clone()));
         }
+        tasks.spawn("addresses of services", addresses::keep(api.clone(), token.clone()));
         tasks.spawn("expiry of events", expiry::run(api.clone(), token.clone()));
         tasks.spawn("api server", accept(listener, TlsAcceptor::from(Arc::new(tls)), service, token));
         Ok(Self { api, address })

@@ -19,7 +19,7 @@ use object::{Draft, Invalid, Object, Status};
 use serde_json::Value;
 use store::{Compare, Op, StoreError, Txn, Versioned};
 
-use crate::admission::addresses::{self, GUARD};
+use crate::admission::addresses;
 use crate::admission::{self, Attributes, Operation, Reserved, Sent, certificates};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::decode::{self, FieldValidation, Parsed};
@@ -29,9 +29,7 @@ use crate::warned;
 
 pub(crate) use create::suffix;
 pub(crate) use tree::{check_place, metadata_of, nameless};
-use tree::{
-    complete, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata, spec_of, tidy, unversioned,
-};
+use tree::{complete, dedupe_owners, is_labelled_anew, make_hollow, restore_metadata, spec_of, tidy, unversioned};
 
 /// Options of a write, from the query.
 #[derive(Clone, Debug, Default)]
@@ -396,7 +394,8 @@ impl Api {
         let mut compares = vec![Compare::ModRevision(current.key.clone(), current.mod_revision)];
         compares.append(&mut charges.compares.clone());
         let mut txn = Txn { compares, ops };
-        reserved.guard(&mut txn)?;
+        reserved.claim(self, &mut txn)?;
+        txn.ops.extend(addresses::released(kind, old, (!gone).then_some(new)));
         match self.store.commit(txn).await {
             Ok(done) => {
                 let object = done.objects.into_iter().next().flatten();
@@ -404,7 +403,7 @@ impl Api {
                 let object = object.ok_or_else(|| Status::internal("the store returned nothing"))?;
                 Ok(Committed::Done(served(kind, object), warnings))
             }
-            Err(StoreError::Conflict { key, .. }) if charges.concern(&key) || &*key == GUARD => {
+            Err(StoreError::Conflict { key, .. }) if charges.concern(&key) || addresses::is_contended(&key) => {
                 self.fresh(None).await?;
                 Ok(Committed::Conflict(self.store.get(&current.key)))
             }

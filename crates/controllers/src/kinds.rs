@@ -40,6 +40,7 @@ kinds! {
     DISRUPTION_BUDGETS = "policy" / "v1" "poddisruptionbudgets" "PodDisruptionBudget";
     ENDPOINTS = "" / "v1" "endpoints" "Endpoints";
     ENDPOINT_SLICES = "discovery.k8s.io" / "v1" "endpointslices" "EndpointSlice";
+    IP_ADDRESSES = "networking.k8s.io" / "v1" "ipaddresses" "IPAddress";
     JOBS = "batch" / "v1" "jobs" "Job";
     LEASES = "coordination.k8s.io" / "v1" "leases" "Lease";
     NAMESPACES = "" / "v1" "namespaces" "Namespace";
@@ -53,6 +54,7 @@ kinds! {
     REPLICA_SETS = "apps" / "v1" "replicasets" "ReplicaSet";
     SERVICES = "" / "v1" "services" "Service";
     SERVICE_ACCOUNTS = "" / "v1" "serviceaccounts" "ServiceAccount";
+    SERVICE_CIDRS = "networking.k8s.io" / "v1" "servicecidrs" "ServiceCIDR";
     STORAGE_CLASSES = "storage.k8s.io" / "v1" "storageclasses" "StorageClass";
     STATEFUL_SETS = "apps" / "v1" "statefulsets" "StatefulSet";
     VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io" / "v1" "volumeattributesclasses" "VolumeAttributesClass";

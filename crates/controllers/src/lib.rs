@@ -56,6 +56,7 @@ mod root_ca;
 pub mod runner;
 mod secrets;
 pub mod service_account;
+pub mod service_cidr;
 pub mod statefulset;
 #[cfg(test)]
 mod testing;
@@ -121,6 +122,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &resourcequota::CONTROLLER,
     &root_ca::CONTROLLER,
     &service_account::CONTROLLER,
+    &service_cidr::CONTROLLER,
     &statefulset::CONTROLLER,
     &token_cleaner::CONTROLLER,
     &tokens::CONTROLLER,

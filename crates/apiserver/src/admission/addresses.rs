@@ -3,7 +3,9 @@
 //! The store is the truth; what was given out and is not stored yet is remembered until its write ends. The lock is held
 //! only while numbers are chosen.
 
+mod objects;
 mod ports;
+mod ranges;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -17,6 +19,9 @@ use store::{Compare, Op, Txn};
 use crate::api::{Api, store_status};
 use crate::metrics::addresses as metrics;
 use crate::servers::is_shared;
+use ranges::{Range, ranges};
+
+pub(crate) use objects::{keep, released};
 
 use ports::Ports;
 
@@ -24,7 +29,12 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 /// Written with every service that is given numbers, where other servers give out numbers, too: of two that chose without
 /// knowing of each other, one must choose again.
-pub(crate) const GUARD: &str = "/registry/ranges/services";
+const GUARD: &str = "/registry/ranges/services";
+
+/// True for a key whose conflict means that numbers have to be chosen again.
+pub(crate) fn is_contended(key: &str) -> bool {
+    key == GUARD || key.starts_with(objects::ADDRESSES)
+}
 
 /// What is given out but not stored yet, and what was stored at the last look, by key.
 #[derive(Default)]
@@ -34,10 +44,9 @@ struct Pending {
     stored: HashMap<Arc<str>, Numbers>,
 }
 
-/// The service network, and what is under way.
+/// The configured service network, and what is under way.
 pub(crate) struct Addresses {
-    base: u32,
-    size: u32,
+    own: Range,
     pending: Arc<Mutex<Pending>>,
 }
 
@@ -46,14 +55,22 @@ pub(crate) struct Addresses {
 pub(crate) struct Reserved {
     ips: Vec<Ipv4Addr>,
     ports: Vec<u16>,
+    /// Namespace and name of the service.
+    owner: [String; 2],
     pending: Option<Arc<Mutex<Pending>>>,
     /// The revision of [`GUARD`] when the numbers were chosen (0: it is not there), if it counts.
     guard: Option<u64>,
 }
 
 impl Reserved {
-    /// Makes the write fail with a conflict on [`GUARD`] if another server has given out numbers in the meantime.
-    pub(crate) fn guard(&self, txn: &mut Txn) -> Result<(), Status> {
+    /// Adds the objects of the addresses to the write. It fails with a conflict on one of them, or on [`GUARD`], if another
+    /// server has given out numbers in the meantime: see [`is_contended`].
+    pub(crate) fn claim(&self, api: &Api, txn: &mut Txn) -> Result<(), Status> {
+        let [namespace, name] = &self.owner;
+        for ip in &self.ips {
+            txn.compares.push(Compare::Absent(objects::key(*ip)));
+            txn.ops.push(Op::Put(objects::key(*ip), objects::draft(api, *ip, namespace, name)?));
+        }
         let Some(revision) = self.guard.filter(|_| !self.ips.is_empty() || !self.ports.is_empty()) else {
             return Ok(());
         };
@@ -86,25 +103,17 @@ impl Drop for Reserved {
 impl Addresses {
     /// The network `10.43.0.0/16`; `None` when it is no IPv4 network.
     pub(crate) fn new(cidr: &str) -> Option<Self> {
-        let (address, prefix) = cidr.split_once('/')?;
-        let prefix: u32 = prefix.parse().ok().filter(|p| (1..=30).contains(p))?;
-        let size = 1u32 << (32 - prefix);
-        let base = u32::from(address.parse::<Ipv4Addr>().ok()?) & !(size - 1);
-        Some(Self { base, size, pending: Arc::default() })
+        Some(Self { own: Range::parse(cidr)?, pending: Arc::default() })
     }
 
     /// The network, `10.43.0.0/16`.
     pub(crate) fn cidr(&self) -> String {
-        format!("{}/{}", Ipv4Addr::from(self.base), 32 - self.size.trailing_zeros())
+        self.own.cidr()
     }
 
     /// The first address: the API's own service.
     pub(crate) fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
-    }
-
-    fn contains(&self, ip: Ipv4Addr) -> bool {
-        u32::from(ip).wrapping_sub(self.base) < self.size
+        self.own.first()
     }
 }
 
@@ -123,13 +132,13 @@ impl Numbers {
         let ports = all.chain([&spec["healthCheckNodePort"]]).filter_map(Value::as_u64);
         Self {
             revision,
-            ip: spec["clusterIP"].as_str().and_then(|ip| ip.parse().ok()),
+            ip: objects::address_of(service),
             ports: ports.filter_map(|port| u16::try_from(port).ok()).collect(),
         }
     }
 }
 
-/// Cluster IPs and node ports of stored services, but for `except`'s own. Only services that have changed since the last
+/// Cluster IPs and node ports of stored services, but for `except`'s own, and addresses that are objects. Only services that have changed since the last
 /// look are read.
 fn taken(api: &Api, pending: &mut Pending, except: &str) -> Result<(HashSet<Ipv4Addr>, HashSet<u16>), Status> {
     let page = api.store.range("/registry/services/specs/", None, 0, 0).map_err(|e| store_status(&e))?;
@@ -147,6 +156,10 @@ fn taken(api: &Api, pending: &mut Pending, except: &str) -> Result<(HashSet<Ipv4
         }
         pending.stored.insert(item.key, numbers);
     }
+    let page = api.store.range(objects::ADDRESSES, None, 0, 0).map_err(|e| store_status(&e))?;
+    let named =
+        page.items.iter().filter_map(|item| item.key.strip_prefix(objects::ADDRESSES)?.parse::<Ipv4Addr>().ok());
+    ips.extend(named);
     Ok((ips, ports))
 }
 
@@ -155,10 +168,11 @@ pub(crate) fn tell(api: &Api) {
     let taken = taken(api, &mut api.addresses.pending.lock(), "");
     // What cannot be read now is told at the next look.
     let Ok((ips, ports)) = taken else { return };
-    // The network's own address and the broadcast address are nobody's.
-    let size = api.addresses.size as usize - 2;
     let range = usize::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
-    metrics::told(&api.addresses.cidr(), (ips.len(), size), (ports.len(), range));
+    for network in ranges(api, api.addresses.own).unwrap_or_default() {
+        let given = ips.iter().filter(|ip| network.holds(**ip)).count();
+        metrics::told(&network.cidr(), (given, network.hosts()), (ports.len(), range));
+    }
 }
 
 /// Gives a service what its type needs. A dry run may be told numbers that are not free.
@@ -178,7 +192,8 @@ pub(crate) async fn admit(
     // Looked at before the services are.
     let guard = is_shared(api).then(|| api.store.get(GUARD).map_or(0, |v| v.mod_revision));
     let pending = Some(api.addresses.pending.clone());
-    let mut reserved = Reserved { ips: Vec::new(), ports: Vec::new(), pending, guard };
+    let owner = [service["metadata"]["namespace"].as_str().unwrap_or("").to_owned(), name.clone()];
+    let mut reserved = Reserved { ips: Vec::new(), ports: Vec::new(), owner, pending, guard };
     if kind == "ExternalName" {
         return Ok(reserved);
     }
@@ -188,6 +203,7 @@ pub(crate) async fn admit(
     let mut pending = api.addresses.pending.lock();
     let began = tokio::time::Instant::now();
     let (ips, ports) = taken(api, &mut pending, &uid)?;
+    let networks = ranges(api, api.addresses.own)?;
     let given = match spec["clusterIP"].as_str().filter(|ip| !ip.is_empty()) {
         Some(ip) => Some(ip.to_owned()),
         None => spec["clusterIPs"][0].as_str().filter(|ip| !ip.is_empty()).map(Into::into),
@@ -200,41 +216,31 @@ pub(crate) async fn admit(
             // A malformed address is validation's to report.
             if let Ok(ip) = text.parse::<Ipv4Addr>() {
                 let at = "spec.clusterIPs";
-                if !api.addresses.contains(ip) {
-                    let detail = format!(
-                        "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
-                        api.addresses.cidr()
-                    );
+                let Some(network) = networks.iter().find(|network| network.holds(ip)) else {
+                    let detail =
+                        format!("failed to allocate IP {ip}: the provided network does not match the current range");
                     return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
-                }
+                };
                 if !dry_run {
                     if ips.contains(&ip) || !pending.ips.insert(ip) {
                         let detail = format!("failed to allocate IP {ip}: provided IP is already allocated");
                         return Err(invalid(Invalid::invalid(at, &json!([text]), detail)));
                     }
                     reserved.ips.push(ip);
-                    metrics::allocated(&api.addresses.cidr(), true, began.elapsed());
+                    metrics::allocated(&network.cidr(), true, began.elapsed());
                 }
             }
             text.to_owned()
         }
         None => {
-            // The first sixteenth (256 at most) is left to those who ask for an address by name (KEP-3070).
-            let low = (api.addresses.size / 16).clamp(16.min(api.addresses.size / 2), 256);
-            let free = |n: &u32| {
-                let ip = Ipv4Addr::from(api.addresses.base + n);
-                !ips.contains(&ip) && !pending.ips.contains(&ip)
-            };
-            let upper = api.addresses.size - 1;
-            let start = rand::random_range(low..upper);
-            let found = (start..upper).chain(low..start).chain(2..low).find(free);
-            let Some(n) = found else {
+            let free = |ip: Ipv4Addr| !ips.contains(&ip) && !pending.ips.contains(&ip);
+            let found = networks.iter().find_map(|network| Some((network, network.choose(free)?)));
+            let Some((network, ip)) = found else {
                 return Err(Status::internal("failed to allocate a serviceIP: range is full"));
             };
-            let ip = Ipv4Addr::from(api.addresses.base + n);
             pending.ips.insert(ip);
             reserved.ips.push(ip);
-            metrics::allocated(&api.addresses.cidr(), false, began.elapsed());
+            metrics::allocated(&network.cidr(), false, began.elapsed());
             ip.to_string()
         }
     };

@@ -12,7 +12,7 @@ use super::tree::{
     complete, dedupe_owners, make_hollow, metadata_of, own_metadata, restore_own_metadata, set_namespace, tidy,
 };
 use super::{Body, Part, WriteQuery, Written, is_request};
-use crate::admission::addresses::GUARD;
+use crate::admission::addresses;
 use crate::admission::{self, Attributes, Operation, certificates};
 use crate::api::{Api, key, namespace_of, not_allowed, served, store_status};
 use crate::decode;
@@ -189,7 +189,7 @@ impl Api {
                 Txn { compares: vec![Compare::Absent(key.clone())], ops: vec![Op::Put(key.clone(), draft.clone())] };
             txn.compares.append(&mut charges.compares.clone());
             txn.ops.append(&mut charges.ops);
-            reserved.guard(&mut txn)?;
+            reserved.claim(self, &mut txn)?;
             match self.store.commit(txn).await {
                 Ok(done) => {
                     let object = done.objects.into_iter().next().flatten();
@@ -203,7 +203,7 @@ impl Api {
                     self.fresh(None).await?;
                     charges = admission::charge(self, &admitted, &value, &Value::Null)?;
                 }
-                Err(StoreError::Conflict { key, .. }) if &*key == GUARD => return Ok(None),
+                Err(StoreError::Conflict { key, .. }) if addresses::is_contended(&key) => return Ok(None),
                 Err(StoreError::Conflict { .. }) => {
                     let mut status = self.already_there(kind, &key, &name);
                     status.retry_after_seconds = u32::from(generated);
