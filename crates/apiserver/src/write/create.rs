@@ -28,6 +28,23 @@ pub(crate) fn suffix() -> String {
     (0..5).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect()
 }
 
+/// So many names are tried (KEP-4420).
+const MOST_NAMES: usize = 8;
+
+/// A name for who gives the beginning of one. As upstream: it is cut so that the whole fits into a DNS label, and what is taken
+/// is tried again.
+fn untaken(stem: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let stem: String = stem.chars().take(58).collect();
+    let mut name = format!("{stem}{}", suffix());
+    for _ in 1..MOST_NAMES {
+        if !is_taken(&name) {
+            break;
+        }
+        name = format!("{stem}{}", suffix());
+    }
+    name
+}
+
 impl Api {
     /// POST of an object to its collection.
     pub(crate) async fn create(
@@ -97,9 +114,8 @@ impl Api {
         let stem = metadata.get("generateName").and_then(Value::as_str).unwrap_or("").to_owned();
         let generated = given.is_empty() && !stem.is_empty();
         if generated {
-            // As upstream: the stem is cut so that the whole fits into a DNS label.
-            let stem: String = stem.chars().take(58).collect();
-            metadata.insert("name".into(), format!("{stem}{}", suffix()).into());
+            let name = untaken(&stem, |name| self.store.get(&key(kind, namespace, name)).is_some());
+            metadata.insert("name".into(), name.into());
         }
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             metadata.remove(field);
@@ -212,5 +228,27 @@ impl Api {
                 Err(error) => return Err(store_status(&error)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_taken_are_tried_again() {
+        let check = |taken: usize, asked: usize| {
+            let tries = Cell::new(0);
+            let name = untaken(&"x".repeat(70), |_| {
+                tries.set(tries.get() + 1);
+                tries.get() <= taken
+            });
+            assert_eq!((name.len(), tries.get()), (63, asked), "{taken}");
+        };
+        check(0, 1);
+        check(3, 4);
+        check(100, MOST_NAMES - 1);
     }
 }
