@@ -9,6 +9,11 @@ pub struct Compile {
 }
 
 impl Compile {
+    /// Of the whole, as cel-go tells it.
+    pub(crate) fn of_all(words: &str) -> Self {
+        Self { text: format!("ERROR: <input>:-1:0: {words}") }
+    }
+
     /// An error at an offset (in characters) of the source.
     pub(crate) fn at(source: &str, offset: usize, words: &str) -> Self {
         let before: String = source.chars().take(offset).collect();

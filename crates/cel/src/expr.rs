@@ -16,6 +16,8 @@ pub struct Expr {
     pub(crate) kind: Kind,
     /// True for what has the same value whatever the variables are.
     pub(crate) is_constant: bool,
+    /// Levels of parts below it.
+    pub(crate) height: u16,
     /// What is made once of what is constant; apart, as expressions are moved about deep in the parser.
     made: Option<Box<Made>>,
 }
@@ -106,7 +108,9 @@ impl Expr {
             _ if is_constant => Some(Made::Value(OnceLock::new())),
             kind => literal_pattern(kind).map(|_| Made::Pattern(OnceLock::new())),
         };
-        Self { at, kind, is_constant, made: made.map(Box::new) }
+        let mut expr = Self { at, kind, is_constant, height: 0, made: made.map(Box::new) };
+        expr.height = expr.parts().iter().map(|part| part.height.saturating_add(1)).max().unwrap_or(0);
+        expr
     }
 
     /// The value of what is constant; `make` makes it.

@@ -6,8 +6,10 @@ use crate::lexer::{Token, tokens};
 use crate::names::RESERVED;
 use crate::value::Value;
 
-/// Expressions nest no deeper than this.
+/// Brackets nest no deeper than this.
 const MOST_DEPTH: usize = 100;
+/// No more operators, fields and calls follow upon each other, as in cel-go: who walks an expression goes that deep.
+const MOST_HEIGHT: u16 = 250;
 const BINARY: [(&str, &str, u8); 12] = [
     ("==", "_==_", 1),
     ("!=", "_!=_", 1),
@@ -56,6 +58,20 @@ struct Parser<'s> {
 }
 
 type Parsed = Result<Expr, Compile>;
+
+fn bounded(expr: Expr) -> Parsed {
+    if expr.height > MOST_HEIGHT { Err(Compile::of_all("max recursion depth exceeded")) } else { Ok(expr) }
+}
+
+/// The operands of `signs`, of which there is one less, as a tree that is as low as can be: cel-go's.
+fn balanced(mut all: Vec<Expr>, signs: &[usize], kind: fn(Box<Expr>, Box<Expr>) -> Kind) -> Expr {
+    let middle = signs.len() / 2;
+    let (Some(at), right) = (signs.get(middle), all.split_off(all.len().min(middle + 1))) else {
+        return all.remove(0);
+    };
+    let (left, right) = (balanced(all, &signs[..middle], kind), balanced(right, &signs[middle + 1..], kind));
+    Expr::new(*at, kind(Box::new(left), Box::new(right)))
+}
 
 impl Parser<'_> {
     fn peek(&self) -> &Token {
@@ -107,7 +123,7 @@ impl Parser<'_> {
         self.depth += 1;
         let read = read(self);
         self.depth -= 1;
-        read
+        bounded(read?)
     }
 
     fn choice(&mut self) -> Parsed {
@@ -125,24 +141,26 @@ impl Parser<'_> {
     }
 
     fn or(&mut self) -> Parsed {
-        let mut left = self.and()?;
+        let (mut all, mut signs) = (vec![self.and()?], Vec::new());
         loop {
             let at = self.at();
             if !self.take("||") {
-                return Ok(left);
+                return Ok(balanced(all, &signs, Kind::Or));
             }
-            left = Expr::new(at, Kind::Or(Box::new(left), Box::new(self.and()?)));
+            signs.push(at);
+            all.push(self.and()?);
         }
     }
 
     fn and(&mut self) -> Parsed {
-        let mut left = self.binary(1)?;
+        let (mut all, mut signs) = (vec![self.binary(1)?], Vec::new());
         loop {
             let at = self.at();
             if !self.take("&&") {
-                return Ok(left);
+                return Ok(balanced(all, &signs, Kind::And));
             }
-            left = Expr::new(at, Kind::And(Box::new(left), Box::new(self.binary(1)?)));
+            signs.push(at);
+            all.push(self.binary(1)?);
         }
     }
 
@@ -158,7 +176,8 @@ impl Parser<'_> {
             let Some((_, function, _)) = found else { return Ok(left) };
             self.next += 1;
             let right = self.binary(level + 1)?;
-            left = Expr::new(at, Kind::Call { target: None, function: (*function).into(), args: vec![left, right] });
+            let call = Kind::Call { target: None, function: (*function).into(), args: vec![left, right] };
+            left = bounded(Expr::new(at, call))?;
         }
     }
 
@@ -229,6 +248,7 @@ impl Parser<'_> {
             } else {
                 return Ok(expr);
             }
+            expr = bounded(expr)?;
         }
     }
 

@@ -236,3 +236,26 @@ fn evaluations_cost_what_they_cost_upstream() {
         assert_eq!(spent(text), steps, "{text}");
     }
 }
+
+#[test]
+fn what_follows_upon_each_other_has_an_end() {
+    let check = |text: String, fits: bool| match parse(&text) {
+        Ok(_) => assert!(fits, "{text}"),
+        Err(error) => {
+            assert_eq!(error.to_string(), "ERROR: <input>:-1:0: max recursion depth exceeded");
+            assert!(!fits, "{text}");
+        }
+    };
+    for (chain, first) in [("+1", "1"), (".a", "a"), ("[0]", "a"), (".trim()", "a")] {
+        check(format!("{first}{}", chain.repeat(250)), true);
+        check(format!("{first}{}", chain.repeat(251)), false);
+        check(format!("{first}{}", chain.repeat(100_000)), false);
+    }
+    check(format!("{}1{}", "(1+".repeat(99), "+1".repeat(250)), false);
+    check(format!("[{}]{}", "[0],".repeat(100), "[0]".repeat(250)), false);
+    // As low as can be.
+    let all = parse(&["true"; 5000].join("&&")).unwrap();
+    assert_eq!(evaluate(&all, &HashMap::new(), &mut Budget::new(100_000)).unwrap(), Value::Bool(true));
+    let one = parse(&format!("{}true", "false||".repeat(5000))).unwrap();
+    assert_eq!(evaluate(&one, &HashMap::new(), &mut Budget::new(100_000)).unwrap(), Value::Bool(true));
+}
