@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinds::Kind;
+use kinds::custom::Custom;
 use object::{Object, Status};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -83,9 +84,8 @@ impl Conversions {
         let sources: Vec<Arc<Object>> = foreign.iter().map(|object| (**object).clone()).collect();
         let values = sources.iter().map(|o| o.value()).collect::<Result<_, _>>().map_err(Status::internal)?;
         let done = self.convert(kind, &wanted, values).await?;
-        for (object, mut value) in foreign.iter_mut().zip(done) {
-            custom.adapt(kind, &mut value);
-            **object = Arc::new(Object::from_value(&value).map_err(Status::internal)?);
+        for (object, value) in foreign.iter_mut().zip(done) {
+            **object = adapted(kind, custom, value)?;
         }
         let made = sources.into_iter().zip(foreign.iter().map(|object| (**object).clone()));
         self.kept.keep(&*self.store, kind, custom, Instant::now(), made);
@@ -100,9 +100,7 @@ impl Conversions {
             return Ok(object);
         }
         let done = self.convert(kind, &wanted, vec![object.value().map_err(Status::internal)?]).await?;
-        let mut value = done.into_iter().next().unwrap_or_default();
-        custom.adapt(kind, &mut value);
-        Ok(Arc::new(Object::from_value(&value).map_err(Status::internal)?))
+        adapted(kind, custom, done.into_iter().next().unwrap_or_default())
     }
 
     /// The value in the version that the kind's objects are stored in.
@@ -164,6 +162,12 @@ impl Conversions {
         });
         Ok(versioned.collect())
     }
+}
+
+/// What a webhook made, as an object of the kind.
+fn adapted(kind: &Kind, custom: &Custom, mut value: Value) -> Result<Arc<Object>, Status> {
+    custom.adapt(kind, &mut value);
+    Object::from_value(&value).map(Arc::new).map_err(Status::internal)
 }
 
 /// Why nothing was converted.

@@ -255,16 +255,18 @@ fn protobuf(body: &[u8]) -> Result<Parsed, Status> {
     let bad = |error: schema::protobuf::ProtobufError| Status::bad_request(error.to_string());
     let envelope = schema::protobuf::open(body).map_err(bad)?;
     let gvk = object::Gvk::from_api_version(&envelope.api_version, &envelope.kind);
-    let name = match kinds::table().by_gvk(&gvk).and_then(|k| k.schema.as_deref()) {
-        Some(name) => name.to_owned(),
-        None => body_schema(&gvk).ok_or_else(|| {
-            Status::bad_request(format!("no kind {:?} is registered for version {:?}", gvk.kind, gvk.api_version()))
-        })?,
-    };
+    let name = schema_of(&gvk).ok_or_else(|| {
+        Status::bad_request(format!("no kind {:?} is registered for version {:?}", gvk.kind, gvk.api_version()))
+    })?;
     let mut value = schema::protobuf::decode(schema::table(), &name, envelope.raw).map_err(bad)?;
     value["apiVersion"] = envelope.api_version.into();
     value["kind"] = envelope.kind.into();
     Ok(Parsed { value, problems: Vec::new() })
+}
+
+/// The type of a built-in kind, or of a body that is no resource of its own.
+pub(crate) fn schema_of(gvk: &Gvk) -> Option<String> {
+    kinds::table().by_gvk(gvk).and_then(|kind| kind.schema.clone()).or_else(|| body_schema(gvk))
 }
 
 /// Types of bodies that are no resources of their own.
@@ -420,21 +422,12 @@ pub(crate) fn tell(
         FieldValidation::Ignore => {}
         FieldValidation::Warn => {
             let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            warned::note(&said);
-            warnings.extend(said);
+            warned::tell(said, warnings);
         }
         FieldValidation::Strict => return Err(unfit_as(of, &schema::strict_error(problems))),
     }
     Ok(())
 }
-
-/// The type of what is posted to a subresource.
-const PARTS: [(&str, &str); 4] = [
-    ("Binding", "io.k8s.api.core.v1.Binding"),
-    ("Eviction", "io.k8s.api.policy.v1.Eviction"),
-    ("Scale", "io.k8s.api.autoscaling.v1.Scale"),
-    ("TokenRequest", "io.k8s.api.authentication.v1.TokenRequest"),
-];
 
 /// Reads what is sent to a subresource, which is no object of the resource. Warnings are added for the client to see.
 pub(crate) fn part(
@@ -446,10 +439,10 @@ pub(crate) fn part(
 ) -> Result<Value, Status> {
     let parsed = parse_as(&of.kind, body, content_type)?;
     check_body(&parsed.value, of)?;
-    let schema = PARTS.iter().find(|(kind, _)| *kind == of.kind);
-    let Some((_, name)) = schema.filter(|_| !parsed.value.is_null()) else { return Ok(parsed.value) };
+    let schema = schema_of(of).filter(|_| !parsed.value.is_null());
+    let Some(name) = schema else { return Ok(parsed.value) };
     let mut problems = parsed.problems;
-    let decoded = schema::decode(schema::table(), name, parsed.value, &mut problems);
+    let decoded = schema::decode(schema::table(), &name, parsed.value, &mut problems);
     let mut value = decoded.map_err(|error| unfit_as(of, &error))?;
     value["apiVersion"] = of.api_version().into();
     value["kind"] = of.kind.as_str().into();

@@ -168,8 +168,7 @@ impl Api {
         let kind = &*self.stored_kind_of(&at.gvr)?;
         let name = at.name.as_deref().unwrap_or("");
         if kind.kind == "Job" && kind.group == "batch" && request.propagation().is_none() {
-            crate::warned::note(&[JOB_WARNING.into()]);
-            warnings.push(JOB_WARNING.into());
+            crate::warned::tell([JOB_WARNING.into()], warnings);
         }
         if let Some(current) = self.store.get(&key(kind, namespace_of(kind, at)?, name)) {
             request.check(kind, &current)?;

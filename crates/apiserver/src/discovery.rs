@@ -301,10 +301,7 @@ fn served(kind: &Kind) -> Option<Served> {
 
 fn part(kind: &Kind, sub: &kinds::Subresource) -> Part {
     let own = kind.schema.as_ref().filter(|_| sub.body.kind == kind.kind).cloned();
-    let schema = own
-        .or_else(|| crate::decode::body_schema(&sub.body))
-        .or_else(|| kinds::table().by_gvk(&sub.body).and_then(|kind| kind.schema.clone()))
-        .unwrap_or_default();
+    let schema = own.or_else(|| crate::decode::schema_of(&sub.body)).unwrap_or_default();
     Part { name: sub.name.clone(), body: sub.body.clone(), verbs: sub.verbs.clone(), schema }
 }
 

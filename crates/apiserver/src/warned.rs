@@ -15,6 +15,13 @@ pub(crate) fn note(warnings: &[String]) {
     let _ = SAID.try_with(|said| said.borrow_mut().extend_from_slice(warnings));
 }
 
+/// Says warnings in the reply, and keeps them in mind.
+pub(crate) fn tell(said: impl IntoIterator<Item = String>, warnings: &mut Vec<String>) {
+    let known = warnings.len();
+    warnings.extend(said);
+    note(&warnings[known..]);
+}
+
 /// Does the work of a write; a failure has what was said meanwhile.
 pub(crate) async fn heard<T>(work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     // Writes are large: what surrounds them need not be.

@@ -311,10 +311,7 @@ impl Api {
             dry_run: query.dry_run,
             sent: Sent::Write(query),
         };
-        if let Some(told) = dedupe_owners(new) {
-            warned::note(std::slice::from_ref(&told));
-            warnings.push(told);
-        }
+        warned::tell(dedupe_owners(new), &mut warnings);
         if part == Part::Scale {
             let (mut scale, before) = (scale_of(kind, new), scale_of(kind, old));
             admission::mutate(self, &admitted, &mut scale, &before, &mut warnings).await?;
@@ -359,9 +356,7 @@ impl Api {
             new["metadata"]["generation"] = (generation + i64::from(changed)).into();
         }
         if matches!(part, Part::Main | Part::Scale) {
-            let told = kind.warnings(new, Some(old));
-            warned::note(&told);
-            warnings.extend(told);
+            warned::tell(kind.warnings(new, Some(old)), &mut warnings);
         }
         match part {
             Part::Inner => {}

@@ -138,10 +138,10 @@ impl Numbers {
     }
 }
 
-/// Cluster IPs and node ports of stored services, but for `except`'s own, and addresses that are objects. Only services that have changed since the last
-/// look are read.
+/// Cluster IPs and node ports of stored services, but for `except`'s own, and addresses that are objects. Only services that have
+/// changed since the last look are read.
 fn taken(api: &Api, pending: &mut Pending, except: &str) -> Result<(HashSet<Ipv4Addr>, HashSet<u16>), Status> {
-    let page = api.store.range("/registry/services/specs/", None, 0, 0).map_err(|e| store_status(&e))?;
+    let page = api.store.range(objects::SERVICES, None, 0, 0).map_err(|e| store_status(&e))?;
     let mut before = std::mem::take(&mut pending.stored);
     let (mut ips, mut ports) = (HashSet::new(), HashSet::new());
     for item in page.items {

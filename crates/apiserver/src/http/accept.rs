@@ -188,12 +188,7 @@ fn message(value: &Value, api_version: &str, kind: &str) -> Result<Vec<u8>, Stat
         return protobuf::encode_metadata(table, value).map_err(Status::internal);
     }
     let gvk = object::Gvk::from_api_version(api_version, kind);
-    let name = match kinds::table().by_gvk(&gvk).and_then(|k| k.schema.as_deref()) {
-        Some(name) => name.to_owned(),
-        None => {
-            crate::decode::body_schema(&gvk).ok_or_else(|| Status::internal(format!("{gvk} has no protobuf form")))?
-        }
-    };
+    let name = crate::decode::schema_of(&gvk).ok_or_else(|| Status::internal(format!("{gvk} has no protobuf form")))?;
     protobuf::encode(table, &name, value).map_err(Status::internal)
 }
 

@@ -129,10 +129,7 @@ impl Api {
         if kind.generation {
             metadata.insert("generation".into(), 1.into());
         }
-        if let Some(told) = dedupe_owners(&mut value) {
-            warned::note(std::slice::from_ref(&told));
-            warnings.push(told);
-        }
+        warned::tell(dedupe_owners(&mut value), &mut warnings);
         complete(kind, &mut value);
         kind.default(&mut value);
         // What admission and the kind's own rules add is nobody's.
@@ -174,9 +171,7 @@ impl Api {
         if is_request(kind) {
             certificates::created(&value)?;
         }
-        let told = kind.warnings(&value, None);
-        warned::note(&told);
-        warnings.extend(told);
+        warned::tell(kind.warnings(&value, None), &mut warnings);
         admission::validate(self, &admitted, &value, &Value::Null, &mut warnings).await?;
         let mut charges = admission::charge(self, &admitted, &value, &Value::Null)?;
         let mut stored = self.conversions.to_storage(kind, &value).await?;

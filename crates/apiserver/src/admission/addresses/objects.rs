@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, store_status};
 
 pub(super) const ADDRESSES: &str = "/registry/ipaddresses/";
-const SERVICES: &str = "/registry/services/specs/";
+pub(super) const SERVICES: &str = "/registry/services/specs/";
 const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
 const MANAGER: &str = "ipallocator.k8s.io";
 /// How often addresses and services are compared.
